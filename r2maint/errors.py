@@ -1,0 +1,125 @@
+"""Everything r2maint raises on purpose.
+
+R2MaintError                 1   could not run
+├── ConfigError              1   settings are wrong or missing
+├── UsageError               2   options that do not fit together
+├── DatabaseError            1   a database cannot be read or written as promised
+├── BucketError              1   one request to the bucket failed
+│   ├── BucketUnreachable        no answer, after retries
+│   ├── AccessDenied             the credentials are wrong or may not do this
+│   ├── NoSuchBucket
+│   ├── InvalidListing           a page out of order, repeated or cut short
+│   ├── NoSuchKey                ┐
+│   ├── PreconditionFailed       │ about one object: the run goes on
+│   ├── ObjectLocked             │
+│   └── ObjectRejected           ┘
+├── Refused                  4   a brake holds
+├── LeaseHeld                5   another run is writing to this bucket
+└── Stopped                      asked to stop: a signal (130, 143) or --max-duration (6)
+
+The numbers are exit codes. Messages read "what: which one." and hints say what to do next; neither
+ever holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class R2MaintError(Exception):
+    """An expected failure, told in a sentence."""
+
+    code: ClassVar[str] = "error"
+    exit_code: int = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
+class ConfigError(R2MaintError):
+    code = "config"
+
+
+class UsageError(R2MaintError):
+    code = "usage"
+    exit_code = 2
+
+
+class DatabaseError(R2MaintError):
+    code = "database"
+
+
+class BucketError(R2MaintError):
+    """A request the bucket did not fulfil.
+
+    `ends_run` tells whether the next request would fail the same way.
+    """
+
+    code = "bucket"
+    ends_run: ClassVar[bool] = False
+
+
+class BucketUnreachable(BucketError):
+    code = "unreachable"
+    ends_run = True
+
+
+class AccessDenied(BucketError):
+    code = "access_denied"
+    ends_run = True
+
+
+class NoSuchBucket(BucketError):
+    code = "no_such_bucket"
+    ends_run = True
+
+
+class InvalidListing(BucketError):
+    """The listing cannot be trusted; the brake is `order`."""
+
+    code = "order"
+    ends_run = True
+
+
+class NoSuchKey(BucketError):
+    code = "no_such_key"
+
+
+class PreconditionFailed(BucketError):
+    code = "precondition_failed"
+
+
+class ObjectLocked(BucketError):
+    code = "locked"
+
+
+class ObjectRejected(BucketError):
+    code = "rejected"
+
+
+class Refused(R2MaintError):
+    """A brake holds; `brakes` names each with its message and its override."""
+
+    code = "refused"
+    exit_code = 4
+
+
+class LeaseHeld(R2MaintError):
+    code = "lease_held"
+    exit_code = 5
+
+
+class Stopped(R2MaintError):
+    """The run was asked to stop; `reason` is "signal" or "max-duration"."""
+
+    code = "stopped"
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(f"Stopped by {reason}.", "Run the same command again to continue.")
+        self.reason = reason
+        self.exit_code = exit_code

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class AppDirectoryConfig(AppConfig):
+    name = "tests.appdirectory"
+    label = "appdirectory"
