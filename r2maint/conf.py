@@ -1,0 +1,264 @@
+"""Settings as one frozen value. The only reader of django.conf.settings and of the environment."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+
+from r2maint import options
+from r2maint.connection import Choice, Connection, choose
+from r2maint.errors import ConfigError
+from r2maint.options import ExtraReferences, FieldRule, parse_duration
+from r2maint.surroundings import (
+    Surroundings,
+    absolute_bucket,
+    connection_sources,
+    local_media,
+    public_url,
+)
+
+__all__ = [
+    "Config",
+    "Connection",
+    "ExtraReferences",
+    "FieldRule",
+    "load",
+    "parse_duration",
+    "require_connection",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting, checked. Secrets appear in no repr."""
+
+    bucket: str = ""
+    """A name, "file:" and an absolute directory, or "" when none is set."""
+    connection: Connection | None = None
+    """None for a "file:" bucket, and when there is none: `connection_gap` says why."""
+    connection_gap: str = ""
+    """Why there is no connection, in a sentence; "" when there is one or nothing is set at all."""
+    public_url: str = ""
+    """Ends in "/"; "" if unset."""
+    aliases: tuple[str, ...] = ()
+    local_media: tuple[tuple[str, Path], ...] = ()
+    """(URL prefix, directory), longest prefix first."""
+    site_hosts: tuple[str, ...] = ()
+    managed_prefixes: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
+    extra_references: ExtraReferences = field(default_factory=ExtraReferences)
+    not_references: Mapping[str, str] = field(default_factory=dict)
+    """app.Model, table or database alias -> reason."""
+    fields: Mapping[str, Mapping[str, FieldRule]] = field(default_factory=dict)
+    """"app.Model" as the model itself spells it -> field -> rule."""
+    grace: timedelta = timedelta(days=7)
+    undo_window: timedelta = timedelta(days=30)
+    cache_control: str = "public, max-age=86400"
+    """For keys without a content hash."""
+    fetch_allow: tuple[str, ...] = ()
+    """host or host:port that may be private."""
+    api_token: str = field(default="", repr=False)
+    zone_id: str = ""
+    prices: Mapping[str, Any] = field(default_factory=dict)
+    base_dir: Path = field(default_factory=Path.cwd)
+
+
+_PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    "BUCKET": options.is_bucket,
+    "ACCOUNT_ID": options.is_label,
+    "ACCESS_KEY_ID": options.is_text,
+    "SECRET_ACCESS_KEY": options.is_text,
+    "JURISDICTION": options.is_label,
+    "ENDPOINT_URL": options.is_endpoint_url,
+    "REGION": options.is_line,
+    "PUBLIC_URL": options.is_public_url,
+    "ALIASES": options.is_base_urls,
+    "LOCAL_MEDIA": options.is_mapping,
+    "SITE_HOSTS": options.is_hosts,
+    "MANAGED_PREFIXES": options.is_prefixes,
+    "PROTECTED": options.is_texts,
+    "DERIVED": options.is_derived,
+    "EXTRA_REFERENCES": options.is_extra_references,
+    "NOT_REFERENCES": options.is_reasons,
+    "FIELDS": options.is_rules,
+    "GRACE": options.is_duration,
+    "UNDO_WINDOW": options.is_duration,
+    "CACHE_CONTROL": options.is_line,
+    "FETCH_ALLOW": options.is_hosts,
+    "API_TOKEN": options.is_text,
+    "ZONE_ID": options.is_line,
+    "PRICES": options.is_mapping,
+}
+SETTINGS = tuple(_PARSERS)
+"""Every name R2MAINT may hold."""
+_PLAIN = (
+    "ALIASES",
+    "SITE_HOSTS",
+    "MANAGED_PREFIXES",
+    "PROTECTED",
+    "DERIVED",
+    "EXTRA_REFERENCES",
+    "NOT_REFERENCES",
+    "GRACE",
+    "UNDO_WINDOW",
+    "CACHE_CONTROL",
+    "FETCH_ALLOW",
+    "API_TOKEN",
+    "ZONE_ID",
+    "PRICES",
+)
+"""Settings that go into Config under their own name in lower case."""
+
+
+def load() -> Config:
+    """Return the configuration, read anew.
+
+    Raises: ConfigError for an unknown or malformed setting. That no bucket is configured is no
+    error here: `require_connection` and `open_bucket` say so.
+    """
+    return build(read_surroundings())
+
+
+def require_connection(config: Config) -> Connection:
+    """Return the connection, or raise the ConfigError that says what is missing."""
+    if config.connection is not None:
+        return config.connection
+    hint = "Set them all in R2MAINT, or R2_ACCOUNT_ID, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and"
+    hint += " R2_BUCKET_NAME in the environment. They are taken from one place, never mixed."
+    raise ConfigError(config.connection_gap or "No bucket is configured.", hint)
+
+
+def read_surroundings() -> Surroundings:
+    """Take down every setting r2maint looks at."""
+    base_dir = getattr(settings, "BASE_DIR", None)
+    return Surroundings(
+        own=getattr(settings, "R2MAINT", {}),
+        environ={
+            name: value.strip() for name, value in os.environ.items() if name.startswith("R2_")
+        },
+        django=dict(_django_settings()),
+        base_dir=Path(base_dir or Path.cwd()).absolute(),
+    )
+
+
+def _django_settings() -> Iterator[tuple[str, Any]]:
+    names = {"DEBUG", "MEDIA_ROOT", "MEDIA_URL", "STORAGES"}
+    names.update(name for name in dir(settings) if name.startswith("AWS_"))
+    if settings.is_overridden("DEFAULT_FILE_STORAGE"):
+        names.add("DEFAULT_FILE_STORAGE")
+    with warnings.catch_warnings():
+        # Django 4.2 warns whoever reads DEFAULT_FILE_STORAGE; the project is told by a check.
+        warnings.simplefilter("ignore")
+        for name in sorted(names):
+            yield name, getattr(settings, name, None)
+
+
+def build(surroundings: Surroundings) -> Config:
+    """Return what `surroundings` mean.
+
+    Raises: ConfigError, the first of `find_errors`.
+    """
+    given, errors = _parse(surroundings)
+    if errors:
+        raise errors[0]
+    choice = _choose(surroundings)
+    url = given.get("PUBLIC_URL") or public_url(surroundings, choice.bucket)
+    aliases = given.get("ALIASES", ())
+    return Config(
+        **{name.lower(): given[name] for name in _PLAIN if name in given},
+        bucket=absolute_bucket(choice.bucket, surroundings.base_dir),
+        connection=choice.connection,
+        connection_gap=choice.gap,
+        public_url=url,
+        local_media=local_media(surroundings, given, (url, *aliases)),
+        fields=dict(_labelled(given.get("FIELDS", {}))),
+        base_dir=surroundings.base_dir,
+    )
+
+
+def _choose(surroundings: Surroundings) -> Choice:
+    choice = choose(connection_sources(surroundings))
+    if choice.connection is not None:
+        name = f"The endpoint in {choice.connection.source}"
+        options.is_http_url(name, choice.connection.endpoint_url)
+    return choice
+
+
+def find_errors(surroundings: Surroundings) -> list[ConfigError]:
+    """Return an error for every unknown or malformed setting."""
+    errors = _parse(surroundings)[1]
+    if not errors:
+        try:
+            build(surroundings)
+        except ConfigError as error:
+            errors = [error]
+    return errors
+
+
+def _parse(surroundings: Surroundings) -> tuple[dict[str, Any], list[ConfigError]]:
+    given: dict[str, Any] = {}
+    errors: list[ConfigError] = []
+    if not isinstance(surroundings.own, Mapping):
+        return given, [options.wrong("R2MAINT", "must be a dict")]
+    for name, value in surroundings.own.items():
+        try:
+            if name not in _PARSERS:
+                raise options.unknown("R2MAINT", name, SETTINGS)
+            given[name] = _PARSERS[name](f"R2MAINT[{name!r}]", value)
+        except ConfigError as error:
+            errors.append(error)
+    errors.extend(_environment_errors(surroundings.environ, surroundings.own))
+    return given, errors
+
+
+def _environment_errors(
+    environ: Mapping[str, str], own: Mapping[str, Any]
+) -> Iterator[ConfigError]:
+    parsers = {
+        "R2_BUCKET_NAME": options.is_bucket,
+        "R2_ENDPOINT_URL": options.is_endpoint_url,
+        "R2_PUBLIC_URL": options.is_base_url,
+    }
+    for name, parse in parsers.items():
+        if own.get(name.removeprefix("R2_").removesuffix("_NAME")):
+            continue
+        try:
+            parse(f"{name} in the environment", environ.get(name, ""))
+        except ConfigError as error:
+            yield error
+
+
+def _labelled(
+    rules: Mapping[str, Mapping[str, FieldRule]],
+) -> Iterator[tuple[str, Mapping[str, FieldRule]]]:
+    """Yield the rules under the labels the models themselves use.
+
+    Raises: ConfigError for a model or field that does not exist.
+    """
+    if not apps.models_ready:
+        return
+    labels = {
+        model._meta.label.lower(): model for model in apps.get_models(include_auto_created=True)
+    }
+    for label, by_field in rules.items():
+        model = labels.get(label.lower())
+        if model is None:
+            known = [model._meta.label for model in labels.values()]
+            raise options.UnknownName(
+                f"R2MAINT['FIELDS'] names no model of this project: {label!r}.",
+                options.suggest(label, known) or "Write app.Model of an installed app.",
+            )
+        names = [field.name for field in model._meta.concrete_fields]
+        for name in by_field:
+            if name not in names:
+                raise options.unknown(f"R2MAINT['FIELDS'][{label!r}]", name, names, "field")
+        yield model._meta.label, by_field
