@@ -1,0 +1,158 @@
+"""What a piece of text means as a key, and how keys are quoted, joined and compared. Pure.
+
+R2 takes two keys for one object when their NFC forms are equal: keys are compared by `identity`.
+Source: developers.cloudflare.com/r2/reference/unicode-interoperability/
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+from urllib.parse import quote, unquote, unquote_to_bytes
+
+URL = re.compile(r"(?:(https?):)?//([^/?#\\\s]+)", re.IGNORECASE)
+"""Scheme ("" when the URL begins with "//") and host of a URL; the path follows."""
+_DOTS = re.compile(r"(?:^|(?<=/))\.{1,2}(?=/|$)")
+_SPECIAL = re.compile(r"[%+?#\x00-\x1f\x7f]")
+_SECRET_NAMES = (
+    r"x-amz-[\w-]*|x-goog-[\w-]*|awsaccesskeyid|key-pair-id|policy|sig|signature|[\w-]*token[\w-]*"
+    r"|[\w-]*secret[\w-]*|pass(?:word|wd)?|(?:api|access)[_-]?key|auth|authorization|jwt|verify|key"
+)
+_SECRET_PAIR = re.compile(rf"([?&;#])(?:amp;)?(?:{_SECRET_NAMES})=[^&;#\s\"'<>]*", re.IGNORECASE)
+_USERINFO = re.compile(r"(//)[^/?#@\s\"'<>]*(?:@[^/?#@\s\"'<>]*)*@")
+
+
+def identity(key: str) -> str:
+    """Return the form in which R2 compares keys: NFC."""
+    return key if key.isascii() else unicodedata.normalize("NFC", key)
+
+
+def order(key: str) -> bytes:
+    """Return what R2 sorts a listing by: the key's UTF-8 bytes."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+def join(location: str, name: str) -> str:
+    """Return the key of a name under a storage's location; the name is kept exact."""
+    prefix = location.strip("/")
+    return f"{prefix}/{name}" if prefix else name
+
+
+def quote_key(key: str) -> str:
+    """Return the key as a URL path: ASCII, and no segment a client would resolve away."""
+    quoted = quote(key, safe="/~")
+    return _DOTS.sub(lambda dots: "%2E" * len(dots[0]), quoted)
+
+
+def host_of(url: str) -> str:
+    """Return the host (and port, unless it is the default one) of a URL, "" if it has none."""
+    match = URL.match(url)
+    return normal_host(match[2]) if match else ""
+
+
+def normal_host(netloc: str) -> str:
+    """Return the host as hosts are compared: no credentials, default port or upper case."""
+    host = netloc.rpartition("@")[2].lower()
+    if host.endswith((":443", ":80")):
+        host = host.rpartition(":")[0]
+    host = host.rstrip(".")
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return host
+
+
+def split_base(url: str) -> tuple[str, str]:
+    """Return (host, path) of a base URL; the path starts and ends with "/"."""
+    match = URL.match(url)
+    if match is None:
+        return "", url
+    return normal_host(match[2]), url[match.end() :] or "/"
+
+
+def path_spellings(path: str) -> list[str]:
+    decoded = unquote(path)
+    return list(dict.fromkeys((path, decoded, quote(decoded, safe="/~!*()'"))))
+
+
+def is_plain(rest: str) -> bool:
+    """Tell whether what follows a base URL can mean one key only: itself."""
+    if not rest or rest[0] == "." or rest[-1].isspace():
+        return False
+    return "/." not in rest and _SPECIAL.search(rest) is None
+
+
+def readings(rest: str) -> tuple[str, ...]:
+    """Return every key that what follows a base URL could mean, likeliest first; () for none.
+
+    First the decoded path without query and fragment, which web servers take; then what careless
+    writers mean by the same text: a key pasted in undecoded, "+" for a space, a raw "?" or "#".
+    """
+    if is_plain(rest):
+        return (rest,)
+    path = _cut(rest.rstrip())
+    if not path:
+        return ()
+    plain = decode(path)
+    found = [plain, path]
+    if "+" in path:
+        found.append(decode(path.replace("+", " ")))
+    if len(path) != len(rest):
+        found += _careless(rest)
+    if "." in plain and _DOTS.search(path):
+        found.append(_resolved(plain))
+    return tuple(key for key in dict.fromkeys(found) if key)
+
+
+def _careless(rest: str) -> tuple[str, ...]:
+    """Return the keys whose "?", "#" or last space nobody encoded."""
+    whole = rest.rstrip()
+    return decode(whole), whole, decode(_cut(rest)), _cut(rest), rest
+
+
+def _cut(text: str) -> str:
+    return text.partition("#")[0].partition("?")[0]
+
+
+def _resolved(path: str) -> str:
+    """Return the path a browser asks for when it meets "." and ".." segments."""
+    return posixpath.normpath(f"/{path}").lstrip("/")
+
+
+def decode(text: str) -> str:
+    """Decode percent-encoding; text that is not UTF-8 then stays as it is."""
+    try:
+        return unquote_to_bytes(text).decode() if "%" in text else text
+    except UnicodeError:
+        return text
+
+
+def name_spellings(name: str, location: str, key: str) -> tuple[str, ...]:
+    """Return the other keys a storage could make of a name.
+
+    django-storages resolves "//", "." and backslashes; others drop a leading "/".
+    Source: storages/utils.py, clean_name and safe_join.
+    """
+    if is_plain(name) and name[0] != "/" and "//" not in name and "\\" not in name:
+        return ()
+    cleaned = posixpath.normpath(name).replace("\\", "/") + ("/" if name.endswith("/") else "")
+    found = [name.lstrip("/"), cleaned.lstrip("/"), name.strip(), decode(name)]
+    keys = [join(location, spelling) for spelling in found if spelling]
+    return tuple(spelling for spelling in dict.fromkeys(keys) if spelling != key)
+
+
+def inside(path: str) -> str:
+    """Return a relative path as a file server reads it, "" if it could lead anywhere else."""
+    segments = [segment for segment in path.split("/") if segment not in ("", ".")]
+    if not segments or path.endswith("/") or ".." in segments or "\0" in path:
+        return ""
+    return "/".join(segments)
+
+
+def redact(value: str) -> str:
+    """Return the text without the credentials and signatures of the URLs in it."""
+    without = _USERINFO.sub(r"\1", value) if "@" in value else value
+    return _SECRET_PAIR.sub(r"\1redacted", without) if "=" in without else without
