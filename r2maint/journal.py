@@ -1,0 +1,198 @@
+"""What was done, written before it is done, so that every run can be shown, resumed and undone."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any, Protocol
+
+from django.db import connections, router, transaction
+
+from r2maint.databases import database_option, refuse_open_transaction, table_names
+from r2maint.errors import DatabaseError
+from r2maint.models import Change, ChangeKind, ChangeState, Identity, Run, RunState, Sighting
+from r2maint.signals import run_finished
+
+UNFINISHED = (RunState.RUNNING, RunState.STOPPED)
+UNDO_COMMAND = "r2_runs"
+"""The command whose runs are undos."""
+_BATCH = 500
+
+
+class HeldLease(Protocol):
+    """The lease as the journal sees it: something to ask before each transaction."""
+
+    def check(self) -> None:
+        """Raise LeaseHeld when the lease is no longer ours."""
+
+
+def now() -> datetime:
+    """Return this machine's time, aware UTC: what journal rows are stamped with."""
+    return datetime.now(tz=timezone.utc)
+
+
+def home() -> str:
+    """Return the alias of the database that holds runs, sightings and the identity."""
+    return str(router.db_for_write(Run))
+
+
+def new_run_id(at: datetime) -> str:
+    """Return an id that sorts by time: "20261123T161200Z-ab12cd"."""
+    return f"{at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Journal:
+    """The open record of one run."""
+
+    run_id: str
+    command: str
+    bucket: str
+    resumed: bool
+    """An earlier, unfinished execution goes on under its own id."""
+    lease: HeldLease | None = field(default=None, repr=False)
+    """Set once it is held; asked before each transaction."""
+
+    def intend(self, changes: Iterable[Change]) -> None:
+        """Write down what is about to happen to the bucket; committed when this returns.
+
+        Each change's `state` should be INTENDED. A database lost in the middle leaves whole batches
+        of 500, never a change without its line.
+        """
+        batch: list[Change] = []
+        for change in changes:
+            change.run_id = self.run_id
+            change.at = now()
+            batch.append(change)
+            if len(batch) == _BATCH:
+                self._commit(batch)
+                batch = []
+        if batch:
+            self._commit(batch)
+
+    def settle(self, changes: Iterable[Change], state: ChangeState | str) -> None:
+        """Record how changes written by `intend` ended."""
+        for batch in _batches([change.pk for change in changes]):
+            Change.objects.using(home()).filter(pk__in=batch).update(state=state)
+
+    def finish(self, *, state: RunState | str, summary: Mapping[str, Any]) -> None:
+        """Close the run; a state of STOPPED or RUNNING lets the same command go on with it."""
+        Run.objects.using(home()).filter(pk=self.run_id).update(
+            state=state, summary=dict(summary), finished_at=now()
+        )
+        run_finished.send_robust(
+            self.command, run_id=self.run_id, state=str(state), summary=dict(summary)
+        )
+
+    def _commit(self, batch: list[Change]) -> None:
+        if self.lease is not None:
+            self.lease.check()
+        refuse_open_transaction(home())
+        with transaction.atomic(using=home()):
+            Change.objects.using(home()).bulk_create(batch)
+
+
+def open_journal(*, command: str, bucket: str, options: Mapping[str, Any]) -> Journal:
+    """Begin a run, or go on with the unfinished one of the same command and bucket.
+
+    An undo goes on only with the undo of the same run. `options` must be plain JSON values without
+    secrets. Raises: DatabaseError when r2maint's tables are missing or a transaction is open.
+    """
+    require_tables([home()])
+    refuse_open_transaction(home())
+    unfinished = _find_unfinished(command, bucket, options.get("undo"))
+    if unfinished is not None:
+        Run.objects.using(home()).filter(pk=unfinished.pk).update(
+            state=RunState.RUNNING, finished_at=None, options=dict(options)
+        )
+        return Journal(run_id=unfinished.pk, command=command, bucket=bucket, resumed=True)
+    at = now()
+    run = Run(id=new_run_id(at), command=command, bucket=bucket, started_at=at)
+    run.options = dict(options)
+    run.save(using=home(), force_insert=True)
+    return Journal(run_id=run.pk, command=command, bucket=bucket, resumed=False)
+
+
+def _find_unfinished(command: str, bucket: str, undo: object) -> Run | None:
+    runs = Run.objects.using(home()).filter(command=command, bucket=bucket, state__in=UNFINISHED)
+    return next((run for run in runs.order_by("-id") if run.options.get("undo") == undo), None)
+
+
+def require_tables(databases: Iterable[str]) -> None:
+    """Raise DatabaseError unless r2maint's tables are in every database named.
+
+    The home database needs all of them, every other one the table of changes.
+    """
+    for alias in databases:
+        models = (Run, Change, Sighting, Identity) if alias == home() else (Change,)
+        missing = {model._meta.db_table for model in models} - table_names(alias)
+        if missing:
+            raise DatabaseError(
+                f"r2maint's tables are missing: database {alias!r}.",
+                f"Run manage.py migrate r2maint{database_option(alias)}.",
+            )
+
+
+def journal_aliases() -> list[str]:
+    """Return the databases that hold r2maint's table of changes, the home database first."""
+    aliases = sorted(connections, key=lambda alias: alias != home())
+    return [alias for alias in aliases if Change._meta.db_table in table_names(alias)]
+
+
+def iter_changes(run_id: str, *, newest_first: bool = False) -> Iterator[Change]:
+    """Yield the changes of one run from every database, in order within each; flat in memory."""
+    for alias in journal_aliases():
+        yield from _iter_in_order(alias, {"run_id": run_id}, newest_first)
+
+
+def _iter_in_order(
+    alias: str, conditions: Mapping[str, Any], newest_first: bool = False
+) -> Iterator[Change]:
+    last: int | None = None
+    while True:
+        page = Change.objects.using(alias).filter(**conditions)
+        if last is not None:
+            page = page.filter(pk__lt=last) if newest_first else page.filter(pk__gt=last)
+        changes = list(page.order_by("-pk" if newest_first else "pk")[: 4 * _BATCH])
+        if not changes:
+            return
+        yield from changes
+        last = changes[-1].pk
+
+
+def kept_values(*, undo_window: timedelta, now: datetime) -> Iterator[str]:
+    """Yield what the journal itself keeps alive, as texts and keys.
+
+    Old values of rewrites inside the window, so that undo finds its objects; new keys and values of
+    unfinished runs, whose rows may not name them yet. What was undone, and what an undo replaced,
+    is not kept.
+    """
+    runs = Run.objects.using(home())
+    undos = set(runs.filter(command=UNDO_COMMAND).values_list("pk", flat=True))
+    inside: dict[str, Any] = {"at__gte": now - undo_window, "kind": ChangeKind.REWRITE}
+    open_runs = list(runs.filter(state__in=UNFINISHED).values_list("pk", flat=True))
+    unfinished: dict[str, Any] = {
+        "run_id__in": open_runs,
+        "kind__in": [ChangeKind.REWRITE, ChangeKind.UPLOAD],
+    }
+    for alias in journal_aliases():
+        for change in _iter_in_order(alias, inside):
+            if change.run_id not in undos and change.state != ChangeState.UNDONE:
+                yield from filter(None, (change.old, change.old_key))
+        for change in _iter_in_order(alias, unfinished):
+            yield from filter(None, (change.new, change.key))
+
+
+def last_accepted(command: str, bucket: str) -> Run | None:
+    """Return the newest finished run of this command on this bucket: what brakes compare with."""
+    runs = Run.objects.using(home()).filter(command=command, bucket=bucket)
+    accepted = runs.filter(state__in=[RunState.FINISHED, RunState.UNDONE])
+    run: Run | None = accepted.order_by("-id").first()
+    return run
+
+
+def _batches(ids: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(ids), _BATCH):
+        yield ids[start : start + _BATCH]

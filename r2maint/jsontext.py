@@ -1,0 +1,166 @@
+"""Strings inside JSON text: where each one stands, and how to exchange one and nothing else.
+
+Decoding and encoding again would change what people stored: spacing, `\\/`, raw Arabic, duplicate
+keys, decimals longer than a float. So the text is scanned, and only the characters of one string
+token are ever replaced. Accepts exactly what `json.loads` accepts (NaN and Infinity too), at any
+depth.
+
+Source: RFC 8259 (JSON), RFC 6901 (JSON pointer).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from json.decoder import scanstring  # type: ignore[attr-defined]  # json.loads's own, in C
+from typing import NamedTuple
+
+Edit = tuple[str, str, str]
+"""(pointer, old value, new value)."""
+
+_SPACE = r"[ \t\n\r]*"
+_PLAIN = r'"([^"\\\x00-\x1f]*)"'
+_LITERAL = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|true|false|null|NaN|-?Infinity"
+_VALUE = re.compile(rf'{_SPACE}(?:(["\[{{])|{_LITERAL})')
+_NEXT = re.compile(rf"{_SPACE}([,\]}}])")
+_CLOSE = {mark: re.compile(rf"{_SPACE}\{mark}") for mark in "]}"}
+_QUOTE = re.compile(rf'{_SPACE}"')
+_COLON = re.compile(rf"{_SPACE}:")
+_END = re.compile(rf"{_SPACE}\Z")
+_PLAIN_STRING = re.compile(_PLAIN)
+_PLAIN_LIST = re.compile(
+    rf"{_SPACE}\[{_SPACE}{_PLAIN}(?:{_SPACE},{_SPACE}{_PLAIN})*{_SPACE}\]{_SPACE}\Z"
+)
+
+
+class Token(NamedTuple):
+    """One string value; object keys are not values."""
+
+    pointer: str
+    """Duplicate keys share one."""
+    start: int
+    """Index of the opening quote."""
+    end: int
+    """Index after the closing quote."""
+    value: str
+
+
+class _Place:
+    """An open list or object, and which of its members is at hand."""
+
+    __slots__ = ("closer", "index", "name", "prefix")
+
+    def __init__(self, prefix: str, closer: str) -> None:
+        self.prefix = prefix
+        self.closer = closer
+        self.index = 0
+        self.name = ""
+
+    def pointer(self) -> str:
+        return f"{self.prefix}/{self.index if self.closer == ']' else self.name}"
+
+
+def strings(raw: str) -> Iterator[Token]:
+    """Yield every string value of one JSON document, in the order of the text.
+
+    Text after the last token taken is not checked. Raises: ValueError where the text is not JSON.
+    """
+    if _PLAIN_LIST.match(raw):  # most cells: a list of URLs without any escape
+        for index, found in enumerate(_PLAIN_STRING.finditer(raw)):
+            yield Token(f"/{index}", found.start(), found.end(), found[1])
+    else:
+        yield from _scan(raw)
+
+
+def _scan(raw: str) -> Iterator[Token]:
+    stack: list[_Place] = []
+    position = 0
+    while position >= 0:
+        found = _match(_VALUE, raw, position)
+        position = found.end()
+        if found[1] == '"':
+            value, end = scanstring(raw, position, True)
+            yield Token(stack[-1].pointer() if stack else "", position - 1, end, value)
+            position = _next_member(raw, end, stack)
+        elif found[1] is None:
+            position = _next_member(raw, position, stack)
+        else:
+            prefix = stack[-1].pointer() if stack else ""
+            stack.append(_Place(prefix, "]" if found[1] == "[" else "}"))
+            position = _first_member(raw, position, stack)
+
+
+def _first_member(raw: str, position: int, stack: list[_Place]) -> int:
+    """Return where the first value of the list or object just opened begins, or what follows it."""
+    place = stack[-1]
+    if closed := _CLOSE[place.closer].match(raw, position):
+        stack.pop()
+        return _next_member(raw, closed.end(), stack)
+    return position if place.closer == "]" else _read_name(raw, position, place)
+
+
+def _next_member(raw: str, position: int, stack: list[_Place]) -> int:
+    """Return where the value after the one that ends at `position` begins, or -1 at the end."""
+    while stack:
+        found = _match(_NEXT, raw, position)
+        place, position = stack[-1], found.end()
+        if found[1] == ",":
+            place.index += 1
+            return position if place.closer == "]" else _read_name(raw, position, place)
+        if found[1] != place.closer:
+            raise ValueError(f"Not JSON: {found[1]!r} before character {position}.")
+        stack.pop()
+    _match(_END, raw, position)
+    return -1
+
+
+def _read_name(raw: str, position: int, place: _Place) -> int:
+    name, position = scanstring(raw, _match(_QUOTE, raw, position).end(), True)
+    place.name = name.replace("~", "~0").replace("/", "~1")
+    return _match(_COLON, raw, position).end()
+
+
+def _match(pattern: re.Pattern[str], raw: str, position: int) -> re.Match[str]:
+    found = pattern.match(raw, position)
+    if found is None:
+        raise ValueError(f"Not JSON: character {position}.")
+    return found
+
+
+def replace(raw: str, edits: Sequence[Edit]) -> str | None:
+    """Return `raw` with each edit's token exchanged, or None when one of them is not there."""
+    text, found = apply(raw, edits)
+    return text if all(found) else None
+
+
+def apply(raw: str, edits: Sequence[Edit]) -> tuple[str, list[bool]]:
+    """Return `raw` with the edits that still apply, and for each edit whether it did.
+
+    An edit applies to every token at its pointer whose value is its old value (several where keys
+    are duplicated). All other characters stay. Raises: ValueError when `raw` is not JSON.
+    """
+    wanted = {(pointer, old): new for pointer, old, new in edits}
+    found: set[tuple[str, str]] = set()
+    pieces: list[str] = []
+    copied = 0
+    for token in strings(raw):
+        element = (token.pointer, token.value)
+        if element in wanted:
+            found.add(element)
+            like = raw[token.start : token.end]
+            pieces += raw[copied : token.start], _encode(wanted[element], like)
+            copied = token.end
+    pieces.append(raw[copied:])
+    return "".join(pieces), [(pointer, old) in found for pointer, old, _ in edits]
+
+
+def values_at(raw: str, pointer: str) -> list[str]:
+    """Return the string values at one pointer; several where keys are duplicated."""
+    return [token.value for token in strings(raw) if token.pointer == pointer]
+
+
+def _encode(value: str, like: str) -> str:
+    """Return `value` as a JSON string escaped the way the token `like` is."""
+    text = json.dumps(value, ensure_ascii=like.isascii())
+    return text.replace("/", "\\/") if "\\/" in like else text

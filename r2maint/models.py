@@ -1,0 +1,135 @@
+"""r2maint's own tables: what it did, and what it saw. Nothing here belongs to the project.
+
+A `Run` lives in the home database (`journal.home()`). A `Change` about a row lives in the database
+of that row, so that both commit together; it names its run by id, because a foreign key cannot
+cross databases.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class RunState(models.TextChoices):
+    RUNNING = "running"
+    """Begun; still at work, or killed."""
+    STOPPED = "stopped"
+    """Ended early by a signal, the time limit or a brake; the same command goes on with it."""
+    FINISHED = "finished"
+    FAILED = "failed"
+    UNDONE = "undone"
+
+
+class ChangeKind(models.TextChoices):
+    REWRITE = "rewrite"
+    UPLOAD = "upload"
+    QUARANTINE = "quarantine"
+    DELETE = "delete"
+    RESTORE = "restore"
+
+
+class ChangeState(models.TextChoices):
+    INTENDED = "intended"
+    """Written down, and perhaps done: the run was killed in between."""
+    DONE = "done"
+    CONFLICT = "conflict"
+    """Not done: the row or object was no longer what the plan saw."""
+    UNDONE = "undone"
+
+
+class Run(models.Model):
+    """One execution of a writing command, resumed under the same id until it finishes."""
+
+    id = models.CharField(primary_key=True, max_length=40)
+    command = models.CharField(max_length=40)
+    bucket = models.CharField(max_length=512)
+    state = models.CharField(max_length=8, choices=RunState.choices, default=RunState.RUNNING)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    options = models.JSONField(default=dict)
+    summary = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.command} {self.state}"
+
+
+class Change(models.Model):
+    """One step of a run, written before it is taken (or in the same transaction)."""
+
+    id = models.BigAutoField(primary_key=True)
+    run_id = models.CharField(max_length=40)
+    kind = models.CharField(max_length=10, choices=ChangeKind.choices)
+    state = models.CharField(
+        max_length=8, choices=ChangeState.choices, default=ChangeState.INTENDED
+    )
+    database = models.CharField(max_length=100, blank=True, default="")
+    model = models.CharField(max_length=200, blank=True, default="")
+    """`app.Model` of the class whose table owns the column."""
+    row = models.TextField(blank=True, default="")
+    """The row's primary key as text."""
+    field = models.CharField(max_length=200, blank=True, default="")
+    path = models.TextField(blank=True, default="")
+    """JSON pointer of the element; "" for the whole value."""
+    old = models.TextField(blank=True, default="")
+    """The element before; of a quarantined object, its key."""
+    new = models.TextField(blank=True, default="")
+    """The element after; of a quarantined object, where its copy lies."""
+    old_key = models.TextField(blank=True, default="")
+    """The key `old` meant; "" when it meant no object of the bucket."""
+    key = models.TextField(blank=True, default="")
+    sha256 = models.CharField(max_length=64, blank=True, default="")
+    etag = models.CharField(max_length=255, blank=True, default="")
+    bytes = models.BigIntegerField(null=True)
+    extra = models.JSONField(default=dict)
+    """Further columns of the row that followed: {field: [before, after]}."""
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [
+            models.Index(fields=["run_id", "id"], name="r2maint_change_run"),
+            models.Index(fields=["at"], name="r2maint_change_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.kind} {self.state}"
+
+
+class Sighting(models.Model):
+    """An object that a complete listing and a complete reading found to be an orphan."""
+
+    id = models.BigAutoField(primary_key=True)
+    bucket = models.CharField(max_length=512)
+    key = models.TextField()
+    key_digest = models.CharField(max_length=64)
+    """SHA-256 of the key's identity, in hex: keys are too long for an index on every database."""
+    etag = models.CharField(max_length=255)
+    modified_at = models.DateTimeField()
+    circumstances = models.CharField(max_length=64)
+    """Digest of the identity, settings and sources it was seen under."""
+    first_seen_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["bucket", "key_digest"], name="r2maint_sighting_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.bucket} {self.key}"
+
+
+class Identity(models.Model):
+    """Which bucket this database belongs to, and the nonce both last agreed on."""
+
+    id = models.BigAutoField(primary_key=True)
+    bucket = models.CharField(max_length=512, unique=True)
+    owner_id = models.CharField(max_length=64)
+    nonce = models.CharField(max_length=64)
+    renewed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return str(self.bucket)

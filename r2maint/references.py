@@ -1,0 +1,168 @@
+"""What the rows say: every cell, and every element in one, that names a key or a file.
+
+Reads raw stored text, table by table in primary-key order, past every manager: managers hide rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from django.db.models.query import QuerySet
+
+from r2maint import jsontext
+from r2maint.cells import StoredText
+from r2maint.columns import EVERYTHING, Column, ColumnKind, Scope
+from r2maint.control import Advance, Control
+from r2maint.databases import reading
+from r2maint.keys import Addresses, Kind, Target, host_of, redact
+from r2maint.locations import Place
+
+__all__ = ["Reference", "Scope", "Shape", "iter_references", "target_of"]
+
+logger = logging.getLogger(__name__)
+_FIRST_PAGE, _PAGE = 200, 2000
+"""Rows of one query: few until their size is known."""
+_PAGE_CHARACTERS = 4_000_000
+
+
+class Shape(str, Enum):
+    """How a value spells what it names."""
+
+    URL = "url"
+    NAME = "name"
+    """A FileField's name."""
+    PATH = "path"
+    """An absolute path on this site."""
+
+
+class Reference(NamedTuple):
+    """One cell, or one element in it, and what it names. A tuple: there may be millions."""
+
+    database: str
+    model: str
+    """"app.Model" of the class whose table owns the column."""
+    pk: str
+    """As text; `model._meta.pk.to_python` gives it back."""
+    field: str
+    path: str
+    """JSON pointer of the element; "" for the whole value."""
+    value: str
+    """As stored (decoded, of JSON)."""
+    shape: Shape
+    target: Target
+
+    def as_dict(self) -> dict[str, str]:
+        """Return what reports show: no credentials, no signatures."""
+        return {
+            "database": self.database,
+            "model": self.model,
+            "pk": self.pk,
+            "field": self.field,
+            "path": self.path,
+            "value": redact(self.value),
+        }
+
+
+def iter_references(
+    columns: Iterable[Column], addresses: Addresses, scope: Scope = EVERYTHING, *, control: Control
+) -> Iterator[Reference]:
+    """Yield the references in these columns: database by database, model by model, row by row.
+
+    Of `scope` only `where` is applied; `discover` applied the rest, and prefix and limit concern
+    the items of a command. Text that leads elsewhere (EXTERNAL) counts only in columns `FIELDS`
+    names. Lazy; one page of rows in memory. Raises: DatabaseError, Stopped.
+    """
+    ordered = sorted(columns, key=lambda c: (c.database, c.model, c.field))
+    with control.progress(None, "Reading rows", "row") as advance:
+        for _, table in groupby(ordered, key=lambda c: (c.database, c.model)):
+            yield from _iter_table(list(table), addresses, scope, control, advance)
+
+
+def target_of(column: Column, value: str, addresses: Addresses) -> tuple[Shape, Target] | None:
+    """Return what one value of a column names; None when that is nothing r2maint knows."""
+    is_name = column.kind is ColumnKind.FILE and not host_of(value.strip())
+    target = _locate_name(column, value, addresses) if is_name else addresses.locate(value)
+    if target is None or (target.kind is Kind.EXTERNAL and not column.is_named):
+        return None
+    if is_name:
+        return Shape.NAME, target
+    text = value.lstrip()
+    return (Shape.PATH if text[:1] == "/" and text[:2] != "//" else Shape.URL), target
+
+
+def _locate_name(column: Column, value: str, addresses: Addresses) -> Target | None:
+    if column.place is Place.OTHER:
+        return None
+    return addresses.locate_name(value, location=column.location, root=column.local_root)
+
+
+def _iter_table(
+    columns: list[Column], addresses: Addresses, scope: Scope, control: Control, advance: Advance
+) -> Iterator[Reference]:
+    for rows in _pages(columns, scope):
+        control.check()
+        for pk, *cells in rows:
+            for column, cell in zip(columns, cells, strict=True):
+                if cell:
+                    yield from _in_cell(column, str(pk), cell, addresses)
+        advance(len(rows))
+
+
+def _pages(columns: list[Column], scope: Scope) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield pages of (pk, stored text of each column), cut so that large cells stay few."""
+    first = columns[0]
+    query = QuerySet(first.model_class, using=first.database).filter(**dict(scope.where))
+    query = query.order_by("pk")
+    rows = query.values_list("pk", *map(StoredText, columns))
+    size = _FIRST_PAGE
+    last = None
+    while True:
+        page = rows if last is None else rows.filter(pk__gt=last)
+        with reading(first.database, first.table):
+            found = list(page[:size])
+        if not found:
+            return
+        last = found[-1][0]
+        yield found
+        characters = sum(len(cell) for row in found for cell in row[1:] if cell)
+        size = max(1, min(_PAGE, 2 * size, _PAGE_CHARACTERS * len(found) // (characters or 1)))
+
+
+def _in_cell(column: Column, pk: str, cell: str, addresses: Addresses) -> Iterator[Reference]:
+    at = column.database, column.model, pk, column.field
+    for path, value in _values(column, pk, cell):
+        found = target_of(column, value, addresses)
+        if found is not None:
+            yield Reference(*at, path, value, *found)
+
+
+def _values(column: Column, pk: str, cell: str) -> Iterable[tuple[str, str]]:
+    """Return (pointer, value) of what may be an address: all of them but names have a "/"."""
+    if column.kind is ColumnKind.FILE:
+        return (("", cell),)
+    if column.kind is ColumnKind.TEXT:
+        return (("", cell),) if "/" in cell else ()
+    if "/" not in cell and "\\u" not in cell:
+        return ()
+    try:
+        tokens = list(jsontext.strings(cell))
+    except ValueError:
+        # SQLite keeps any text in a JSON column; what the project cannot read names nothing.
+        logger.warning("Not JSON: %s.%s of row %s.", column.model, column.field, pk)
+        return ()
+    return [(t.pointer, t.value) for t in tokens if "/" in t.value and _is_storable(t.value)]
+
+
+def _is_storable(value: str) -> bool:
+    """Tell whether a journal can hold the value: no lone surrogate, no NUL."""
+    if value.isascii():
+        return "\0" not in value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value

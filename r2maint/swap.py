@@ -1,0 +1,334 @@
+"""Exchange cells by compare-and-swap on their stored text, journalled in the same transaction.
+
+A concurrent edit wins, always: an UPDATE touches a row only while the text is the one the new text
+was made from. Where another element or column was edited meanwhile, the row is read again and the
+rewrite still applies to what is there now. `save()` is never called: no hook of the project runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from django.db import DataError, IntegrityError, InternalError, NotSupportedError, connections
+from django.db import Error as DjangoDatabaseError
+from django.db.models.query import QuerySet
+
+from r2maint.cells import StoredText, update_row
+from r2maint.columns import Column, find_column
+from r2maint.control import Control
+from r2maint.databases import (
+    is_contention,
+    reading,
+    refuse_open_transaction,
+    short_transaction,
+    sql_state,
+)
+from r2maint.errors import DatabaseError
+from r2maint.exchange import Rewrite, Swapped, exchange
+from r2maint.journal import Journal, now, require_tables
+from r2maint.keys import Kind
+from r2maint.models import Change, ChangeKind, ChangeState
+from r2maint.signals import rows_rewritten
+
+__all__ = ["Rewrite", "Swapped", "swap"]
+
+MAX_ROWS = 200
+"""Rows of one transaction."""
+MAX_SECONDS = 0.2
+"""What one transaction should take: the next one is cut to it."""
+ATTEMPTS = 3
+"""For one row that is locked, or that others keep editing."""
+_TOO_LONG = "22001"
+"""string_data_right_truncation, of PostgreSQL."""
+
+
+Outcome = tuple[Rewrite, Swapped]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Row:
+    """The rewrites of one row, and what its cells hold."""
+
+    database: str
+    model: str
+    pk: Any
+    columns: dict[str, Column] = field(default_factory=dict)
+    pending: list[Rewrite] = field(default_factory=list)
+    cells: dict[str, str | None] | None = None
+    """Stored text by field; None when the row is gone."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What `Rewrite.extra` is about to replace."""
+    settled: list[Outcome] = field(default_factory=list)
+
+    def settle(self, outcomes: Mapping[Rewrite, Swapped]) -> None:
+        self.settled += [(rewrite, outcomes[rewrite]) for rewrite in self.pending]
+        self.pending = []
+
+    def settle_all(self, outcome: Swapped) -> None:
+        self.settle(dict.fromkeys(self.pending, outcome))
+
+
+def swap(rewrites: Iterable[Rewrite], journal: Journal, *, control: Control) -> Iterator[Outcome]:
+    """Exchange each element that still is what its reference says; yield how each ended.
+
+    Lazy: rows are written as outcomes are taken, in transactions of at most 200 rows, ordered by
+    primary key. All rewrites of a row in a batch are one UPDATE. A stop is heard between
+    transactions. Sends `rows_rewritten` after each commit. Raises: DatabaseError when a transaction
+    is open, r2maint's tables are missing or a database fails; LeaseHeld; Stopped.
+    """
+    size, ready = MAX_ROWS, set[str]()
+    rest = iter(rewrites)
+    while rows := _take_rows(rest, size):
+        control.check()
+        for alias in {row.database for row in rows} - ready:
+            require_tables([alias])
+            ready.add(alias)
+        began = time.monotonic()
+        for database, group in groupby(sorted(rows, key=_order), key=lambda row: row.database):
+            _swap_rows(database, list(group), journal)
+        spent = (time.monotonic() - began) or MAX_SECONDS
+        size = max(1, min(MAX_ROWS, 2 * size, int(size * MAX_SECONDS / spent)))
+        for row in rows:
+            yield from row.settled
+
+
+# From rewrites to rows
+
+
+def _take_rows(rewrites: Iterator[Rewrite], size: int) -> list[_Row]:
+    """Return the next rewrites, those of one row together, until `size` rows are full."""
+    rows: dict[tuple[str, str, str], _Row] = {}
+    for rewrite in rewrites:
+        at = rewrite.reference
+        row = rows.setdefault(
+            (at.database, at.model, at.pk), _Row(database=at.database, model=at.model, pk=at.pk)
+        )
+        _add(row, rewrite)
+        if len(rows) == size:
+            break
+    return list(rows.values())
+
+
+def _add(row: _Row, rewrite: Rewrite) -> None:
+    at = rewrite.reference
+    column = row.columns.get(at.field) or find_column(at.database, at.model, at.field)
+    if column is None:
+        row.settled.append((rewrite, Swapped.GONE))
+    elif column.max_length is not None and len(rewrite.new) > column.max_length:
+        row.settled.append((rewrite, Swapped.TOO_LONG))
+    else:
+        row.columns[at.field] = column
+        row.pk = column.model_class._meta.pk.to_python(at.pk)
+        row.pending.append(rewrite)
+
+
+def _order(row: _Row) -> tuple[str, str, bool, Any]:
+    """Order rows by primary key, as other writers do: that avoids deadlocks."""
+    is_number = isinstance(row.pk, int)
+    return row.database, row.model, is_number, row.pk if is_number else str(row.pk)
+
+
+def _swap_rows(database: str, rows: list[_Row], journal: Journal) -> None:
+    refuse_open_transaction(database)
+    with reading(database):
+        for _, group in groupby(rows, key=lambda row: row.model):
+            _read([row for row in group if row.pending])
+    _announce(database, _commit_together(database, rows, journal), journal)
+
+
+def _read(rows: list[_Row], *, lock: bool = False) -> None:
+    """Fill in what the cells of these rows of one model hold now."""
+    if not rows:
+        return
+    columns = {name: column for row in rows for name, column in row.columns.items()}
+    extra = sorted({name for row in rows for each in row.pending for name in each.extra})
+    first = next(iter(columns.values()))
+    query: QuerySet[Any] = QuerySet(first.model_class, using=first.database)
+    query = query.filter(pk__in=[row.pk for row in rows]).order_by()
+    query = query.select_for_update() if lock else query
+    found = query.values_list("pk", *map(StoredText, columns.values()), *extra)
+    by_pk = {pk: values for pk, *values in found}
+    for row in rows:
+        values = by_pk.get(row.pk)
+        row.cells = None if values is None else dict(zip(columns, values, strict=False))
+        row.extra = dict(zip(extra, (values or [])[len(columns) :], strict=False))
+
+
+# One transaction
+
+
+def _commit_together(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
+    """Write all rows in one transaction; when that fails, each row in one of its own."""
+    try:
+        return _commit(database, rows, journal)
+    except DjangoDatabaseError as error:
+        _require_contained(database, error)
+    return [step for row in rows for step in _commit_alone(database, row, journal)]
+
+
+def _commit_alone(database: str, row: _Row, journal: Journal) -> list[_Step]:
+    for attempt in range(ATTEMPTS):
+        try:
+            return _commit(database, [row], journal)
+        except DjangoDatabaseError as error:
+            _require_contained(database, error)
+            if not is_contention(error):
+                row.settle_all(
+                    Swapped.TOO_LONG if sql_state(error) == _TOO_LONG else Swapped.REFUSED
+                )
+                return []
+        time.sleep(0.05 * 2**attempt)
+        with reading(database):
+            _read([row] if row.pending else [])
+    row.settle_all(Swapped.BUSY)
+    return []
+
+
+def _commit(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
+    """Journal these rows, then write them; nothing is settled unless both are committed."""
+    if journal.lease is not None:
+        journal.lease.check()
+    steps = [_Step(row) for row in rows if row.pending]
+    changes = [change for step in steps for change in step.journal(journal.run_id)]
+    if changes:
+        with short_transaction(database):
+            _insert(database, changes)
+            for step in steps:
+                step.write()
+            lost = [change.pk for step in steps for change in step.lost()]
+            if lost:
+                Change.objects.using(database).filter(pk__in=lost).update(
+                    state=ChangeState.CONFLICT
+                )
+    for step in steps:
+        step.row.settle(step.outcomes)
+    return steps
+
+
+def _insert(alias: str, changes: list[Change]) -> None:
+    if connections[alias].features.can_return_rows_from_bulk_insert:
+        Change.objects.using(alias).bulk_create(changes)
+        return
+    for change in changes:  # a conflict found later needs the id
+        change.save(using=alias, force_insert=True)
+
+
+class _Step:
+    """What becomes of one row in one attempt; forgotten when the transaction fails."""
+
+    def __init__(self, row: _Row) -> None:
+        self.row = row
+        self.outcomes: dict[Rewrite, Swapped] = {}
+        self.changes: dict[Rewrite, Change] = {}
+        self.texts: dict[str, str] = {}
+        """New text by field."""
+        self._decide(row.pending)
+
+    @property
+    def open(self) -> list[Rewrite]:
+        return [rewrite for rewrite in self.row.pending if rewrite not in self.outcomes]
+
+    def journal(self, run_id: str) -> Iterable[Change]:
+        """Return a line for each rewrite that is to be made, and for each that lost already."""
+        for rewrite in self.row.pending:
+            outcome = self.outcomes.get(rewrite)
+            if outcome is not Swapped.DONE and rewrite not in self.changes:
+                state = ChangeState.CONFLICT if outcome else ChangeState.DONE
+                self.changes[rewrite] = _change(rewrite, self.row, run_id, state)
+        return self.changes.values()
+
+    def write(self) -> None:
+        """Update the row; when it is no longer as it was read, decide anew on what is there."""
+        for _ in range(ATTEMPTS):
+            rewrites = self.open
+            if not rewrites or self._update(rewrites):
+                self.outcomes.update(dict.fromkeys(rewrites, Swapped.DONE))
+                return
+            _read([self.row], lock=True)
+            self._decide(rewrites)
+        # The row is as it was read and locked, and still the database leaves it alone.
+        self.outcomes.update(dict.fromkeys(self.open, Swapped.REFUSED))
+
+    def lost(self) -> list[Change]:
+        """Return the lines of rewrites that were to be made and were not."""
+        lost = [
+            change
+            for rewrite, change in self.changes.items()
+            if change.state == ChangeState.DONE and self.outcomes[rewrite] is not Swapped.DONE
+        ]
+        for change in lost:
+            change.state = ChangeState.CONFLICT
+        return lost
+
+    def _update(self, rewrites: list[Rewrite]) -> bool:
+        row = self.row
+        extra = {name: value for each in rewrites for name, value in each.extra.items()}
+        return update_row(row.columns, row.pk, old=row.cells or {}, new=self.texts, extra=extra)
+
+    def _decide(self, rewrites: list[Rewrite]) -> None:
+        self.texts = {}
+        if self.row.cells is None:
+            self.outcomes.update(dict.fromkeys(rewrites, Swapped.GONE))
+            return
+        for name, column in self.row.columns.items():
+            mine = [rewrite for rewrite in rewrites if rewrite.reference.field == name]
+            text, settled = exchange(column.kind, self.row.cells[name], mine)
+            self.outcomes.update(settled)
+            if len(settled) < len(set(mine)):
+                self.texts[name] = text
+
+
+def _change(rewrite: Rewrite, row: _Row, run_id: str, state: str) -> Change:
+    at = rewrite.reference
+    return Change(
+        run_id=run_id,
+        kind=ChangeKind.REWRITE,
+        state=state,
+        database=at.database,
+        model=at.model,
+        row=at.pk,
+        field=at.field,
+        path=at.path,
+        old=at.value,
+        new=rewrite.new,
+        old_key=at.target.key if at.target.kind is Kind.BUCKET else "",
+        key=rewrite.key,
+        sha256=rewrite.sha256,
+        extra={name: [row.extra.get(name), value] for name, value in rewrite.extra.items()},
+        at=now(),
+    )
+
+
+# Afterwards
+
+
+def _announce(database: str, steps: list[_Step], journal: Journal) -> None:
+    done = [step for step in steps if _written(step)]
+    for _, group in groupby(done, key=lambda step: step.row.model):
+        same = list(group)
+        names = {change.field for step in same for change in _written(step)}
+        rows_rewritten.send_robust(
+            next(iter(same[0].row.columns.values())).model_class,
+            using=database,
+            pks=tuple(step.row.pk for step in same),
+            fields=tuple(sorted(names)),
+            run_id=journal.run_id,
+        )
+
+
+def _written(step: _Step) -> list[Change]:
+    return [change for change in step.changes.values() if change.state == ChangeState.DONE]
+
+
+def _require_contained(alias: str, error: DjangoDatabaseError) -> None:
+    """Raise DatabaseError unless the failure concerns single rows."""
+    of_rows = (DataError, IntegrityError, InternalError, NotSupportedError)
+    if not isinstance(error, of_rows) and not is_contention(error):
+        raise DatabaseError(
+            f"Cannot be written: database {alias!r} ({type(error).__name__}).",
+            "Check that the server is up and that its user may update these tables.",
+        ) from error

@@ -1,0 +1,75 @@
+"""Fixtures every test may ask for: databases, buckets and a project in a temporary directory."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+from r2maint.bucket.r2 import R2Bucket
+from r2maint.connection import Connection
+from tests.servers import moto_server
+
+DATABASES = ("default", "postgres")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Add the table of the unmanaged model, which Django does not create."""
+    with django_db_blocker.unblock():
+        for alias in DATABASES:
+            with connections[alias].cursor() as cursor:
+                cursor.execute(
+                    "CREATE TABLE IF NOT EXISTS legacy_banner"
+                    " (id integer PRIMARY KEY, path varchar(300) NOT NULL)"
+                )
+
+
+@pytest.fixture(params=DATABASES, ids=["sqlite", "postgresql"])
+def alias(request) -> str:
+    """Run the test on SQLite and on PostgreSQL; mark it `django_db(databases=DATABASES)`."""
+    return request.param
+
+
+@pytest.fixture
+def project(settings, tmp_path, monkeypatch) -> Path:
+    """A project of its own in a temporary directory: media, an empty bucket, no environment."""
+    for name in [name for name in os.environ if name.startswith("R2_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "media").mkdir()
+    settings.BASE_DIR = tmp_path
+    settings.MEDIA_ROOT = tmp_path / "media"
+    settings.R2MAINT = {**settings.R2MAINT, "BUCKET": f"file:{tmp_path / 'bucket'}"}
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 server (moto) in a process of its own."""
+    with moto_server() as url:
+        yield url
+
+
+@pytest.fixture
+def s3_connection(s3_server) -> Connection:
+    """How to reach that server; it knows any keys."""
+    return Connection(
+        source="R2MAINT",
+        access_key_id="0123456789abcdef0123456789abcdef",
+        secret_access_key="secret-0123456789abcdef",
+        endpoint_url=s3_server,
+    )
+
+
+@pytest.fixture
+def s3_bucket(s3_connection) -> R2Bucket:
+    """An empty bucket of its own on that server."""
+    bucket = R2Bucket(f"media-{uuid.uuid4().hex[:12]}", s3_connection, workers=4)
+    bucket._client.create_bucket(
+        Bucket=bucket.name, CreateBucketConfiguration={"LocationConstraint": "auto"}
+    )
+    return bucket

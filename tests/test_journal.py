@@ -1,0 +1,218 @@
+"""The record of runs: begun, resumed, closed, and what it keeps alive."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connections, transaction
+
+from r2maint import journal
+from r2maint.errors import DatabaseError, LeaseHeld
+from r2maint.journal import (
+    Journal,
+    iter_changes,
+    kept_values,
+    last_accepted,
+    new_run_id,
+    open_journal,
+    require_tables,
+)
+from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
+from r2maint.signals import run_finished
+from tests.conftest import DATABASES
+
+pytestmark = pytest.mark.django_db(databases=DATABASES)
+
+
+def opened(command: str = "migrate", bucket: str = "b", **options: object) -> Journal:
+    return open_journal(command=command, bucket=bucket, options=options)
+
+
+def upload(key: str) -> Change:
+    return Change(kind=ChangeKind.UPLOAD, key=key)
+
+
+def rewritten(run_id: str, alias: str = "default", **values: object) -> Change:
+    given = {"kind": ChangeKind.REWRITE, "state": ChangeState.DONE, "at": journal.now()}
+    return Change.objects.using(alias).create(run_id=run_id, **{**given, **values})
+
+
+def kept(days: int = 30) -> set[str]:
+    return set(kept_values(undo_window=timedelta(days=days), now=journal.now()))
+
+
+def test_ids_sort_by_time_and_differ_within_a_second():
+    at = journal.now()
+    first, second = new_run_id(at), new_run_id(at)
+    assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", first)
+    assert first != second
+    assert first < new_run_id(at + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("state", [None, RunState.STOPPED])
+def test_an_unfinished_run_goes_on_under_its_own_id(state):
+    first = opened(limit=1)
+    if state:
+        first.finish(state=state, summary={"uploaded": 1})
+    again = opened(limit=2)
+    assert (again.run_id, again.resumed) == (first.run_id, True)
+    run = Run.objects.get()
+    assert (run.state, run.options, run.finished_at) == (RunState.RUNNING, {"limit": 2}, None)
+
+
+@pytest.mark.parametrize("state", [RunState.FINISHED, RunState.FAILED])
+def test_a_run_that_ended_is_followed_by_a_new_one(state):
+    first = opened()
+    first.finish(state=state, summary={})
+    again = opened()
+    assert (again.run_id == first.run_id, again.resumed) == (False, False)
+
+
+def test_runs_of_another_command_bucket_or_undone_run_are_not_resumed():
+    ids = {
+        opened("migrate", "b").run_id,
+        opened("migrate", "c").run_id,
+        opened("reoptimize", "b").run_id,
+        opened("r2_runs", "b", undo="1").run_id,
+        opened("r2_runs", "b", undo="2").run_id,
+    }
+    assert len(ids) == 5
+    assert opened("r2_runs", "b", undo="1").run_id in ids
+
+
+@pytest.mark.django_db(transaction=True, databases=DATABASES)
+def test_what_is_intended_is_committed_before_the_deed():
+    opened().intend(upload(f"k{n}") for n in range(501))
+    other = connections["default"].copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM r2maint_change WHERE state = 'intended'")
+            assert cursor.fetchone() == (501,)
+    finally:
+        other.close()
+
+
+@pytest.mark.django_db(transaction=True, databases=DATABASES)
+def test_an_open_transaction_is_refused():
+    run = opened()
+    with transaction.atomic(), pytest.raises(DatabaseError, match="transaction is open"):
+        run.intend([upload("k")])
+    with transaction.atomic(), pytest.raises(DatabaseError, match="transaction is open"):
+        opened()
+
+
+def test_nothing_is_intended_without_the_lease():
+    class LostLease:
+        def check(self) -> None:
+            raise LeaseHeld("lost")
+
+    run = opened()
+    run.lease = LostLease()
+    with pytest.raises(LeaseHeld):
+        run.intend([upload("k")])
+    assert not Change.objects.exists()
+
+
+def test_changes_are_settled_and_a_finished_run_is_announced():
+    run = opened()
+    changes = [upload("a"), upload("b")]
+    run.intend(changes)
+    run.settle(changes[:1], ChangeState.DONE)
+    heard = []
+
+    def listen(sender, signal, **facts):
+        heard.append((sender, facts))
+
+    run_finished.connect(listen)
+    try:
+        run.finish(state=RunState.FINISHED, summary={"uploaded": 1})
+    finally:
+        run_finished.disconnect(listen)
+    assert [(c.key, c.state) for c in iter_changes(run.run_id)] == [
+        ("a", "done"),
+        ("b", "intended"),
+    ]
+    facts = {"run_id": run.run_id, "state": "finished", "summary": {"uploaded": 1}}
+    assert heard == [("migrate", facts)]
+
+
+def test_changes_of_every_database_belong_to_the_run(monkeypatch):
+    monkeypatch.setattr(journal, "_BATCH", 1)
+    for alias in DATABASES:
+        for number in range(10):
+            rewritten("r", alias, old=f"{alias}{number}")
+    olds = [f"{alias}{number}" for alias in DATABASES for number in range(10)]
+    assert [change.old for change in iter_changes("r")] == olds
+    backwards = [f"{alias}{number}" for alias in DATABASES for number in reversed(range(10))]
+    assert [change.old for change in iter_changes("r", newest_first=True)] == backwards
+
+
+def test_old_values_are_kept_inside_the_undo_window(alias):
+    run = opened()
+    run.finish(state=RunState.FINISHED, summary={})
+    old = journal.now() - timedelta(days=31)
+    rewritten(run.run_id, alias, old="/media/a.png", new="n", old_key="media/a.png", key="k")
+    rewritten(run.run_id, alias, old="too old", at=old)
+    rewritten(run.run_id, alias, old="was undone", state=ChangeState.UNDONE)
+    rewritten(run.run_id, alias, old="deleted", kind=ChangeKind.DELETE)
+    assert kept() == {"/media/a.png", "media/a.png"}
+
+
+def test_new_keys_of_unfinished_runs_are_kept(alias):
+    run = opened()
+    run.intend([upload("uploaded")])
+    long_ago = journal.now() - timedelta(days=90)
+    rewritten(run.run_id, alias, old="o", new="n", key="k", at=long_ago)
+    assert kept() == {"uploaded", "n", "k"}
+    run.finish(state=RunState.FINISHED, summary={})
+    assert kept() == set()
+
+
+def test_what_an_undo_replaced_is_not_kept():
+    run = opened("r2_runs", undo="1")
+    run.finish(state=RunState.FINISHED, summary={})
+    rewritten(run.run_id, old="https://media.example.org/new.png")
+    assert kept() == set()
+
+
+def test_brakes_compare_with_the_newest_finished_run():
+    assert last_accepted("purge_orphans", "b") is None
+    first = opened("purge_orphans")
+    first.finish(state=RunState.FINISHED, summary={"orphans": 1})
+    second = opened("purge_orphans")
+    second.finish(state=RunState.FAILED, summary={"orphans": 2})
+    assert last_accepted("purge_orphans", "b").summary == {"orphans": 1}
+    assert last_accepted("purge_orphans", "c") is None
+
+
+@pytest.mark.parametrize(
+    ("database", "hint"),
+    [
+        ("default", "Run manage.py migrate r2maint."),
+        ("postgres", "Run manage.py migrate r2maint --database postgres."),
+    ],
+)
+def test_missing_tables_are_told_with_the_command_that_makes_them(database, hint):
+    require_tables(DATABASES)
+    with connections[database].cursor() as cursor:
+        cursor.execute("ALTER TABLE r2maint_change RENAME TO elsewhere")
+        with pytest.raises(DatabaseError) as caught:
+            require_tables(DATABASES)
+        cursor.execute("ALTER TABLE elsewhere RENAME TO r2maint_change")
+    assert caught.value.message == f"r2maint's tables are missing: database {database!r}."
+    assert caught.value.hint == hint
+
+
+def test_an_unreachable_database_is_told_without_its_settings():
+    connection = connections["postgres"]
+    before = connection.settings_dict
+    connection.close()
+    connection.settings_dict = {**before, "HOST": "127.0.0.1", "PORT": "1", "PASSWORD": "s3cret"}
+    try:
+        with pytest.raises(DatabaseError, match="'postgres'") as caught:
+            require_tables(["postgres"])
+        assert "s3cret" not in str(caught.value)
+    finally:
+        connection.settings_dict = before

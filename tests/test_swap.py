@@ -1,0 +1,400 @@
+"""Compare-and-swap of cells: a concurrent edit wins, and nothing else is lost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+from django.db.models import signals as model_signals
+
+from r2maint import databases
+from r2maint.columns import Scope, discover
+from r2maint.conf import load
+from r2maint.control import Control
+from r2maint.errors import DatabaseError, LeaseHeld
+from r2maint.journal import Journal, open_journal
+from r2maint.keys import Addresses
+from r2maint.models import Change, ChangeState
+from r2maint.references import Reference, iter_references
+from r2maint.signals import rows_rewritten
+from r2maint.swap import Rewrite, Swapped, swap
+from tests.appdirectory.models import App, AppSubmission
+from tests.conftest import DATABASES
+from tests.oddities.models import Gallery, Listing, PromotedListing
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases=DATABASES),
+    pytest.mark.usefixtures("project"),
+]
+BASE = "https://media.example.org/"
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return open_journal(command="test", bucket="quran-apps", options={})
+
+
+def references(alias: str, model: str, *fields: str) -> list[Reference]:
+    config = load()
+    addresses = Addresses.from_config(config)
+    scope = Scope(databases=(alias,), models=(model,), fields=fields)
+    columns = discover(config, addresses, scope)
+    return list(iter_references(columns, addresses, scope, control=Control()))
+
+
+def renamed(reference: Reference) -> Rewrite:
+    return Rewrite(reference=reference, new=reference.value.replace("old", "new"))
+
+
+def swapped(rewrites: list[Rewrite], journal: Journal) -> Counter[Swapped]:
+    return Counter(outcome for _, outcome in swap(rewrites, journal, control=Control()))
+
+
+@contextmanager
+def editor(alias: str) -> Iterator[Callable[..., None]]:
+    """Somebody else at work: SQL through a connection of their own, committed at once."""
+    other = connections[alias].copy()
+
+    def edit(statement: str, *params: Any) -> None:
+        with other.cursor() as cursor:
+            cursor.execute(statement, params)
+            assert cursor.rowcount == 1
+
+    try:
+        yield edit
+    finally:
+        other.close()
+
+
+@contextmanager
+def before_each_update(
+    alias: str, table: str, pks: list[Any], edit: Callable[[Any], None]
+) -> Iterator[list[Any]]:
+    """Run `edit(pk)` for every row after it was read and before its UPDATE; gives the pks edited.
+
+    PostgreSQL: right before the UPDATE itself. SQLite: at the last moment another writer can
+    commit, before the first statement of our transaction takes the database's only write lock.
+    """
+    edited: list[Any] = []
+
+    def hook(execute, sql, params, many, context):
+        due = []
+        if alias == "default" and sql.startswith('INSERT INTO "r2maint_change"'):
+            due = pks
+        elif alias == "postgres" and sql.startswith(f'UPDATE "{table}"'):
+            due = [pk for pk in pks if pk in params]
+        for pk in due:
+            if pk not in edited:
+                edited.append(pk)
+                edit(pk)
+        return execute(sql, params, many, context)
+
+    with connections[alias].execute_wrapper(hook):
+        yield edited
+
+
+def submissions(alias: str, count: int, **values: Any) -> list[int]:
+    rows = [AppSubmission(tracking_id=f"QAD-{n}", **values) for n in range(count)]
+    return [row.pk for row in AppSubmission.objects.using(alias).bulk_create(rows)]
+
+
+def test_an_edit_of_a_url_between_read_and_update_wins(alias, journal):
+    pks = submissions(alias, 110, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    with ExitStack() as stack:
+        sql = stack.enter_context(editor(alias))
+        edited = stack.enter_context(
+            before_each_update(
+                alias,
+                "app_submissions",
+                pks,
+                lambda pk: sql(
+                    "UPDATE app_submissions SET app_icon_url = %s WHERE id = %s", f"theirs {pk}", pk
+                ),
+            )
+        )
+        assert swapped(rewrites, journal) == {Swapped.CHANGED: 110}
+    assert len(edited) == 110
+    rows = AppSubmission.objects.using(alias).values_list("pk", "app_icon_url")
+    assert dict(rows) == {pk: f"theirs {pk}" for pk in pks}
+    assert not Change.objects.using(alias).exclude(state=ChangeState.CONFLICT).exists()
+
+
+def test_an_edit_of_a_json_element_between_read_and_update_wins(alias, journal):
+    pks = submissions(alias, 110, screenshots_en=[f"{BASE}a.png", f"{BASE}old.png"])
+    found = references(alias, "appdirectory.AppSubmission")
+    rewrites = [renamed(r) for r in found if r.path == "/1"]
+    with ExitStack() as stack:
+        sql = stack.enter_context(editor(alias))
+        edited = stack.enter_context(
+            before_each_update(
+                alias,
+                "app_submissions",
+                pks,
+                lambda pk: sql(
+                    "UPDATE app_submissions SET screenshots_en = %s WHERE id = %s",
+                    json.dumps([f"{BASE}a.png", "theirs"]),
+                    pk,
+                ),
+            )
+        )
+        assert swapped(rewrites, journal) == {Swapped.CHANGED: 110}
+    assert len(edited) == 110
+    rows = AppSubmission.objects.using(alias).values_list("screenshots_en", flat=True)
+    assert list(rows) == [[f"{BASE}a.png", "theirs"]] * 110
+
+
+def test_an_edit_of_an_inherited_column_between_read_and_update_wins(alias, journal):
+    with transaction.atomic(using=alias):
+        for _ in range(110):
+            PromotedListing.objects.using(alias).create(cover_url=f"{BASE}old.png", notes="n")
+    pks = list(Listing.objects.using(alias).values_list("pk", flat=True))
+    rewrites = [renamed(r) for r in references(alias, "oddities.Listing", "cover_url")]
+    with ExitStack() as stack:
+        sql = stack.enter_context(editor(alias))
+        edited = stack.enter_context(
+            before_each_update(
+                alias,
+                "oddities_listing",
+                pks,
+                lambda pk: sql(
+                    "UPDATE oddities_listing SET cover_url = %s WHERE id = %s", "theirs", pk
+                ),
+            )
+        )
+        assert swapped(rewrites, journal) == {Swapped.CHANGED: 110}
+    assert len(edited) == 110
+    rows = PromotedListing.objects.using(alias).values_list("cover_url", flat=True)
+    assert list(rows) == ["theirs"] * 110
+
+
+def test_edits_beside_the_rewritten_element_and_the_rewrite_are_both_kept(alias, journal):
+    pks = submissions(
+        alias, 40, app_icon_url=f"{BASE}old.png", screenshots_en=["a", f"{BASE}old.png"]
+    )
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    statement = "UPDATE app_submissions SET status = 'mine', screenshots_en = %s WHERE id = %s"
+    with ExitStack() as stack:
+        sql = stack.enter_context(editor(alias))
+        edited = stack.enter_context(
+            before_each_update(
+                alias,
+                "app_submissions",
+                pks,
+                lambda pk: sql(statement, f'[ "theirs" , "{BASE}old.png" ]', pk),
+            )
+        )
+        assert swapped(rewrites, journal) == {Swapped.DONE: 80}
+    assert len(edited) == 40
+    rows = AppSubmission.objects.using(alias).values_list(
+        "status", "app_icon_url", "screenshots_en"
+    )
+    assert list(rows) == [("mine", f"{BASE}new.png", ["theirs", f"{BASE}new.png"])] * 40
+    states = Change.objects.using(alias).values_list("state", flat=True)
+    assert list(states) == [ChangeState.DONE] * 80
+
+
+def test_a_row_deleted_meanwhile_is_gone(alias, journal):
+    pks = submissions(alias, 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    AppSubmission.objects.using(alias).filter(pk=pks[0]).delete()
+    with ExitStack() as stack:
+        sql = stack.enter_context(editor(alias))
+        stack.enter_context(
+            before_each_update(
+                alias,
+                "app_submissions",
+                pks[1:2],
+                lambda pk: sql("DELETE FROM app_submissions WHERE id = %s", pk),
+            )
+        )
+        assert swapped(rewrites, journal) == {Swapped.GONE: 2, Swapped.DONE: 1}
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        pytest.param(
+            '[  "https:\\/\\/media.example.org\\/old.png" ]',
+            '[  "https:\\/\\/media.example.org\\/new.png" ]',
+            id="escaped-slashes-and-spacing",
+        ),
+        pytest.param(
+            '{"صورة": "https://media.example.org/old.png", "n": 1.1000000000000000000000000001}',
+            '{"صورة": "https://media.example.org/new.png", "n": 1.1000000000000000000000000001}',
+            id="raw-arabic-and-a-long-decimal",
+        ),
+        pytest.param(
+            '{"u":"https://media.example.org/old.png","u":"https://media.example.org/old.png"}',
+            '{"u":"https://media.example.org/new.png","u":"https://media.example.org/new.png"}',
+            id="duplicate-keys",
+        ),
+        pytest.param(
+            '["https://media.example.org/old%20\\u0642.png"]',
+            '["https://media.example.org/new%20\\u0642.png"]',
+            id="escaped-arabic",
+        ),
+    ],
+)
+@pytest.mark.parametrize("column_type", ["json", "jsonb"])
+def test_only_the_characters_of_the_token_change(alias, journal, stored, expected, column_type):
+    if alias == "default" and column_type == "jsonb":
+        pytest.skip("SQLite has one JSON column type")
+    row = Gallery.objects.using(alias).create()
+    with connections[alias].cursor() as cursor:
+        if alias == "postgres":
+            cursor.execute(f"ALTER TABLE oddities_gallery ALTER content TYPE {column_type}")
+        cursor.execute("UPDATE oddities_gallery SET content = %s", [stored])
+    rewrites = [renamed(r) for r in references(alias, "oddities.Gallery")]
+    assert set(swapped(rewrites, journal)) == {Swapped.DONE}
+    with connections[alias].cursor() as cursor:
+        text = "content::text" if alias == "postgres" else "content"
+        cursor.execute(f"SELECT {text} FROM oddities_gallery")
+        ((now,),) = cursor.fetchall()
+        if column_type == "jsonb":
+            cursor.execute("SELECT %s::jsonb::text", [expected])  # jsonb keeps no spelling
+            ((expected,),) = cursor.fetchall()
+        if alias == "postgres":
+            cursor.execute("ALTER TABLE oddities_gallery ALTER content TYPE jsonb")
+    assert now == expected
+    assert Change.objects.using(alias).first().row == str(row.pk)
+
+
+def test_values_that_differ_only_in_case_are_not_the_same(alias, journal):
+    (pk,) = submissions(alias, 1, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    row = AppSubmission.objects.using(alias).filter(pk=pk)
+    row.update(app_icon_url=f"{BASE}OLD.png")
+    assert swapped(rewrites, journal) == {Swapped.CHANGED: 1}
+    assert row.get().app_icon_url == f"{BASE}OLD.png"
+
+
+def test_a_value_longer_than_its_column_writes_nothing(alias, journal):
+    submissions(alias, 1, app_icon_url=f"{BASE}old.png")
+    (reference,) = references(alias, "appdirectory.AppSubmission")
+    rewrites = [Rewrite(reference=reference, new=BASE + "x" * 200)]
+    assert swapped(rewrites, journal) == {Swapped.TOO_LONG: 1}
+    assert not Change.objects.using(alias).exists()
+
+
+def test_swapping_again_does_nothing_and_journals_nothing(alias, journal):
+    submissions(alias, 2, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    assert swapped(rewrites, journal) == {Swapped.DONE: 2}
+    assert swapped(rewrites, journal) == {Swapped.DONE: 2}
+    assert Change.objects.using(alias).count() == 2
+
+
+def test_width_and_height_follow_and_their_old_values_are_journalled(alias, journal):
+    App.objects.using(alias).bulk_create([App(name_en="a")])
+    App.objects.using(alias).update(application_icon="old.png", icon_width=1, icon_height=2)
+    (reference,) = references(alias, "appdirectory.App", "application_icon")
+    extra = {"icon_width": 10, "icon_height": 20}
+    rewrites = [Rewrite(reference=reference, new="new.webp", extra=extra)]
+    assert swapped(rewrites, journal) == {Swapped.DONE: 1}
+    row = App.objects.using(alias).values_list("application_icon", "icon_width", "icon_height")
+    assert row.get() == ("new.webp", 10, 20)
+    assert Change.objects.using(alias).get().extra == {
+        "icon_width": [1, 10],
+        "icon_height": [2, 20],
+    }
+
+
+def test_a_locked_row_does_not_stop_the_others(journal, monkeypatch):
+    monkeypatch.setattr(databases, "LOCK_TIMEOUT", "50ms")
+    pks = submissions("postgres", 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references("postgres", "appdirectory.AppSubmission")]
+    other = connections["postgres"].copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM app_submissions WHERE id = %s FOR UPDATE", [pks[1]])
+        assert swapped(rewrites, journal) == {Swapped.DONE: 2, Swapped.BUSY: 1}
+    finally:
+        other.close()
+    assert Change.objects.using("postgres").count() == 2
+
+
+def test_a_value_the_database_refuses_does_not_stop_the_others(alias, journal):
+    pks = submissions(alias, 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "CREATE UNIQUE INDEX once ON app_submissions (app_icon_url)"
+            f" WHERE app_icon_url = '{BASE}new.png'"
+        )
+        try:
+            assert swapped(rewrites, journal) == {Swapped.DONE: 1, Swapped.REFUSED: 2}
+        finally:
+            cursor.execute("DROP INDEX once")
+    values = AppSubmission.objects.using(alias).order_by("pk").values_list("app_icon_url")
+    assert list(values) == [(f"{BASE}new.png",), *[(f"{BASE}old.png",)] * (len(pks) - 1)]
+
+
+def test_an_open_transaction_is_refused(alias, journal):
+    submissions(alias, 1, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    with transaction.atomic(using=alias), pytest.raises(DatabaseError, match="transaction is open"):
+        swapped(rewrites, journal)
+
+
+def test_the_lease_is_asked_before_each_transaction(alias, journal):
+    class LostLease:
+        def check(self) -> None:
+            raise LeaseHeld("The lease is somebody else's.")
+
+    submissions(alias, 1, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    journal.lease = LostLease()
+    with pytest.raises(LeaseHeld):
+        swapped(rewrites, journal)
+    assert AppSubmission.objects.using(alias).get().app_icon_url == f"{BASE}old.png"
+
+
+def test_rows_are_announced_after_commit_and_no_model_signal_is_sent(alias, journal):
+    pks = submissions(alias, 2, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    heard: list[dict[str, Any]] = []
+
+    def listen(sender, signal, **facts):
+        facts["open"] = connections[alias].in_atomic_block
+        heard.append({"sender": sender, **facts})
+
+    def forbid(sender, **facts):
+        raise AssertionError("a model signal was sent")
+
+    rows_rewritten.connect(listen)
+    model_signals.pre_save.connect(forbid, sender=AppSubmission)
+    try:
+        swapped(rewrites, journal)
+    finally:
+        rows_rewritten.disconnect(listen)
+        model_signals.pre_save.disconnect(forbid, sender=AppSubmission)
+    assert heard == [
+        {
+            "sender": AppSubmission,
+            "using": alias,
+            "pks": tuple(pks),
+            "fields": ("app_icon_url",),
+            "run_id": journal.run_id,
+            "open": False,
+        }
+    ]
+
+
+def test_nothing_reaches_the_rows_when_the_journal_cannot_be_written(alias, journal):
+    submissions(alias, 1, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    with connections[alias].cursor() as cursor:
+        cursor.execute("ALTER TABLE r2maint_change RENAME TO elsewhere")
+        try:
+            with pytest.raises(DatabaseError, match="tables are missing"):
+                swapped(rewrites, journal)
+        finally:
+            cursor.execute("ALTER TABLE elsewhere RENAME TO r2maint_change")
+    assert AppSubmission.objects.using(alias).get().app_icon_url == f"{BASE}old.png"
