@@ -1,0 +1,99 @@
+"""The values a report is made of. Nothing here knows a format, a terminal or a command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any, Protocol
+
+Row = Mapping[str, Any]
+
+
+class Sink(Protocol):
+    """Where a report is written: a file, a terminal, a StringIO."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def isatty(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A brake that holds, why, and the option that lifts it."""
+
+    brake: str
+    message: str
+    override: str
+    """As typed: "--override ratio", "--adopt"; "" when nothing lifts it."""
+
+    def as_dict(self) -> dict[str, str]:
+        return {"brake": self.brake, "message": self.message, "override": self.override}
+
+
+class Unit(str, Enum):
+    """What a column counts; decides how text prints it and which side it is aligned to."""
+
+    TEXT = "text"
+    COUNT = "count"
+    BYTES = "bytes"
+    USD = "usd"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of items, in text and in csv."""
+
+    name: str
+    """Where the value is in an item: "key", or "reference.model" inside a nested mapping."""
+    title: str = ""
+    """Its heading in text; csv heads every column with `name`."""
+    unit: Unit = Unit.TEXT
+    in_text: bool = True
+    """False for what only csv has room for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One table of a text report."""
+
+    title: str = ""
+    columns: tuple[Column, ...] = ()
+    rows: Iterable[Row] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything one execution of a command has to say.
+
+    Money is a Decimal or a string, sizes are integers of bytes, times are aware UTC.
+    """
+
+    command: str
+    bucket: str
+    started_at: datetime
+    finished_at: datetime
+    exit_code: int = 0
+    run_id: str | None = None
+    """None when nothing was applied."""
+    applied: bool = False
+    complete: bool = True
+    stopped_by: str | None = None
+    """ "max-duration", "signal", or the brake that refused."""
+    error: Mapping[str, str] | None = None
+    """{code, message, hint} of what kept the command from running."""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    items: Iterable[Row] = ()
+    """Iterated once per writing and never held as a whole, so millions are welcome."""
+    refusals: tuple[Refusal, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further top-level keys of the document: cost, groups, savings."""
+    notes: tuple[str, ...] = ()
+    headline: str = ""
+    verdict: str = ""
+    """What the findings are, in a sentence; "" for a general one."""
+    columns: tuple[Column, ...] = ()
+    """How text and csv show an item; without any, the keys of the first item."""
+    sections: tuple[Section, ...] = ()
+    """What text shows in place of the items."""

@@ -1,0 +1,377 @@
+"""One report value in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tracemalloc
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from r2maint.report import (
+    Column,
+    Refusal,
+    Report,
+    Section,
+    Unit,
+    format_bytes,
+    format_count,
+    format_money,
+    format_usd,
+    write,
+)
+from r2maint.report.as_text import display_width
+from r2maint.report.output import Encodable, open_replacing, require_writable
+
+START = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
+REFERENCE = {
+    "database": "default",
+    "model": "appdirectory.AppSubmission",
+    "pk": "12",
+    "field": "screenshots_ar",
+    "path": "/3",
+    "value": "https://media.example.org/a.png",
+}
+CONTRACT = [
+    *("schema", "command", "version", "run_id", "applied", "complete", "stopped_by", "bucket"),
+    *("started_at", "finished_at", "exit_code", "error", "summary", "items", "refusals"),
+]
+
+
+class Verdict(str, Enum):
+    ORPHAN = "orphan"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def report(**values) -> Report:
+    defaults = {
+        "command": "purge_orphans",
+        "bucket": "quran-apps",
+        "started_at": START,
+        "finished_at": START + timedelta(seconds=2),
+    }
+    return Report(**(defaults | values))
+
+
+def written(format: str, **values) -> str:
+    out = io.StringIO()
+    write(report(**values), format, out)
+    return out.getvalue()
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (3_565_158, "3.4 MiB"),
+        (1024**2 - 1, "1.0 MiB"),
+        (1024**3, "1.0 GiB"),
+        (5 * 1024**4, "5.0 TiB"),
+        (2_000 * 1024**6, "2,000.0 EiB"),
+        (-2048, "-2.0 KiB"),
+    ],
+)
+def test_sizes_are_told_in_binary_units(size, text):
+    assert format_bytes(size) == text
+
+
+def test_counts_agree_with_their_noun():
+    assert format_count(1, "file") == "1 file"
+    assert format_count(0, "file") == "0 files"
+    assert format_count(1234, "entry", "entries") == "1,234 entries"
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        ("0", "0.00"),
+        ("0.000", "0.00"),
+        ("14.85", "14.85"),
+        ("104.4", "104.40"),
+        ("0.015", "0.015"),
+        ("1E+3", "1000.00"),
+        ("-0.0300", "-0.03"),
+    ],
+)
+def test_money_is_exact_with_two_decimals_or_more(amount, text):
+    assert format_money(Decimal(amount)) == text
+
+
+def test_dollars_are_grouped_and_signed():
+    assert format_usd(Decimal("1234.5")) == "$1,234.50"
+    assert format_usd("-0.015") == "-$0.015"
+
+
+# JSON
+
+
+def test_json_is_one_object_with_the_keys_of_the_contract_in_order():
+    document = json.loads(written("json"))
+    assert [name for name in document if name in CONTRACT] == CONTRACT
+    assert document["schema"] == 1
+    assert document["run_id"] is None
+    assert document["error"] is None
+    assert document["items"] == []
+
+
+def test_json_writes_money_as_strings_and_times_in_utc():
+    cairo = timezone(timedelta(hours=2))
+    document = json.loads(
+        written(
+            "json",
+            summary={"bytes": 2**40, "saved_usd_per_month": Decimal("0.3")},
+            items=[{"modified_at": datetime(2026, 1, 1, 1, 30, tzinfo=cairo), "v": Verdict.ORPHAN}],
+            extra={"cost": {"total_usd": Decimal("104.4")}},
+        )
+    )
+    assert document["summary"] == {"bytes": 2**40, "saved_usd_per_month": "0.30"}
+    assert document["items"] == [{"modified_at": "2025-12-31T23:30:00+00:00", "v": "orphan"}]
+    assert document["cost"] == {"total_usd": "104.40"}
+    assert document["started_at"] == "2026-11-23T12:00:00+00:00"
+
+
+def test_json_refuses_a_time_without_a_zone():
+    with pytest.raises(ValueError, match="without a zone"):
+        written("json", items=[{"at": datetime(2026, 1, 1)}])  # noqa: DTZ001
+
+
+def test_json_lists_refusals_with_their_override():
+    refusal = Refusal(brake="ratio", message="Too many.", override="--override ratio")
+    document = json.loads(written("json", refusals=(refusal,)))
+    assert document["refusals"] == [
+        {"brake": "ratio", "message": "Too many.", "override": "--override ratio"}
+    ]
+
+
+@pytest.mark.parametrize("key", ["تطبيق القرآن.png", "\udc80.png", 'a"b\\c\n', "\u2028", "😀"])
+@pytest.mark.parametrize("format", ["json", "jsonl"])
+def test_every_key_survives_json_in_plain_ascii(key, format):
+    text = written(format, items=[{"key": key}])
+    text.encode("ascii")
+    first = json.loads(text)["items"][0] if format == "json" else json.loads(text.split("\n")[0])
+    assert first["key"] == key
+
+
+def test_jsonl_is_one_item_a_line_and_ends_with_the_summary():
+    lines = written("jsonl", items=[{"key": "a"}, {"key": "b"}], summary={"objects": 2})
+    *items, last = map(json.loads, lines.splitlines())
+    assert items == [{"type": "item", "key": "a"}, {"type": "item", "key": "b"}]
+    assert last["type"] == "summary"
+    assert last["summary"] == {"objects": 2}
+    assert "items" not in last
+    assert set(CONTRACT) - {"items"} <= last.keys()
+
+
+class Many:
+    """Items that exist only while they are read."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        for number in range(self.count):
+            yield {"key": f"submissions/{number:09}.png", "bytes": number}
+
+
+class Nowhere:
+    """Takes a report and keeps nothing."""
+
+    def write(self, text: str, /) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("format", ["text", "json", "jsonl", "csv"])
+def test_items_stream_so_memory_stays_flat(format):
+    write(report(items=Many(10)), format, Nowhere())
+    tracemalloc.start()
+    write(report(items=Many(20_000)), format, Nowhere())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000
+
+
+# CSV
+
+
+def rows_of(**values) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(written("csv", **values), newline="")))
+
+
+def test_csv_has_a_row_per_item_under_dotted_headings():
+    columns = (Column("key"), Column("reference.model"), Column("reference.pk"), Column("bytes"))
+    item = {"key": "a,b", "reference": REFERENCE, "bytes": 1536}
+    assert rows_of(columns=columns, items=[item, {"key": "c", "reference": None}]) == [
+        ["key", "reference.model", "reference.pk", "bytes"],
+        ["a,b", "appdirectory.AppSubmission", "12", "1536"],
+        ["c", "", "", ""],
+    ]
+
+
+def test_csv_shows_a_list_of_references_in_short():
+    item = {"references": [REFERENCE, {**REFERENCE, "pk": "13", "path": ""}]}
+    assert rows_of(items=[item])[1] == [
+        "appdirectory.AppSubmission 12 screenshots_ar/3;"
+        " appdirectory.AppSubmission 13 screenshots_ar"
+    ]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "＝"])
+def test_csv_runs_no_formula_in_a_spreadsheet(start):
+    assert rows_of(items=[{"key": f"{start}cmd|'/c calc'!A1"}])[1][0].startswith("'" + start)
+
+
+def test_csv_leaves_negative_numbers_as_numbers():
+    assert rows_of(items=[{"saved_bytes": -5, "ok": True}])[1] == ["-5", "yes"]
+
+
+def test_csv_without_items_still_heads_its_columns():
+    assert written("csv", columns=(Column("key"), Column("bytes"))) == "key,bytes\r\n"
+
+
+# Text
+
+
+def test_text_aligns_columns_and_tells_sizes():
+    columns = (Column("key"), Column("bytes", "Size", Unit.BYTES), Column("sha256", in_text=False))
+    text = written(
+        "text",
+        headline="purge_orphans: a plan.",
+        columns=columns,
+        items=[{"key": "a.png", "bytes": 3_565_158}, {"key": "long/name.png", "bytes": 10}],
+        summary={"objects": 1234, "orphan_bytes": 2048, "outcomes": {"ok": 3, "missing": 1}},
+    )
+    assert text == (
+        "purge_orphans: a plan.\n"
+        "\n"
+        "Key               Size\n"
+        "a.png          3.4 MiB\n"
+        "long/name.png     10 B\n"
+        "\n"
+        "objects       1,234\n"
+        "orphan bytes  2.0 KiB\n"
+        "outcomes      ok 3, missing 1\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(19, []), (20, []), (21, ["… and 1 more"]), (1500, ["… and 1,480 more"])]
+)
+@pytest.mark.parametrize("is_sized", [True, False], ids=["sized", "streamed"])
+def test_text_shows_twenty_rows_and_counts_the_rest(count, more, is_sized):
+    items = list(Many(count)) if is_sized else Many(count)
+    heading, *lines = written("text", items=items).splitlines()
+    assert heading.split() == ["Key", "Bytes"]
+    assert [line for line in lines if line.startswith("…")] == more
+    assert len(lines) == min(count, 20) + len(more)
+
+
+def test_text_aligns_arabic_and_wide_letters_by_the_cells_they_take():
+    items = [{"key": key, "n": "|"} for key in ("abc", "قُرآن", "漢字", "e\u0301")]
+    lines = written("text", items=items, columns=(Column("key"), Column("n"))).splitlines()[1:]
+    assert {display_width(line.partition("|")[0]) for line in lines} == {6}
+
+
+def test_marks_for_right_to_left_text_go_to_terminals_only():
+    values = report(items=[{"key": "قرآن.png", "n": 12}])
+    terminal = Terminal()
+    write(values, "text", terminal)
+    assert "\u200e" in terminal.getvalue()
+    assert "\u200e" not in written("text", items=values.items)
+
+
+@pytest.mark.parametrize("sly", ["\x1b[2J", "a\nb", "\u202egnp.exe", "\x9b", "\udc80"])
+def test_text_lets_nothing_through_that_moves_the_terminal(sly):
+    text = written("text", items=[{"key": sly}], headline=sly, notes=(sly,))
+    assert sly not in text
+    text.encode("utf-8")
+
+
+def test_text_prints_a_key_whole_however_long():
+    key = "submissions/" + "x" * 900
+    assert key in written("text", items=[{"key": key}, {"key": "b"}])
+
+
+def test_text_tells_brakes_their_override_and_notes():
+    refusal = Refusal(brake="ratio", message="40% are orphans.", override="--override ratio")
+    text = written("text", refusals=(refusal,), notes=("Two rows changed.",))
+    assert "Refused (ratio): 40% are orphans.\n  To go on all the same: --override ratio" in text
+    assert "Note: Two rows changed." in text
+
+
+def test_text_shows_sections_in_place_of_items():
+    section = Section(title="By type", columns=(Column("name"),), rows=[{"name": "webp"}])
+    text = written("text", sections=(section,), items=[{"name": "hidden"}])
+    assert "By type\nName\nwebp" in text
+    assert "hidden" not in text
+
+
+def test_text_tells_what_is_unknown_apart_from_zero():
+    text = written("text", summary={"orphan_bytes": None, "bytes": 0, "saved_usd": Decimal(0)})
+    assert text.splitlines() == ["orphan bytes  –", "bytes         0 B", "saved usd     $0.00"]
+
+
+# Output
+
+
+def test_a_stream_that_lacks_a_letter_gets_an_escape():
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    write(report(items=[{"key": "قرآن"}] * 25), "text", Encodable(stream))
+    stream.flush()
+    assert b"\\u0642" in raw.getvalue()
+
+
+def test_a_file_is_replaced_only_by_a_whole_report(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), open_replacing(path) as out:
+        out.write("half" * (1 // 0))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with open_replacing(path) as out:
+        out.write("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_followed_and_stays_a_link(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    link.symlink_to(target)
+    with open_replacing(link) as out:
+        out.write("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_device_is_written_to_not_replaced():
+    with open_replacing(Path("/dev/null")) as out:
+        out.write("gone")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_an_impossible_output_is_known_before_the_work(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        require_writable(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        require_writable(tmp_path / "absent" / "report.json")
+    require_writable(tmp_path / "report.json")
