@@ -1,0 +1,169 @@
+"""From a decoded picture to the pixels that are written: upright, fitted, 8 bits, RGB or RGBA."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import ExifTags, Image, ImageCms
+
+from r2maint.images.values import Recipe
+
+_REENCODED = {"PNG", "JPEG", "MPO", "GIF", "WEBP", "AVIF", "BMP", "TIFF"}
+_ALREADY_SMALL = {"WEBP": "already_webp", "AVIF": "already_avif"}
+_FLAT_COLOURS = 2048
+_FLAT_GREYS = 32
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what sets it upright. Source: Exif 2.3, tag 0x0112.
+
+`ImageOps.exif_transpose` would also write all EXIF anew, and fails where that is malformed.
+"""
+_KEPT_EXIF = (ExifTags.Base.Copyright, ExifTags.Base.Artist)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """Pixels ready to encode, RGB or RGBA, and what goes into the file beside them."""
+
+    image: Image.Image
+    extra: Mapping[str, Any]
+    is_flat: bool
+
+
+def reason_to_keep(image: Image.Image, data: bytes, recipe: Recipe) -> str:
+    """Return why a picture is left as it is, as far as its header tells, or ""."""
+    if image.format not in _REENCODED:
+        return "unsupported"
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        return "several_pages" if image.format == "TIFF" else "animated"
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        return "unsupported"
+    if image.mode.startswith("I") and "transparency" in image.info:
+        return "unsupported"
+    fits = _fitted(image.size, recipe.max_size) == image.size
+    within = not recipe.max_bytes or len(data) <= recipe.max_bytes
+    if fits and within and not _is_lossless(image, data):
+        # A second lossy pass would cost quality for a few percent.
+        return _ALREADY_SMALL.get(image.format or "", "")
+    return ""
+
+
+def prepare(image: Image.Image, data: bytes, recipe: Recipe) -> Draft:
+    """Return the pixels to encode; a profile other than sRGB stays with RGB pixels."""
+    flat = _is_lossless(image, data) and _is_flat(image)
+    profile, rights = image.info.get("icc_profile"), _rights(image)
+    turned = _upright(_eight_bits(image), image.getexif().get(ExifTags.Base.Orientation))
+    size = _fitted(turned.size, recipe.max_size)
+    if size != turned.size:
+        turned = turned.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    pixels, kept_profile = _managed(turned, profile)
+    extra = {"icc_profile": kept_profile, "exif": rights}
+    return Draft(
+        image=_without_idle_alpha(pixels),
+        extra={name: value for name, value in extra.items() if value},
+        is_flat=flat,
+    )
+
+
+def _is_lossless(image: Image.Image, data: bytes) -> bool:
+    if image.format == "WEBP":
+        # Source: https://developers.google.com/speed/webp/docs/riff_container (VP8L).
+        return b"VP8L" in data[12:256]
+    return image.format not in ("JPEG", "MPO", "AVIF")
+
+
+def _is_flat(image: Image.Image) -> bool:
+    """Tell drawings, which lossless WebP may store best, from photographs: by few colours."""
+    if image.mode in ("1", "P"):
+        return True
+    if image.mode.startswith("I"):
+        return False
+    limit = _FLAT_GREYS if image.mode.startswith("L") else _FLAT_COLOURS
+    return image.getcolors(limit) is not None
+
+
+def _fitted(size: tuple[int, int], box: tuple[int, int] | None) -> tuple[int, int]:
+    if box is None:
+        return size
+    scale = min(box[0] / size[0], box[1] / size[1], 1.0)
+    return (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return the picture as L, LA, RGB, RGBA or CMYK."""
+    if image.mode.startswith("I"):
+        return image.convert("I").point(lambda level: level * (1 / 257) + 0.5).convert("L")
+    if image.has_transparency_data:
+        return image.convert("LA" if image.mode == "LA" else "RGBA")
+    if image.mode in ("L", "RGB", "CMYK"):
+        image.load()
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _upright(image: Image.Image, orientation: object) -> Image.Image:
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _managed(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None]:
+    """Return RGB or RGBA pixels, and the profile they need beside them if they are not sRGB."""
+    target = "RGBA" if image.mode in ("LA", "RGBA") else "RGB"
+    parsed = _parse_profile(profile)
+    if parsed is None:
+        return image.convert(target), None
+    space = parsed.profile.xcolor_space.strip()
+    if space == "RGB" and image.mode in ("RGB", "RGBA"):
+        is_srgb = "srgb" in (ImageCms.getProfileDescription(parsed) or "").lower()
+        return image, None if is_srgb else profile
+    if {"CMYK": "CMYK", "GRAY": "L"}.get(space) != image.mode.removesuffix("A"):
+        # A profile of another colour space than the pixels: browsers ignore it too.
+        return image.convert(target), None
+    return _to_srgb(image, parsed), None
+
+
+def _parse_profile(profile: bytes | None) -> ImageCms.ImageCmsProfile | None:
+    try:
+        return ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else None
+    except (OSError, ValueError, ImageCms.PyCMSError):
+        return None
+
+
+def _to_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    alpha = image.getchannel("A") if image.mode == "LA" else None
+    colours = image.convert("L") if alpha else image
+    target = ImageCms.createProfile("sRGB")
+    try:
+        found = ImageCms.profileToProfile(colours, profile, target, outputMode="RGB")
+    except ImageCms.PyCMSError:
+        # The profile has a header and no usable tables: no better than none.
+        found = None
+    found = found or colours.convert("RGB")
+    if alpha:
+        found.putalpha(alpha)
+    return found
+
+
+def _without_idle_alpha(image: Image.Image) -> Image.Image:
+    opaque = image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255)
+    return image.convert("RGB") if opaque else image
+
+
+def _rights(image: Image.Image) -> bytes:
+    """Return EXIF with author and copyright alone: no place, no camera, no thumbnail."""
+    found = image.getexif()
+    kept = Image.Exif()
+    for tag in _KEPT_EXIF:
+        if isinstance(found.get(tag), str) and found[tag].strip():
+            kept[tag] = found[tag]
+    return kept.tobytes() if len(kept) else b""
