@@ -1,0 +1,80 @@
+"""The SDK's dicts as the bucket's values, and headers as the SDK's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from r2maint.bucket.base import Headers, ObjectInfo, PendingUpload
+from r2maint.errors import BucketError
+
+Answer = Mapping[str, Any]
+
+_HEADERS = {
+    "content_type": "ContentType",
+    "cache_control": "CacheControl",
+    "content_disposition": "ContentDisposition",
+    "content_encoding": "ContentEncoding",
+    "content_language": "ContentLanguage",
+}
+
+
+def info(key: str, answer: Answer) -> ObjectInfo:
+    """Return what a HEAD or GET answered about `key`."""
+    return ObjectInfo(
+        key=key,
+        size=answer["ContentLength"],
+        etag=etag(answer),
+        modified_at=answer["LastModified"].astimezone(timezone.utc),
+        headers=Headers(
+            **{name: answer.get(theirs, "") for name, theirs in _HEADERS.items()},
+            metadata=dict(answer.get("Metadata", {})),
+            storage_class=answer.get("StorageClass", "STANDARD"),
+        ),
+    )
+
+
+def etag(answer: Answer) -> str:
+    """Return the ETag without its quotes."""
+    return str(answer.get("ETag", "")).strip('"')
+
+
+def date(answer: Answer) -> datetime:
+    """Return the server's time, aware UTC, from the Date of any answer."""
+    text = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    try:
+        return parsedate_to_datetime(text).astimezone(timezone.utc)
+    except (TypeError, ValueError) as error:
+        raise BucketError(
+            f"The bucket does not tell its time: the Date of its answer is {text!r}.",
+            "A proxy may remove it; r2maint judges ages by the bucket's clock only.",
+        ) from error
+
+
+def retries(answer: Answer) -> int:
+    """Return how many attempts came before the one that was answered."""
+    return int(answer.get("ResponseMetadata", {}).get("RetryAttempts", 0))
+
+
+def pending_upload(answer: Answer) -> PendingUpload:
+    """Return one entry of ListMultipartUploads."""
+    return PendingUpload(
+        key=answer["Key"],
+        upload_id=answer["UploadId"],
+        initiated_at=answer["Initiated"].astimezone(timezone.utc),
+    )
+
+
+def header_arguments(headers: Headers) -> dict[str, Any]:
+    """Return `headers` as PutObject, CopyObject and CreateMultipartUpload take them.
+
+    The storage class is always sent: without one the object gets the bucket's default.
+    """
+    named = {theirs: getattr(headers, name) for name, theirs in _HEADERS.items()}
+    return {
+        **{theirs: value for theirs, value in named.items() if value},
+        "Metadata": dict(headers.metadata),
+        "StorageClass": headers.storage_class,
+    }

@@ -1,0 +1,154 @@
+"""What every bucket can do, and the values it speaks in. Knows no SDK and no file system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from r2maint.errors import BucketError
+
+R = TypeVar("R")
+V = TypeVar("V")
+
+
+class StoredObject(NamedTuple):
+    """One line of a listing."""
+
+    key: str
+    size: int
+    """Bytes."""
+    etag: str
+    """Without quotes."""
+    modified_at: datetime
+    """Aware UTC in whole seconds, as a HEAD tells it."""
+    storage_class: str = "STANDARD"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headers:
+    """What is stored beside the bytes and served with them; "" where unset."""
+
+    content_type: str = ""
+    cache_control: str = ""
+    content_disposition: str = ""
+    content_encoding: str = ""
+    content_language: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    storage_class: str = "STANDARD"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """What a HEAD says of one object."""
+
+    key: str
+    size: int
+    etag: str
+    modified_at: datetime
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """One object, whole, in memory."""
+
+    info: ObjectInfo
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """Bytes to store under a new key.
+
+    With neither condition the object is replaced whatever it is; every caller but the lease and the
+    bucket marker leaves `if_absent` set (promise 5: nothing is overwritten).
+    """
+
+    key: str
+    body: bytes | Path
+    headers: Headers = field(default_factory=Headers)
+    if_absent: bool = True
+    if_match: str = ""
+    """Replace only the object with this ETag; needs `if_absent=False`."""
+    md5: str = ""
+    """Hex; when given, other bytes than these are ObjectRejected and nothing is sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A server-side copy, pinned to the source's ETag; `headers` are sent again in full."""
+
+    source: str
+    target: str
+    if_match: str
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingUpload:
+    """A multipart upload that was begun and neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    initiated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Generic[R, V]):
+    """How one request of many ended: `value`, or the error that concerns this object alone."""
+
+    request: R
+    value: V | None = None
+    error: BucketError | None = None
+
+
+class Bucket(Protocol):
+    """Listing in pages, everything else many at once.
+
+    The `*_many` methods are lazy, send a bounded number of requests at once and yield a Result per
+    request, in the order of the requests. An error about one object is in its Result; an error the
+    next request would meet too (`BucketError.ends_run`) is raised.
+    """
+
+    name: str
+    """As reports name it: "quran-apps", or "file:media"."""
+
+    def now(self) -> datetime:
+        """Return the bucket's own time, aware UTC: the `Date` of an answer."""
+
+    def list_pages(
+        self, prefix: str = "", *, start_after: str = ""
+    ) -> Iterator[list[StoredObject]]:
+        """Yield the objects whose key starts with `prefix`, in UTF-8 byte order, in pages.
+
+        One Class A request a page of at most 1,000.
+        Raises: InvalidListing for a page out of order, a repeated token or truncation without one;
+        BucketError if any page fails. Whoever has consumed it all has the whole listing.
+        """
+
+    def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
+        """Yield multipart uploads that were never completed."""
+
+    def head_many(self, keys: Iterable[str]) -> Iterator[Result[str, ObjectInfo]]:
+        """Yield what is stored under each key, or NoSuchKey. One Class B request each."""
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[Result[str, Download]]:
+        """Yield each object whole, or NoSuchKey. One Class B request each."""
+
+    def download(self, key: str, path: Path) -> ObjectInfo:
+        """Write one object to `path`, streaming; raises NoSuchKey."""
+
+    def put_many(self, uploads: Iterable[Upload]) -> Iterator[Result[Upload, ObjectInfo]]:
+        """Store each upload; PreconditionFailed where its condition does not hold.
+
+        The server checks the bytes against the checksum sent with them. One Class A request each.
+        """
+
+    def copy_many(self, copies: Iterable[Copy]) -> Iterator[Result[Copy, ObjectInfo]]:
+        """Copy inside the bucket; PreconditionFailed where a source changed, NoSuchKey if gone."""
+
+    def delete_many(self, keys: Iterable[str]) -> Iterator[Result[str, None]]:
+        """Delete in batches of at most 1,000; a key that is absent counts as deleted."""

@@ -1,0 +1,262 @@
+"""R2, or another S3 server, through boto3's core."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+from r2maint.bucket import answers, rules
+from r2maint.bucket.base import (
+    Copy,
+    Download,
+    ObjectInfo,
+    PendingUpload,
+    Result,
+    StoredObject,
+    Upload,
+)
+from r2maint.bucket.client import make_client
+from r2maint.bucket.guard import Page, guarded
+from r2maint.bucket.listing import read_page
+from r2maint.bucket.sending import Sender
+from r2maint.bucket.translate import Place, explain, translated
+from r2maint.bucket.window import in_order
+from r2maint.errors import BucketError, BucketUnreachable, InvalidListing, NoSuchKey
+
+if TYPE_CHECKING:
+    from r2maint.connection import Connection
+
+BATCH_SIZE = 1000
+"""Keys in one DeleteObjects or one page; R2 answers MalformedXML to more."""
+
+_BODY_ATTEMPTS = 4
+_CHUNK_BYTES = 2**16
+_NOT_IN_XML = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
+"""What an XML body cannot carry, or not unchanged."""
+
+T = TypeVar("T")
+
+
+class R2Bucket:
+    """One bucket behind an S3 endpoint; may be used from several threads."""
+
+    def __init__(
+        self, name: str, connection: Connection, *, workers: int = 8, rate: float | None = None
+    ) -> None:
+        self.name = name
+        self._workers = max(workers, 1)
+        self._client = make_client(connection, workers=self._workers, rate=rate)
+        self._sender = Sender(self._client, name)
+        self._place = Place(name, urlsplit(connection.endpoint_url).netloc.rpartition("@")[2])
+        self._answers = False
+        self._probing = threading.Lock()
+
+    def now(self) -> datetime:
+        return answers.date(self._list(max_keys=1))
+
+    # Listing
+
+    def list_pages(
+        self, prefix: str = "", *, start_after: str = ""
+    ) -> Iterator[list[StoredObject]]:
+        return guarded(self._pages(prefix, start_after), prefix, start_after)
+
+    def _pages(self, prefix: str, start_after: str) -> Iterator[Page]:
+        more: dict[str, Any] = {"StartAfter": start_after} if start_after else {}
+        while True:
+            page = read_page(self._list(prefix=prefix, **more)["Page"])
+            yield page
+            if not page.truncated:
+                return
+            more = {"ContinuationToken": page.token}
+
+    def _list(self, *, prefix: str = "", max_keys: int = 0, **more: Any) -> Any:
+        with translated(self._place):
+            return self._client.list_objects_v2(
+                Bucket=self.name, Prefix=prefix, MaxKeys=max_keys or BATCH_SIZE, **more
+            )
+
+    def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
+        marker = ("", "")
+        seen = {marker}
+        while True:
+            answer = self._list_uploads(prefix, *marker)
+            yield from map(answers.pending_upload, answer.get("Uploads", ()))
+            if not answer.get("IsTruncated"):
+                return
+            marker = (answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", ""))
+            if marker in seen:
+                raise InvalidListing("The listing of unfinished uploads goes in circles.")
+            seen.add(marker)
+
+    def _list_uploads(self, prefix: str, key: str, upload_id: str) -> Any:
+        more: dict[str, Any] = {"KeyMarker": key, "UploadIdMarker": upload_id} if key else {}
+        with translated(self._place):
+            return self._client.list_multipart_uploads(Bucket=self.name, Prefix=prefix, **more)
+
+    # Reading
+
+    def head_many(self, keys: Iterable[str]) -> Iterator[Result[str, ObjectInfo]]:
+        return in_order(self._head, keys, workers=self._workers)
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[Result[str, Download]]:
+        return in_order(self._get, keys, workers=self._workers)
+
+    def _head(self, key: str) -> ObjectInfo:
+        with self._about(key):
+            return answers.info(key, self._client.head_object(Bucket=self.name, Key=key))
+
+    def _get(self, key: str) -> Download:
+        body = io.BytesIO()
+        return Download(info=self._read_into(key, body), body=body.getvalue())
+
+    def download(self, key: str, path: Path) -> ObjectInfo:
+        part = path.with_name(path.name + ".part")
+        try:
+            with part.open("wb") as file:
+                info = self._read_into(key, file)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return info
+
+    def _read_into(self, key: str, target: BinaryIO) -> ObjectInfo:
+        """Write one object to `target`, again from its beginning when its body breaks off."""
+        with self._about(key):
+            for _ in range(_BODY_ATTEMPTS - 1):
+                try:
+                    return self._read_once(key, target)
+                except (HTTPClientError, IncompleteReadError):
+                    continue
+            return self._read_once(key, target)
+
+    def _read_once(self, key: str, target: BinaryIO) -> ObjectInfo:
+        target.seek(0)
+        target.truncate()
+        answer = self._client.get_object(Bucket=self.name, Key=key)
+        with closing(answer["Body"]) as body:
+            for chunk in body.iter_chunks(_CHUNK_BYTES):
+                target.write(chunk)
+        return answers.info(key, answer)
+
+    @contextmanager
+    def _about(self, key: str) -> Iterator[None]:
+        """Translate the errors of a request that reads one object."""
+        if not rules.can_exist(key):
+            raise NoSuchKey(f"The object does not exist: {key!r}.")
+        try:
+            with translated(self._place, key):
+                yield
+        except BucketError as error:
+            if not isinstance(error, BucketUnreachable):
+                self._probe()
+            raise
+
+    def _probe(self) -> None:
+        """List once, to raise what is wrong with bucket or token.
+
+        The answer to a HEAD has a status and no reason; its 404 may mean a missing bucket.
+        """
+        with self._probing:
+            if not self._answers:
+                self._list(max_keys=1)
+                self._answers = True
+
+    # Writing
+
+    def put_many(self, uploads: Iterable[Upload]) -> Iterator[Result[Upload, ObjectInfo]]:
+        return in_order(self._put, uploads, workers=self._workers)
+
+    def copy_many(self, copies: Iterable[Copy]) -> Iterator[Result[Copy, ObjectInfo]]:
+        return in_order(self._copy, copies, workers=self._workers)
+
+    def delete_many(self, keys: Iterable[str]) -> Iterator[Result[str, None]]:
+        for batch in in_order(self._delete, _batches(keys), workers=self._workers):
+            if batch.error is not None:
+                yield from (Result(request=key, error=batch.error) for key in batch.request)
+            else:
+                errors = batch.value or {}
+                yield from (Result(request=key, error=errors.get(key)) for key in batch.request)
+
+    def _put(self, upload: Upload) -> ObjectInfo:
+        rules.require_key(upload.key)
+        headers = rules.stored_headers(upload.key, upload.headers)
+        with translated(self._place, upload.key):
+            answer, size = self._sender.send(upload, headers)
+        return ObjectInfo(
+            key=upload.key,
+            size=size,
+            etag=answers.etag(answer),
+            modified_at=answers.date(answer),
+            headers=headers,
+        )
+
+    def _copy(self, copy: Copy) -> ObjectInfo:
+        rules.require_key(copy.target)
+        headers = rules.stored_headers(copy.target, copy.headers)
+        with self._about(copy.source):
+            answer = self._client.copy_object(
+                Bucket=self.name,
+                Key=copy.target,
+                CopySource={"Bucket": self.name, "Key": copy.source},
+                CopySourceIfMatch=f'"{copy.if_match}"',
+                MetadataDirective="REPLACE",
+                **answers.header_arguments(headers),
+            )
+        rules.require_pinned(copy.source, answers.etag(answer["CopyObjectResult"]), copy.if_match)
+        return self._head(copy.target)
+
+    def _delete(self, keys: list[str]) -> dict[str, BucketError]:
+        """Delete one batch; return the errors by key."""
+        errors: dict[str, BucketError] = {}
+        plain = []
+        for key in filter(rules.can_exist, keys):
+            if not _NOT_IN_XML.search(key):
+                plain.append({"Key": key})
+            elif error := self._delete_one(key):
+                errors[key] = error
+        return errors | (self._delete_batch(plain) if plain else {})
+
+    def _delete_batch(self, objects: list[Any]) -> dict[str, BucketError]:
+        with translated(self._place):
+            answer = self._client.delete_objects(
+                Bucket=self.name, Delete={"Objects": objects, "Quiet": True}
+            )
+        return {
+            item["Key"]: explain(
+                self._place,
+                item["Key"],
+                "DeleteObjects",
+                code=item.get("Code", ""),
+                message=item.get("Message", ""),
+            )
+            for item in answer.get("Errors", ())
+        }
+
+    def _delete_one(self, key: str) -> BucketError | None:
+        try:
+            with translated(self._place, key):
+                self._client.delete_object(Bucket=self.name, Key=key)
+        except NoSuchKey:
+            return None
+        except BucketError as error:
+            if error.ends_run:
+                raise
+            return error
+        return None
+
+
+def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(keys)
+    while batch := list(islice(remaining, BATCH_SIZE)):
+        yield batch

@@ -1,0 +1,128 @@
+"""What R2 accepts as a key and as headers, checked before anything is sent.
+
+Source: https://developers.cloudflare.com/r2/platform/limits/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from r2maint.bucket.base import Headers, Upload
+from r2maint.errors import BucketError, ObjectRejected, PreconditionFailed
+
+MAX_KEY_BYTES = 1024
+MAX_METADATA_BYTES = 8192
+MAX_SINGLE_BYTES = 4_995 * 2**20
+"""A single PUT or COPY holds at most 4.995 GiB."""
+
+_CHUNK_BYTES = 2**20
+_PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+def can_exist(key: str) -> bool:
+    """Return whether a bucket can hold this key at all: 1 to 1,024 bytes of UTF-8."""
+    try:
+        return 0 < len(key.encode()) <= MAX_KEY_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def require_key(key: str) -> None:
+    """Raise ObjectRejected for a key no bucket can hold."""
+    if not can_exist(key):
+        raise ObjectRejected(
+            f"The key cannot be stored: {key[:80]!r}.",
+            "A key is 1 to 1,024 bytes of valid UTF-8.",
+        )
+
+
+def stored_headers(key: str, headers: Headers) -> Headers:
+    """Return `headers` as a bucket keeps them: metadata names in lower case, a storage class.
+
+    Raises: ObjectRejected for what cannot be signed and sent as a header.
+    """
+    metadata = {name.lower(): value.strip() for name, value in headers.metadata.items()}
+    size = sum(len(name) + len(value) for name, value in metadata.items())
+    if size > MAX_METADATA_BYTES:
+        raise ObjectRejected(
+            f"The metadata is larger than {MAX_METADATA_BYTES:,} bytes: {key!r} has {size:,}."
+        )
+    for text in (*_plain_headers(headers), *metadata, *metadata.values()):
+        if not (text.isascii() and (text == "" or text.isprintable())):
+            raise ObjectRejected(
+                f"A header is not printable ASCII: {text[:80]!r} of {key!r}.",
+                "Encode such a value before it is stored (RFC 2047 for metadata).",
+            )
+    storage_class = headers.storage_class or "STANDARD"
+    return replace(headers, metadata=metadata, storage_class=storage_class)
+
+
+def _plain_headers(headers: Headers) -> tuple[str, ...]:
+    return (
+        headers.content_type,
+        headers.cache_control,
+        headers.content_disposition,
+        headers.content_encoding,
+        headers.content_language,
+        headers.storage_class,
+    )
+
+
+def measure(upload: Upload) -> tuple[int, str]:
+    """Return the size in bytes and the MD5 (hex) of what is to be stored.
+
+    Raises: ObjectRejected when the local file cannot be read.
+    """
+    if isinstance(upload.body, bytes):
+        return len(upload.body), hashlib.md5(upload.body, usedforsecurity=False).hexdigest()
+    try:
+        return measure_file(upload.body)
+    except OSError as error:
+        raise unreadable(upload.body, error) from error
+
+
+def require_expected(upload: Upload, md5: str) -> None:
+    """Raise ObjectRejected when the bytes at hand are not those the caller means to store."""
+    if upload.md5 and upload.md5 != md5:
+        raise ObjectRejected(
+            f"The source changed since it was planned: {upload.key!r}.",
+            "Nothing was stored under this key; run the command again.",
+        )
+
+
+def measure_file(path: Path) -> tuple[int, str]:
+    """Return the size in bytes and the MD5 (hex) of a file."""
+    digest = hashlib.md5(usedforsecurity=False)
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
+
+
+def unreadable(path: Path, error: OSError) -> ObjectRejected:
+    """Return the error that tells why a local file could not be stored."""
+    return ObjectRejected(f"The local file cannot be read: {str(path)!r} ({error.strerror}).")
+
+
+def require_same_bytes(key: str, etag: str, md5: str) -> None:
+    """Raise BucketError when the answer's ETag is an MD5, and not that of the bytes sent."""
+    if _PLAIN_MD5.fullmatch(etag) and etag != md5:
+        raise BucketError(
+            f"The bucket answered with the checksum of other bytes: {key!r}.",
+            "Nothing points at this object; run the command again.",
+        )
+
+
+def require_pinned(source: str, etag: str, if_match: str) -> None:
+    """Raise PreconditionFailed when the copy's ETag shows that the source was not as pinned.
+
+    Only two MD5s can be compared: a copy of a multipart upload has an ETag of its own.
+    """
+    both = _PLAIN_MD5.fullmatch(etag) and _PLAIN_MD5.fullmatch(if_match)
+    if both and etag != if_match:
+        raise PreconditionFailed(f"The object changed since it was read: {source!r}.")

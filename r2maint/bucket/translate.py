@@ -1,0 +1,156 @@
+"""The SDK's errors, told once: which thing, and what to do next. No message holds a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from botocore import exceptions as sdk
+from botocore.parsers import ResponseParserError
+
+from r2maint.errors import (
+    AccessDenied,
+    BucketError,
+    BucketUnreachable,
+    NoSuchBucket,
+    NoSuchKey,
+    ObjectLocked,
+    ObjectRejected,
+    PreconditionFailed,
+)
+
+WRITES = frozenset(
+    {"PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "CreateMultipartUpload"}
+    | {"UploadPart", "CompleteMultipartUpload"}
+)
+DENIED = frozenset(
+    {"401", "403", "AccessDenied", "Unauthorized", "Forbidden", "InvalidAccessKeyId"}
+    | {"SignatureDoesNotMatch", "ExpiredRequest", "ExpiredToken", "InvalidToken", "NotEntitled"}
+    | {"RequestTimeTooSkewed", "AuthorizationHeaderMalformed", "InvalidRegionName"}
+    | {"PermanentRedirect", "301"}
+)
+REJECTED = frozenset(
+    {"InvalidObjectName", "KeyTooLongError", "EntityTooLarge", "EntityTooSmall", "InvalidArgument"}
+    | {"MetadataTooLarge", "BadDigest", "InvalidDigest", "MissingContentLength", "InvalidRequest"}
+    | {"InvalidPart", "InvalidPartOrder", "InvalidStorageClass", "NotImplemented"}
+)
+ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where requests go, as sentences name it."""
+
+    bucket: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"{self.bucket!r} at {self.host}"
+
+
+@contextmanager
+def translated(place: Place, key: str = "") -> Iterator[None]:
+    """Raise botocore's errors as ours; `key` is the object asked about, "" for the bucket."""
+    try:
+        yield
+    except sdk.ClientError as error:
+        raise from_answer(error, place, key) from error
+    except sdk.SSLError as error:
+        raise BucketUnreachable(
+            f"The certificate of the endpoint is not trusted: {place.host}.",
+            "Check ENDPOINT_URL and this machine's clock; AWS_CA_BUNDLE names a private authority.",
+        ) from error
+    except (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError) as error:
+        raise BucketUnreachable(
+            f"The endpoint does not answer: {place.host} ({type(error).__name__}).",
+            "Check ENDPOINT_URL, the account id in it, and this machine's network.",
+        ) from error
+    except sdk.ParamValidationError as error:
+        raise ObjectRejected(f"The object cannot be sent: {key!r} ({error}).") from error
+    except (sdk.BotoCoreError, ResponseParserError) as error:
+        raise BucketError(
+            f"The answer cannot be read: {type(error).__name__} from {place.host}.",
+            "Check ENDPOINT_URL: something other than an S3 server may answer there.",
+        ) from error
+
+
+def from_answer(error: sdk.ClientError, place: Place, key: str) -> BucketError:
+    """Return the error that a refusing answer means."""
+    answer: Mapping[str, Any] = error.response
+    code = str(answer.get("Error", {}).get("Code", ""))
+    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    message = str(answer.get("Error", {}).get("Message", ""))
+    return explain(place, key, error.operation_name, code=code, status=status, message=message)
+
+
+def explain(
+    place: Place, key: str, operation: str, *, code: str, status: int = 0, message: str = ""
+) -> BucketError:
+    """Return the error for one error code of R2 or S3.
+
+    Source: https://developers.cloudflare.com/r2/api/error-codes/
+    """
+    if code == "NoSuchBucket":
+        return NoSuchBucket(
+            f"The bucket does not exist: {place}.",
+            "Check BUCKET, and the jurisdiction: a bucket answers only at its own endpoint.",
+        )
+    if code == "ObjectLockedByBucketPolicy":
+        return ObjectLocked(
+            f"A bucket lock protects the object: {key!r}.",
+            "It can be changed when the lock rule ends or is removed in Cloudflare's dashboard.",
+        )
+    if code in DENIED or _is_about_credentials(code, message):
+        return AccessDenied(
+            f"{operation} was refused: {place} ({code}).", _access_hint(code, operation)
+        )
+    return _about_object(key, code) or _other(place, key, operation, code, status, message)
+
+
+def _about_object(key: str, code: str) -> BucketError | None:
+    if code in ABSENT:
+        return NoSuchKey(f"The object does not exist: {key!r}.")
+    if code in TAKEN:
+        return PreconditionFailed(f"The condition does not hold: {key!r} is taken or was changed.")
+    return None
+
+
+def _other(
+    place: Place, key: str, operation: str, code: str, status: int, message: str
+) -> BucketError:
+    # Such sentences of the server name sizes, headers and parts, and never a key or a signature.
+    reason = f"{code}: {message[:200]}" if message else code
+    what = f"{key!r}" if key else str(place)
+    if code in REJECTED:
+        return ObjectRejected(f"{operation} was refused: {what} ({reason}).")
+    if status in (502, 503, 504) or (not key and (status >= 500 or status == 429)):
+        return BucketUnreachable(
+            f"The bucket is overloaded or out of order: {place} ({reason}).",
+            "Run the command again later, or with fewer --workers or a --rate.",
+        )
+    return BucketError(f"{operation} failed: {what} ({reason}).")
+
+
+def _is_about_credentials(code: str, message: str) -> bool:
+    # R2 answers 400 InvalidArgument to an access key of the wrong length and to no signature.
+    return code == "InvalidArgument" and (
+        "access key" in message.lower() or message == "Authorization"
+    )
+
+
+def _access_hint(code: str, operation: str) -> str:
+    if code == "RequestTimeTooSkewed":
+        return "The clock of this machine is wrong."
+    if code in ("AuthorizationHeaderMalformed", "InvalidRegionName", "PermanentRedirect", "301"):
+        return 'R2 knows the region "auto" only: set REGION to it, and check ENDPOINT_URL.'
+    if code in ("Unauthorized", "401") and operation in WRITES:
+        return (
+            "If reading works with the same keys, the token is read-only, or something overrides "
+            "botocore's request_checksum_calculation='when_required', which R2 needs."
+        )
+    if operation in WRITES:
+        return "If reading works, give the token Object Read & Write on this bucket."
+    return "Check ACCESS_KEY_ID and SECRET_ACCESS_KEY, and that the token covers this bucket."
