@@ -1,0 +1,46 @@
+"""`manage.py migrate_media_to_r2`: local media that rows name move into the bucket."""
+
+from __future__ import annotations
+
+from r2maint.journal import Journal
+from r2maint.management.commands._base import Options, R2Command, Work
+from r2maint.migrate import apply_migration, plan_migration
+from r2maint.migration import Action, Item, Migration
+from r2maint.report import Column, Unit
+
+
+class Command(R2Command):
+    help = (
+        "Upload the local media that rows name, once per source, and rewrite the rows to the"
+        " bucket's URLs. FileFields keep their names, and so their keys. Nothing local is removed."
+    )
+    examples = (
+        "manage.py migrate_media_to_r2",
+        "manage.py migrate_media_to_r2 --apply",
+        "manage.py migrate_media_to_r2 --model submissions.AppSubmission --limit 100 --apply"
+        " --no-input --format json",
+    )
+    columns = (
+        Column("action", "Action"),
+        Column("source", "Source"),
+        Column("key", "Key"),
+        Column("bytes", "Size", Unit.BYTES),
+        Column("reason", "Reason"),
+        Column("url", in_text=False),
+        Column("sha256", in_text=False),
+        Column("references", in_text=False),
+    )
+
+    def is_fine(self, item: Item) -> bool:
+        return item.action is Action.REUSE and not item.rewrites and not item.changed
+
+    def is_urgent(self, item: Item) -> bool:
+        return item.action in (Action.SKIP, Action.FAIL) or bool(item.changed)
+
+    def plan(self, work: Work, options: Options) -> Migration:
+        return plan_migration(
+            work.config, work.addresses, work.bucket, scope=work.scope, control=work.control
+        )
+
+    def apply(self, plan: Migration, work: Work, journal: Journal) -> Migration:
+        return apply_migration(plan, work.bucket, journal, control=work.control)

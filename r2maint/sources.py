@@ -1,0 +1,98 @@
+"""Local files a migration copies: found below their root, checked, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from r2maint.images.magic import HEAD_BYTES, FileType, sniff
+
+MAX_IMAGE_BYTES = 10 * 2**20
+
+
+class UnusableSource(Exception):
+    """A file that must not be migrated; the reason is one of a report's words."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A local file as it was when it was hashed."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    sha256: str
+    md5: str
+    type: FileType | None
+    """By magic bytes; None where they are unknown."""
+
+
+def locate_file(root: Path, relative: str) -> Path:
+    """Return the real path of a file below `root`, every link followed.
+
+    Raises: UnusableSource "outside" when it leaves the root, "missing" when there is none,
+    "unreadable" when a directory on the way is closed.
+    """
+    try:
+        real = (root / relative).resolve()
+        if not real.is_relative_to(root.resolve()):
+            raise UnusableSource("outside", f"{relative!r} leaves {root}")
+        if not real.is_file():
+            raise UnusableSource("missing", f"no file at {root / relative}")
+    except PermissionError as error:
+        raise UnusableSource("unreadable", error.strerror or "") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        # A name longer than the file system allows, a NUL byte, or a loop of links, which is a
+        # RuntimeError before Python 3.13.
+        raise UnusableSource("missing", f"no readable path for {relative!r}") from error
+    return real
+
+
+def is_file(root: Path, relative: str) -> bool:
+    """Tell whether there is a file below `root` that a migration could read."""
+    try:
+        locate_file(root, relative)
+    except UnusableSource:
+        return False
+    return True
+
+
+def read_source(path: Path, *, images_only: bool, max_bytes: int = MAX_IMAGE_BYTES) -> Source:
+    """Hash one file, reading it once.
+
+    `max_bytes` caps images only: other types are taken only where a setting names their field.
+    Raises: UnusableSource "unreadable", "empty", "too_large" or "not_an_image".
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            kind = _accepted_type(head, path, images_only=images_only, max_bytes=max_bytes)
+            sha256, md5 = hashlib.sha256(head), hashlib.md5(head, usedforsecurity=False)
+            size = len(head)
+            while chunk := file.read(2**20):
+                sha256.update(chunk)
+                md5.update(chunk)
+                size += len(chunk)
+    except OSError as error:
+        raise UnusableSource("unreadable", error.strerror or "cannot be read") from error
+    return Source(path=path, size=size, sha256=sha256.hexdigest(), md5=md5.hexdigest(), type=kind)
+
+
+def _accepted_type(
+    head: bytes, path: Path, *, images_only: bool, max_bytes: int
+) -> FileType | None:
+    if not head:
+        raise UnusableSource("empty", "0 bytes")
+    kind = sniff(head)
+    is_image = kind is not None and kind.is_image
+    if images_only and not is_image:
+        raise UnusableSource("not_an_image", "its first bytes are no image's")
+    if is_image and path.stat().st_size > max_bytes:
+        raise UnusableSource("too_large", f"more than {max_bytes} bytes")
+    return kind

@@ -1,0 +1,363 @@
+"""Local media move into the bucket and rows follow, once, whatever happens in between."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from django.db import connections
+
+from r2maint.bucket import Headers, Upload, get, head, open_bucket, put
+from r2maint.conf import load
+from r2maint.control import Control
+from r2maint.journal import open_journal
+from r2maint.keys import Addresses
+from r2maint.migrate import apply_migration, plan_migration
+from r2maint.models import Change
+from r2maint.references import Scope
+from tests.appdirectory.models import App, AppSubmission
+from tests.commands import apply, run
+from tests.conftest import DATABASES
+from tests.oddities.models import Gallery, PromotedListing
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def picture(project: Path, name: str, body: bytes = b"") -> bytes:
+    """Write a file that starts like a PNG below MEDIA_ROOT and return its bytes."""
+    content = PNG + (body or name.encode())
+    path = project / "media" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return content
+
+
+def submission(alias: str = "default", **values: object) -> AppSubmission:
+    number = AppSubmission.objects.using(alias).count() + 1
+    return AppSubmission.objects.using(alias).create(tracking_id=f"QAD-{number:06d}", **values)
+
+
+def stored(url: str) -> bytes:
+    """Return the bytes behind a value, as the bucket has them."""
+    config = load()
+    target = Addresses.from_config(config).locate(url)
+    assert target is not None
+    return get(open_bucket(config), target.key).body
+
+
+def dump(alias: str) -> str:
+    """Return every row of the example models as text."""
+    with connections[alias].cursor() as cursor:
+        rows = []
+        for table in ("app_submissions", "appdirectory_app", "oddities_gallery"):
+            cursor.execute(f"SELECT * FROM {table} ORDER BY 1")
+            rows += [repr(row) for row in cursor.fetchall()]
+    return "\n".join(rows)
+
+
+def test_a_plan_writes_nothing(project):
+    picture(project, "icon.png")
+    submission(app_icon_url="/media/icon.png")
+    before = dump("default")
+
+    planned = run("migrate_media_to_r2")
+
+    assert planned["summary"]["to_upload"] == 1
+    assert planned["applied"] is False
+    assert planned["run_id"] is None
+    assert dump("default") == before
+    assert not (project / "bucket").exists()
+    assert not Change.objects.exists()
+
+
+def test_every_form_of_a_local_address_moves(project, alias):
+    bodies = [picture(project, name) for name in ("a b.png", "c.png", "أيقونة.png", "100%.png")]
+    row = submission(
+        alias,
+        app_icon_url="/media/a%20b.png",
+        main_image_en="https://apps.example.org/media/c.png",
+        main_image_ar=f"/media/{quote('أيقونة.png')}",
+        screenshots_en=["/media/a b.png", "/media/100%.png", "https://elsewhere.example/x.png"],
+        google_play_link="https://play.google.com/store/apps/details?id=org.example",
+    )
+
+    done = apply("migrate_media_to_r2")["summary"]
+
+    row.refresh_from_db(using=alias)
+    values = [row.app_icon_url, row.main_image_en, row.main_image_ar, *row.screenshots_en[:2]]
+    assert [stored(value) for value in values] == [*bodies[:3], bodies[0], bodies[3]]
+    assert all(value.startswith("https://media.example.org/") for value in values)
+    assert row.screenshots_en[2] == "https://elsewhere.example/x.png"
+    assert row.google_play_link == "https://play.google.com/store/apps/details?id=org.example"
+    assert (done["uploaded"], done["rewritten"], done["failed"]) == (4, 5, 0)
+
+
+def test_a_source_that_several_rows_name_is_uploaded_once_without_any_rows_id(project):
+    picture(project, "shared.png")
+    rows = [submission(app_icon_url="/media/shared.png") for _ in range(5)]
+
+    done = apply("migrate_media_to_r2")
+
+    assert done["summary"]["uploaded"] == 1
+    (item,) = done["items"]
+    assert not any(row.tracking_id in item["key"] for row in rows)
+    assert len(item["references"]) == 5
+    values = {AppSubmission.objects.get(pk=row.pk).app_icon_url for row in rows}
+    assert values == {item["url"]}
+
+
+def test_the_key_follows_the_template_and_the_magic_bytes(project):
+    body = picture(project, "logo.jpeg")
+    row = submission(app_icon_url="/media/logo.jpeg")
+
+    (item,) = apply("migrate_media_to_r2")["items"]
+
+    digest = hashlib.sha256(body).hexdigest()
+    assert item["key"] == f"submissions/{row.tracking_id}/icons/logo.{digest[:16]}.png"
+    info = head(open_bucket(load()), item["key"])
+    assert info is not None
+    assert info.headers.content_type == "image/png"
+    assert info.headers.cache_control == "public, max-age=31536000, immutable"
+    assert info.headers.metadata["sha256"] == digest
+
+
+def test_a_file_fields_name_keeps_its_key_and_its_row(project):
+    body = picture(project, "apps/icons/one two.png")
+    app = App.objects.create(name_en="One")
+    App.objects.filter(pk=app.pk).update(application_icon="apps/icons/one two.png")
+
+    done = apply("migrate_media_to_r2")
+
+    app.refresh_from_db()
+    assert app.application_icon.name == "apps/icons/one two.png"
+    info = head(open_bucket(load()), "apps/icons/one two.png")
+    assert info is not None
+    assert info.size == len(body)
+    assert info.headers.cache_control == "public, max-age=86400"
+    assert done["summary"]["rewritten"] == 0
+
+
+def test_a_url_beside_a_file_field_shares_its_one_upload(project):
+    picture(project, "apps/icons/one.png")
+    app = App.objects.create(name_en="One")
+    App.objects.filter(pk=app.pk).update(application_icon="apps/icons/one.png")
+    row = submission(app_icon_url="/media/apps/icons/one.png")
+
+    done = apply("migrate_media_to_r2")["summary"]
+
+    row.refresh_from_db()
+    assert row.app_icon_url == "https://media.example.org/apps/icons/one.png"
+    assert (done["uploaded"], done["rewritten"]) == (1, 1)
+
+
+def test_json_keeps_its_spacing_and_an_inherited_column_its_table(project, alias):
+    picture(project, "deep.png")
+    gallery = Gallery.objects.using(alias).create(content={"a": [{"b": "/media/deep.png"}], "n": 1})
+    listing = PromotedListing(cover_url="/media/deep.png", banner_url="/media/deep.png")
+    listing.save_base(using=alias, force_insert=True)
+
+    apply("migrate_media_to_r2")
+
+    gallery.refresh_from_db(using=alias)
+    listing.refresh_from_db(using=alias)
+    assert stored(gallery.content["a"][0]["b"]).startswith(PNG)
+    assert listing.cover_url == listing.banner_url == gallery.content["a"][0]["b"]
+
+
+def test_a_second_run_does_nothing(project):
+    picture(project, "icon.png")
+    picture(project, "apps/icons/one.png")
+    submission(app_icon_url="/media/icon.png", screenshots_en=["/media/icon.png"])
+    app = App.objects.create(name_en="One")
+    App.objects.filter(pk=app.pk).update(application_icon="apps/icons/one.png")
+    apply("migrate_media_to_r2")
+    before = dump("default")
+
+    again = apply("migrate_media_to_r2")["summary"]
+
+    assert (again["to_upload"], again["uploaded"], again["rewritten"]) == (0, 0, 0)
+    assert again["already_there"] == 1
+    assert dump("default") == before
+
+
+def test_undo_restores_every_value(project, alias):
+    for name in ("icon.png", "one.png", "two.png"):
+        picture(project, name)
+    submission(
+        alias,
+        app_icon_url="https://apps.example.org/media/icon.png",
+        screenshots_ar=["/media/one.png", "/media/two.png", "/media/one.png"],
+    )
+    Gallery.objects.using(alias).create(content={"x": "/media/two.png"})
+    before = dump(alias)
+    run_id = apply("migrate_media_to_r2")["run_id"]
+    assert dump(alias) != before
+
+    undone = apply("r2_runs", run_id, "--undo")
+
+    assert dump(alias) == before
+    assert undone["exit_code"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "reason"),
+    [
+        ("absent.png", None, "missing"),
+        ("empty.png", b"", "empty"),
+        ("words.png", b"no picture at all", "not_an_image"),
+        ("huge.png", PNG + bytes(11 * 2**20), "too_large"),
+    ],
+    ids=["missing", "empty", "not an image", "too large"],
+)
+def test_an_unusable_source_is_skipped_and_the_row_keeps_its_value(project, name, body, reason):
+    if body is not None:
+        (project / "media" / name).write_bytes(body)
+    gallery = Gallery.objects.create(content=[f"/media/{name}"])
+
+    done = apply("migrate_media_to_r2", exit_code=3)
+
+    (item,) = done["items"]
+    assert (item["action"], item["reason"]) == ("skip", reason)
+    gallery.refresh_from_db()
+    assert gallery.content == [f"/media/{name}"]
+    assert done["summary"]["skipped"] == 1
+
+
+def test_other_bytes_under_the_wanted_key_are_never_overwritten(project):
+    picture(project, "apps/icons/one.png")
+    app = App.objects.create(name_en="One")
+    App.objects.filter(pk=app.pk).update(application_icon="apps/icons/one.png")
+    bucket = open_bucket(load())
+    put(bucket, Upload(key="apps/icons/one.png", body=b"somebody else's", headers=Headers()))
+
+    done = apply("migrate_media_to_r2", exit_code=3)
+
+    (item,) = done["items"]
+    assert (item["action"], item["reason"]) == ("fail", "key_taken")
+    assert get(bucket, "apps/icons/one.png").body == b"somebody else's"
+
+
+def test_the_same_bytes_under_the_wanted_key_are_reused(project):
+    body = picture(project, "apps/icons/one.png")
+    app = App.objects.create(name_en="One")
+    App.objects.filter(pk=app.pk).update(application_icon="apps/icons/one.png")
+    row = submission(app_icon_url="/media/apps/icons/one.png")
+    put(open_bucket(load()), Upload(key="apps/icons/one.png", body=body))
+
+    done = apply("migrate_media_to_r2")["summary"]
+
+    row.refresh_from_db()
+    assert (done["uploaded"], done["already_there"], done["rewritten"]) == (0, 1, 1)
+    assert row.app_icon_url == "https://media.example.org/apps/icons/one.png"
+
+
+def test_a_long_name_is_cut_to_the_column_and_the_hash_stays(project):
+    name = "صورة" * 20 + ".png"
+    body = picture(project, name)
+    row = submission(app_icon_url=f"/media/{name}")
+
+    (item,) = apply("migrate_media_to_r2")["items"]
+
+    row.refresh_from_db()
+    assert len(row.app_icon_url) <= 200
+    assert hashlib.sha256(body).hexdigest()[:16] in row.app_icon_url
+    assert stored(row.app_icon_url) == body
+    assert row.app_icon_url == item["url"]
+
+
+def test_a_file_outside_the_root_is_never_uploaded(project):
+    (project / "secret.png").write_bytes(PNG + b"secret")
+    (project / "media" / "innocent.png").symlink_to(project / "secret.png")
+    submission(app_icon_url="/media/innocent.png", main_image_en="/media/../secret.png")
+
+    done = apply("migrate_media_to_r2", exit_code=3)
+
+    assert done["summary"]["uploaded"] == 0
+    assert [item["reason"] for item in done["items"]] == ["outside"]
+
+
+def test_scope_limits_what_moves(project):
+    for name in ("a.png", "b.png", "c.png"):
+        picture(project, name)
+    first = submission(app_icon_url="/media/a.png", main_image_en="/media/b.png")
+    submission(app_icon_url="/media/c.png", status="rejected")
+
+    assert run("migrate_media_to_r2", "--limit", "2")["summary"]["to_upload"] == 2
+    assert run("migrate_media_to_r2", "--field", "app_icon_url")["summary"]["to_upload"] == 2
+    assert run("migrate_media_to_r2", "--where", "status=rejected")["summary"]["to_upload"] == 1
+    prefix = f"submissions/{first.tracking_id}/main_en/"
+    assert run("migrate_media_to_r2", "--prefix", prefix)["summary"]["to_upload"] == 1
+
+
+def test_addresses_inside_text_are_counted_and_left(project):
+    picture(project, "a.png")
+    text = (
+        "See <img src='/media/a.png'> and https://apps.example.org/media/b.png, not /static/c.png."
+    )
+    row = submission(description_en=text)
+
+    done = run("migrate_media_to_r2")["summary"]
+
+    assert done["embedded_left"] == 2
+    assert done["references"] == 0
+    row.refresh_from_db()
+    assert row.description_en == text
+
+
+def test_a_plan_names_what_it_will_write(project):
+    picture(project, "a.png")
+    row = submission(screenshots_en=["/media/a.png"])
+
+    (item,) = run("migrate_media_to_r2")["items"]
+
+    (reference,) = item["references"]
+    assert reference == {
+        "database": "default",
+        "model": "appdirectory.AppSubmission",
+        "pk": str(row.pk),
+        "field": "screenshots_en",
+        "path": "/0",
+        "value": "/media/a.png",
+        "new": item["url"],
+    }
+    assert json.dumps(item)
+
+
+def test_a_file_edited_between_plan_and_upload_moves_no_row(project):
+    picture(project, "icon.png")
+    row = submission(app_icon_url="/media/icon.png")
+    config = load()
+    addresses, bucket, control = Addresses.from_config(config), open_bucket(config), Control()
+    plan = plan_migration(config, addresses, bucket, scope=Scope(), control=control)
+    picture(project, "icon.png", b"edited meanwhile")
+
+    journal = open_journal(command="migrate_media_to_r2", bucket=bucket.name, options={})
+    done = apply_migration(plan, bucket, journal, control=control)
+
+    row.refresh_from_db()
+    assert row.app_icon_url == "/media/icon.png"
+    assert [(item.action.value, item.reason) for item in done.items] == [("fail", "rejected")]
+    assert list(bucket.list_pages()) == []
+
+
+def test_a_row_edited_between_plan_and_rewrite_keeps_its_editors_value(project, alias):
+    picture(project, "icon.png")
+    row = submission(alias, app_icon_url="/media/icon.png", screenshots_en=["/media/icon.png"])
+    config = load()
+    addresses, bucket, control = Addresses.from_config(config), open_bucket(config), Control()
+    plan = plan_migration(config, addresses, bucket, scope=Scope(), control=control)
+    AppSubmission.objects.using(alias).filter(pk=row.pk).update(app_icon_url="/media/newer.png")
+
+    journal = open_journal(command="migrate_media_to_r2", bucket=bucket.name, options={})
+    done = apply_migration(plan, bucket, journal, control=control)
+
+    row.refresh_from_db(using=alias)
+    assert row.app_icon_url == "/media/newer.png"
+    assert row.screenshots_en[0].startswith("https://media.example.org/")
+    assert (done.counts["rewritten"], done.counts["changed"]) == (1, 1)
+    assert done.findings

@@ -1,0 +1,130 @@
+"""Photographs under awkward names, named by five hundred rows, move to an S3 server and back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from r2maint.bucket import get, open_bucket
+from r2maint.conf import load
+from r2maint.keys import Addresses, Kind
+from tests.appdirectory.models import App, AppSubmission
+from tests.commands import apply, run
+from tests.conftest import DATABASES
+
+PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "media"
+NAMES = (
+    "صورة الشاشة {}",
+    "app icon {} (final)",
+    "100% {}",
+    "it's & that {}",
+    "50%20off {}",
+    "plus+plus {}",
+    "plain-{}",
+    "emoji 🌙 {}",
+)
+ROWS = 500
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases=DATABASES),
+    pytest.mark.skipif(
+        not PHOTOGRAPHS.is_dir(), reason="the photographs are not beside the project"
+    ),
+]
+
+
+@pytest.fixture
+def remote(project, settings, s3_bucket, s3_connection) -> Path:
+    """The project on an S3 server."""
+    settings.R2MAINT = {
+        **settings.R2MAINT,
+        "BUCKET": s3_bucket.name,
+        "ENDPOINT_URL": s3_connection.endpoint_url,
+        "ACCESS_KEY_ID": s3_connection.access_key_id,
+        "SECRET_ACCESS_KEY": s3_connection.secret_access_key,
+    }
+    return project
+
+
+def copy_photographs(media: Path) -> list[str]:
+    """Put every photograph below MEDIA_ROOT and return the names, awkward ones."""
+    names = []
+    pictures = sorted(path for path in PHOTOGRAPHS.iterdir() if path.suffix in {".jpg", ".png"})
+    for number, picture in enumerate(pictures):
+        name = f"apps/{NAMES[number % len(NAMES)].format(number)}{picture.suffix}"
+        (media / "apps").mkdir(exist_ok=True)
+        (media / name).write_bytes(picture.read_bytes())
+        names.append(name)
+    return names
+
+
+def fill(names: list[str], alias: str) -> dict[tuple[str, int, str, int], str]:
+    """Write 500 rows and return (model, pk, field, index) -> the name each value means."""
+    meant = {}
+    for number in range(ROWS):
+        one, two, three = (names[(number * step) % len(names)] for step in (1, 3, 7))
+        if number % 5 == 4:
+            # Half of the photographs are files of a field too and keep their names as keys.
+            own = names[number % (len(names) // 2)]
+            app = App.objects.using(alias).create(name_en=f"App {number}")
+            App.objects.using(alias).filter(pk=app.pk).update(main_image_en=own)
+            meant["App", app.pk, "main_image_en", 0] = own
+            continue
+        row = AppSubmission.objects.using(alias).create(
+            tracking_id=f"QAD-{number:06d}",
+            app_icon_url=f"/media/{quote(one)}",
+            main_image_ar=f"https://apps.example.org/media/{quote(two)}",
+            screenshots_en=[f"/media/{quote(two)}", f"/media/{quote(three)}"],
+        )
+        meant["AppSubmission", row.pk, "app_icon_url", 0] = one
+        meant["AppSubmission", row.pk, "main_image_ar", 0] = two
+        meant["AppSubmission", row.pk, "screenshots_en", 0] = two
+        meant["AppSubmission", row.pk, "screenshots_en", 1] = three
+    return meant
+
+
+def values(alias: str) -> Iterator[tuple[tuple[str, int, str, int], str]]:
+    """Yield every media value of every row."""
+    for row in AppSubmission.objects.using(alias).all():
+        yield ("AppSubmission", row.pk, "app_icon_url", 0), row.app_icon_url
+        yield ("AppSubmission", row.pk, "main_image_ar", 0), row.main_image_ar
+        for index, value in enumerate(row.screenshots_en):
+            yield ("AppSubmission", row.pk, "screenshots_en", index), value
+    for app in App.objects.using(alias).all():
+        yield ("App", app.pk, "main_image_en", 0), app.main_image_en.name
+
+
+def test_every_row_resolves_to_its_source_and_undo_restores_every_value(remote, alias):
+    media = remote / "media"
+    names = copy_photographs(media)
+    meant = fill(names, alias)
+    before = dict(values(alias))
+
+    first = apply("migrate_media_to_r2")
+
+    config = load()
+    bucket, addresses = open_bucket(config), Addresses.from_config(config)
+    digests: dict[str, str] = {}
+    after = dict(values(alias))
+    assert after.keys() == meant.keys()
+    for place, value in after.items():
+        target = addresses.locate(value) if "://" in value else None
+        key = target.key if target else value
+        assert target is None or target.kind is Kind.BUCKET
+        if key not in digests:
+            digests[key] = hashlib.sha256(get(bucket, key).body).hexdigest()
+        assert digests[key] == hashlib.sha256((media / meant[place]).read_bytes()).hexdigest()
+    assert first["summary"]["uploaded"] == len(names)
+    assert first["summary"]["rewritten"] == sum(place[0] != "App" for place in meant)
+    assert run("verify_urls")["summary"]["outcomes"]["ok"] == len(meant)
+
+    second = apply("migrate_media_to_r2")["summary"]
+    assert (second["uploaded"], second["rewritten"]) == (0, 0)
+    assert dict(values(alias)) == after
+
+    apply("r2_runs", first["run_id"], "--undo")
+    assert dict(values(alias)) == before
