@@ -102,7 +102,7 @@ def open_journal(*, command: str, bucket: str, options: Mapping[str, Any]) -> Jo
     """
     require_tables([home()])
     refuse_open_transaction(home())
-    unfinished = _find_unfinished(command, bucket, options.get("undo"))
+    unfinished = find_unfinished(command, bucket, undo=options.get("undo"))
     if unfinished is not None:
         Run.objects.using(home()).filter(pk=unfinished.pk).update(
             state=RunState.RUNNING, finished_at=None, options=dict(options)
@@ -115,7 +115,8 @@ def open_journal(*, command: str, bucket: str, options: Mapping[str, Any]) -> Jo
     return Journal(run_id=run.pk, command=command, bucket=bucket, resumed=False)
 
 
-def _find_unfinished(command: str, bucket: str, undo: object) -> Run | None:
+def find_unfinished(command: str, bucket: str, *, undo: object = None) -> Run | None:
+    """Return the run that the next execution of a command goes on with; None when there is none."""
     runs = Run.objects.using(home()).filter(command=command, bucket=bucket, state__in=UNFINISHED)
     return next((run for run in runs.order_by("-id") if run.options.get("undo") == undo), None)
 

@@ -16,7 +16,7 @@ from r2maint.control import Control
 from r2maint.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.migrate import apply_migration, plan_migration
-from r2maint.models import Change
+from r2maint.models import Change, Run, RunState
 from r2maint.references import Scope
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
@@ -361,3 +361,14 @@ def test_a_row_edited_between_plan_and_rewrite_keeps_its_editors_value(project, 
     assert row.screenshots_en[0].startswith("https://media.example.org/")
     assert (done.counts["rewritten"], done.counts["changed"]) == (1, 1)
     assert done.findings
+
+
+def test_an_interrupted_run_ends_with_the_next_one_even_with_nothing_left_to_do(project):
+    bucket = open_bucket(load())
+    interrupted = open_journal(command="migrate_media_to_r2", bucket=bucket.name, options={})
+
+    done = apply("migrate_media_to_r2")
+
+    assert done["run_id"] == interrupted.run_id
+    assert Run.objects.get().state == RunState.FINISHED
+    assert apply("migrate_media_to_r2")["run_id"] is None

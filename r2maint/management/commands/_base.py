@@ -223,10 +223,16 @@ class R2Command(BaseCommand):
             return told(exit_code=self._code_of_plan(plan, options))
         if refusals := _refusals(plan):
             return told(exit_code=4, stopped_by=refusals[0].brake)
-        if not plan.has_work:
+        if plan.has_work:
+            self._confirm(told(exit_code=0), plan.question, options, progress)
+        elif not self._goes_on(work, options):
             return told(exit_code=3 if _findings(plan) else 0)
-        self._confirm(told(exit_code=0), plan.question, options, progress)
         return self._apply(progress, plan, work, options)
+
+    def _goes_on(self, work: Work, options: Options) -> bool:
+        """Tell whether an earlier execution was cut short: its run ends with this one."""
+        undo = self.journal_options(options).get("undo")
+        return journal.find_unfinished(self.name, work.bucket.name, undo=undo) is not None
 
     def _open(self, config: Config, control: Control, options: Options) -> Work:
         control.workers, control.rate = options["workers"], options["rate"]
