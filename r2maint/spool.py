@@ -1,0 +1,55 @@
+"""Rows kept on disk, so that a plan of ten million items stays flat in memory."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import IO, Generic, TypeVar
+
+T = TypeVar("T")
+
+_BATCH = 512
+
+
+class Spool(Generic[T]):
+    """A frozen sequence of rows in a temporary file: iterable again and again, with a length.
+
+    The file has no name and ends with the object. Rows are pickled: they must be values, and the
+    file is never anybody else's.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the finalizer)
+        self._offsets: list[int] = []
+        self._length = 0
+        weakref.finalize(self, self._file.close)
+
+    @classmethod
+    def of(cls, items: Iterable[T]) -> Spool[T]:
+        """Return a spool of `items`, which are consumed once, in order."""
+        spool = cls()
+        rest = iter(items)
+        while batch := list(itertools.islice(rest, _BATCH)):
+            spool._append(batch)
+        return spool
+
+    def _append(self, batch: list[T]) -> None:
+        self._offsets.append(self._file.tell())
+        self._length += len(batch)
+        pickle.dump(batch, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def __iter__(self) -> Iterator[T]:
+        # Every batch is sought afresh, so that two iterations may run at once.
+        for offset in self._offsets:
+            self._file.seek(offset)
+            batch: list[T] = pickle.load(self._file)
+            yield from batch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        return f"<Spool of {self._length} rows>"
