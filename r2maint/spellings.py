@@ -41,6 +41,12 @@ def iter_spellings(text: str, *, plus: bool = False) -> Iterator[str]:
         yield from level
 
 
+def turned(text: str) -> str:
+    """Return the cells that hold backslashes with slashes for them: paths written on Windows."""
+    cells = (cell for cell in text.split(SEPARATOR) if "\\" in cell)
+    return SEPARATOR.join(cells).replace("\\", "/") if "\\" in text else ""
+
+
 def _known(text: str, seen: set[str]) -> bool:
     if text in seen:
         return True
@@ -96,10 +102,6 @@ def _character(code: int) -> str:
     return "\ufffd" if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code)
 
 
-def _turn_backslashes(text: str) -> str:
-    return text.replace("\\", "/")
-
-
 def _undo_plus(text: str) -> str:
     return text.replace("+", " ")
 
@@ -108,7 +110,5 @@ _UNDOS: tuple[_Undo, ...] = (
     ("\\", _undo_backslashes),
     ("&", html.unescape),
     ("%", _undo_percent),
-    # Paths written on Windows.
-    ("\\", _turn_backslashes),
     ("+", _undo_plus),
 )

@@ -1,0 +1,205 @@
+"""Which columns of a database can hold text, by its own catalogue and not by the models.
+
+Source: https://www.sqlite.org/pragma.html#pragma_table_xinfo and
+https://www.postgresql.org/docs/current/catalogs.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from r2maint.errors import DatabaseError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTable:
+    """One table with the columns that can hold text."""
+
+    database: str
+    """The alias it is read through."""
+    name: str
+    """With its schema when that is not "public"."""
+    columns: tuple[str, ...]
+    sql: str
+    """Selects the columns, each as text or bytes."""
+
+    @property
+    def label(self) -> str:
+        """As reports name it: "default.app_submissions"."""
+        return f"{self.database}.{self.name}"
+
+    def is_called(self, name: str) -> bool:
+        """Tell whether a person means this table by `name`."""
+        return name in (self.label, self.name, self.name.rpartition(".")[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barred:
+    """A table that cannot be read as a whole, and why."""
+
+    table: TextTable
+    reason: str
+    hint: str
+
+
+def list_tables(connection: BaseDatabaseWrapper) -> tuple[TextTable | Barred, ...]:
+    """Return every table of the database, by name; views, which only repeat tables, are left out.
+
+    Raises: DatabaseError for a replica and for a database this cannot read.
+    """
+    lister = _LISTERS.get(connection.vendor)
+    if lister is None:
+        raise DatabaseError(
+            f"The database cannot be searched for references: {connection.alias!r}"
+            f" ({connection.display_name}).",
+            "SQLite and PostgreSQL can be. If no row in it names an object, give the alias and the"
+            " reason in R2MAINT['NOT_REFERENCES'].",
+        )
+    return tuple(lister(connection))
+
+
+def database_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
+    """Return what two aliases of one database have in common."""
+    if connection.vendor == "sqlite":
+        path = _rows(connection, "PRAGMA database_list")[0][2]
+        return ("sqlite", path or str(connection.settings_dict["NAME"]))
+    if connection.vendor == "postgresql":
+        return ("postgresql", *_postgresql_id(connection))
+    return (connection.alias,)
+
+
+def is_replica(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether the database only follows another one."""
+    if connection.vendor != "postgresql":
+        return False
+    return bool(_rows(connection, "SELECT pg_is_in_recovery()")[0][0])
+
+
+def _postgresql_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
+    """Return the same for a primary and its replicas, where the role may ask for that."""
+    sql = "SELECT oid::text, datname FROM pg_database WHERE datname = current_database()"
+    database = _rows(connection, sql)[0]
+    if system := system_identifier(connection):
+        return (system, *database)
+    sql = "SELECT pg_postmaster_start_time()::text, current_setting('port')"
+    return (*_rows(connection, sql)[0], *database)
+
+
+def system_identifier(connection: BaseDatabaseWrapper) -> str:
+    """Return what PostgreSQL calls its cluster; "" elsewhere and for a role that may not know."""
+    allowed = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
+    if connection.vendor != "postgresql" or not _rows(connection, allowed)[0][0]:
+        return ""
+    return str(_rows(connection, "SELECT system_identifier FROM pg_control_system()")[0][0])
+
+
+def _list_sqlite(connection: BaseDatabaseWrapper) -> Iterator[TextTable]:
+    # The rows of virtual tables (full-text indexes) lie in ordinary ones, which are listed.
+    sql = (
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%'"
+        " ESCAPE '\\' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
+    )
+    for (name,) in _rows(connection, sql):
+        table = _quote(name)
+        columns = _rows(connection, f"PRAGMA table_xinfo({table})")
+        fields = [_sqlite_text(column[1], column[2]) for column in columns]
+        selected = ", ".join(f"{field} AS c{i}" for i, field in enumerate(fields))
+        yield TextTable(
+            database=connection.alias,
+            name=name,
+            columns=tuple(column[1] for column in columns),
+            sql=f"SELECT {selected} FROM {table}",
+        )
+
+
+def _sqlite_text(column: str, declared: str) -> str:
+    # A declared type is advice to SQLite: any column may hold text, and most hold none.
+    name, kind = _quote(column), declared.upper()
+    if any(word in kind for word in ("CHAR", "CLOB", "TEXT")):
+        return f"CAST({name} AS TEXT)"
+    return f"CASE WHEN typeof({name}) IN ('text', 'blob') THEN CAST({name} AS TEXT) END"
+
+
+# Categories of https://www.postgresql.org/docs/current/catalog-pg-type.html that hold no free text:
+# booleans, dates, enums, geometry, addresses, numbers, ranges, time spans and bits.
+_POSTGRESQL = """
+SELECT n.nspname, c.relname, c.relkind::text,
+       row_security_active(c.oid),
+       has_schema_privilege(n.oid, 'USAGE'),
+       has_table_privilege(c.oid, 'SELECT') OR has_column_privilege(c.oid, a.attnum, 'SELECT'),
+       a.attname, coalesce(b.typname, t.typname) = 'bytea'
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+  LEFT JOIN pg_catalog.pg_type e ON e.oid = coalesce(b.typelem, t.typelem) AND t.typcategory = 'A'
+ WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
+   AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+   AND coalesce(e.typcategory, t.typcategory) NOT IN ('B', 'D', 'E', 'G', 'I', 'N', 'R', 'T', 'V')
+   AND coalesce(e.typname, b.typname, t.typname) NOT IN
+       ('uuid', 'tsvector', 'tsquery', 'vector', 'halfvec', 'sparsevec', 'geometry', 'geography')
+ ORDER BY n.nspname, c.relname, a.attnum
+"""
+
+
+def _list_postgresql(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Barred]:
+    if is_replica(connection):
+        raise DatabaseError(
+            f"The database is a replica, which may lag behind: {connection.alias!r}.",
+            "Run on the primary.",
+        )
+    rows = _rows(connection, _POSTGRESQL)
+    for (schema, name), group in groupby(rows, key=itemgetter(0, 1)):
+        columns = list(group)
+        table = _postgresql_table(connection.alias, schema, name, columns)
+        yield _barred(table, columns) or table
+
+
+def _postgresql_table(
+    alias: str, schema: str, name: str, columns: list[tuple[Any, ...]]
+) -> TextTable:
+    # A partitioned table answers for its partitions; other children are tables of their own.
+    only = "" if columns[0][2] == "p" else "ONLY "
+    selected = ", ".join(
+        _quote(column) if is_bytes else f"{_quote(column)}::text"
+        for *_, column, is_bytes in columns
+    )
+    return TextTable(
+        database=alias,
+        name=name if schema == "public" else f"{schema}.{name}",
+        columns=tuple(column[6] for column in columns),
+        sql=f"SELECT {selected} FROM {only}{_quote(schema)}.{_quote(name)}",
+    )
+
+
+def _barred(table: TextTable, columns: list[tuple[Any, ...]]) -> Barred | None:
+    if not all(usage and select for _, _, _, _, usage, select, *_ in columns):
+        hint = "GRANT SELECT on it to this role"
+        return Barred(table=table, reason="the role may not read it", hint=hint)
+    if any(column[3] for column in columns):
+        hint = "Use a role with BYPASSRLS"
+        return Barred(table=table, reason="row-level security hides rows of it", hint=hint)
+    return None
+
+
+def _rows(connection: BaseDatabaseWrapper, sql: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+_LISTERS: dict[str, Callable[[BaseDatabaseWrapper], Iterator[TextTable | Barred]]] = {
+    "sqlite": _list_sqlite,
+    "postgresql": _list_postgresql,
+}

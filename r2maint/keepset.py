@@ -1,0 +1,291 @@
+"""What keeps an object alive: the whole of every database as text, files, callables and objects.
+
+Wider than `references`: no model, manager or setting narrows it, and nothing in it is rewritten.
+Whatever cannot be read as a whole is an error, because a key that was not seen is deleted.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.core.files.storage import FileSystemStorage
+from django.db import connections, models
+from django.utils.module_loading import import_string
+
+from r2maint import journal, keys
+from r2maint.batching import batched
+from r2maint.bucket import Bucket
+from r2maint.catalogue import Barred, TextTable, database_id, is_replica, list_tables
+from r2maint.conf import Config
+from r2maint.control import Control
+from r2maint.databases import reading
+from r2maint.errors import ConfigError, DatabaseError
+from r2maint.keyfinder import Found, KeyFinder
+from r2maint.snapshot import CHUNK, OVERLAP, iter_cells, open_snapshot, split
+from r2maint.spellings import SEPARATOR
+
+Take = Callable[[str, Found], object]
+"""Told the source ("default.app_submissions.main_image_en") and what one piece of it names."""
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one reading of the keep set went through."""
+
+    cells: Mapping[str, int]
+    """Source -> cells, lines or strings that hold anything."""
+    names: Mapping[str, int]
+    """Source -> keys found in it, counted once a piece."""
+    notes: tuple[str, ...]
+    """What was left out, and why."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Everything that was read, by name."""
+        return tuple(sorted(self.cells))
+
+
+class KeepSet:
+    """Everything that can keep an object alive; read as often as a run needs it."""
+
+    def __init__(self, config: Config, bucket: Bucket, *, now: datetime) -> None:
+        """`now` decides which undo windows are open."""
+        self._config = config
+        self._bucket = bucket
+        self._now = now
+
+    def read(
+        self,
+        finder: KeyFinder,
+        take: Take,
+        *,
+        object_keys: Callable[[], Iterable[str]] = tuple,
+        control: Control,
+    ) -> Reading:
+        """Look for the finder's keys in every source and hand over what each piece names.
+
+        `object_keys` gives the keys of the listing, of which those that
+        EXTRA_REFERENCES["objects"] means are read too.
+        Raises: DatabaseError, ConfigError or BucketError when a source cannot be read as a whole;
+        what was handed over before is then worth nothing.
+        """
+        cells: Counter[str] = Counter()
+        names: Counter[str] = Counter()
+        notes: list[str] = []
+        pieces = self._iter_pieces(object_keys, notes)
+        for source, text, count in control.track(pieces, "Reading references", unit="piece"):
+            cells[source] += count
+            for piece in split(text):
+                found = finder.find(piece)
+                names[source] += len(found.names)
+                take(source, found)
+        take("", Found(names=finder.certain))
+        return Reading(cells=cells, names=names, notes=tuple(notes))
+
+    def _iter_pieces(
+        self, object_keys: Callable[[], Iterable[str]], notes: list[str]
+    ) -> Iterator[tuple[str, str, int]]:
+        yield from self._iter_databases(notes)
+        yield from self._iter_journal()
+        yield from self._iter_files()
+        yield from self._iter_callables()
+        yield from self._iter_objects(object_keys)
+
+    def _iter_databases(self, notes: list[str]) -> Iterator[tuple[str, str, int]]:
+        omitted = _Omitted(self._config.not_references)
+        locations = _file_locations()
+        for alias in _iter_aliases(omitted):
+            with reading(alias):
+                every = list_tables(connections[alias])
+            tables = list(_readable(every, omitted))
+            with open_snapshot(alias) as connection:
+                for table in tables:
+                    yield from _iter_table(connection, table, locations)
+        notes.extend(omitted.notes())
+
+    def _iter_journal(self) -> Iterator[tuple[str, str, int]]:
+        yield "r2maint.journal", "", 0
+        kept = journal.kept_values(undo_window=self._config.undo_window, now=self._now)
+        for batch in batched(kept, _BATCH):
+            yield "r2maint.journal", SEPARATOR.join(batch), len(batch)
+
+    def _iter_files(self) -> Iterator[tuple[str, str, int]]:
+        for pattern in self._config.extra_references.files:
+            source = f"file:{pattern}"
+            yield source, "", 0
+            for path in _matching_files(self._config.base_dir, pattern):
+                for text in _file_pieces(path):
+                    yield source, text, 1
+
+    def _iter_callables(self) -> Iterator[tuple[str, str, int]]:
+        for name in self._config.extra_references.callables:
+            yield f"callable:{name}", "", 0
+            for batch in batched(_called(name), _BATCH):
+                yield f"callable:{name}", SEPARATOR.join(batch), len(batch)
+
+    def _iter_objects(
+        self, object_keys: Callable[[], Iterable[str]]
+    ) -> Iterator[tuple[str, str, int]]:
+        patterns = self._config.extra_references.objects
+        for pattern in patterns:
+            yield f"object:{pattern}", "", 0
+        if not patterns:
+            return
+        wanted = (
+            (pattern, key)
+            for key in object_keys()
+            for pattern in patterns
+            if fnmatch.fnmatchcase(key, pattern)
+        )
+        for batch in batched(wanted, _BATCH):
+            results = self._bucket.get_many(key for _, key in batch)
+            for (pattern, _), result in zip(batch, results, strict=True):
+                if result.error is not None:
+                    raise result.error
+                assert result.value is not None
+                yield f"object:{pattern}", result.value.body.decode("utf-8", "replace"), 1
+
+
+class _Omitted:
+    """NOT_REFERENCES, and which of its entries meant something."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        self._reasons = reasons
+        self._tables = {
+            name: model._meta.db_table for name in reasons if (model := _model(name)) is not None
+        }
+        self._used: set[str] = set()
+
+    def omits_alias(self, alias: str) -> bool:
+        return self._use(alias) if alias in self._reasons else False
+
+    def omits(self, table: TextTable) -> bool:
+        for name in self._reasons:
+            if table.is_called(self._tables.get(name, name)):
+                return self._use(name)
+        return False
+
+    def _use(self, name: str) -> bool:
+        self._used.add(name)
+        return True
+
+    def notes(self) -> Iterator[str]:
+        for name, reason in self._reasons.items():
+            if name in self._used:
+                yield f"Not read for references: {name} ({reason})."
+            else:
+                yield f"NOT_REFERENCES names no table that exists: {name!r}."
+
+
+def _model(label: str) -> type[models.Model] | None:
+    try:
+        return apps.get_model(label)
+    except (LookupError, ValueError):
+        return None
+
+
+def _iter_aliases(omitted: _Omitted) -> Iterator[str]:
+    """Yield one alias for each database, that of the primary where a replica has one too."""
+    aliases = [alias for alias in connections if not omitted.omits_alias(alias)]
+    seen: set[object] = set()
+    replicas, ids = set(), {}
+    for alias in aliases:
+        with reading(alias):
+            ids[alias] = database_id(connections[alias])
+            if is_replica(connections[alias]):
+                replicas.add(alias)
+    for alias in sorted(aliases, key=lambda alias: alias in replicas):
+        if ids[alias] not in seen:
+            seen.add(ids[alias])
+            yield alias
+
+
+def _readable(tables: Iterable[TextTable | Barred], omitted: _Omitted) -> Iterator[TextTable]:
+    own = {model._meta.db_table for model in apps.get_app_config("r2maint").get_models()}
+    for table in tables:
+        barred = table if isinstance(table, Barred) else None
+        table = table.table if isinstance(table, Barred) else table
+        if omitted.omits(table) or table.name in own:
+            continue
+        if barred is not None:
+            raise DatabaseError(
+                f"A table cannot be read as a whole: {table.label} ({barred.reason}).",
+                f"{barred.hint}, or give the table and a reason in R2MAINT['NOT_REFERENCES'].",
+            )
+        yield table
+
+
+def _iter_table(
+    connection: Any, table: TextTable, locations: Mapping[tuple[str, str], frozenset[str]]
+) -> Iterator[tuple[str, str, int]]:
+    for column in table.columns:
+        yield f"{table.label}.{column}", "", 0
+    for column, text, count in iter_cells(connection, table):
+        source = f"{table.label}.{column}"
+        yield source, text, count
+        for location in locations.get((table.name, column), ()):
+            named = (keys.join(location, cell.lstrip("/")) for cell in text.split(SEPARATOR))
+            yield source, SEPARATOR.join(named), 0
+
+
+def _file_locations() -> dict[tuple[str, str], frozenset[str]]:
+    """Return (table, column) -> what stands before the names of its files in their keys."""
+    found: dict[tuple[str, str], frozenset[str]] = {}
+    for model in apps.get_models(include_auto_created=True):
+        for field in model._meta.local_concrete_fields:
+            if isinstance(field, models.FileField) and (location := _location(field)):
+                place = (model._meta.db_table.replace('"', ""), str(field.column))
+                found[place] = found.get(place, frozenset()) | {location}
+    return found
+
+
+def _location(field: models.FileField) -> str:
+    try:
+        if isinstance(field.storage, FileSystemStorage):
+            return ""
+        return str(getattr(field.storage, "location", "") or "").strip("/")
+    except Exception as error:
+        # Settings of the storage, secrets among them, may be quoted by the original message.
+        raise ConfigError(
+            f"A storage cannot be used: that of {field} ({type(error).__name__}).",
+            "Look at STORAGES.",
+        ) from None
+
+
+def _matching_files(base: Path, pattern: str) -> list[Path]:
+    anchor = Path(pattern).anchor
+    found = Path(anchor or base).glob(pattern.removeprefix(anchor))
+    return sorted(path for path in found if path.is_file())
+
+
+def _file_pieces(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            carried = ""
+            while text := file.read(CHUNK):
+                yield carried + text
+                carried = text[-OVERLAP:]
+    except OSError as error:
+        raise ConfigError(
+            f"A file of EXTRA_REFERENCES cannot be read: {str(path)!r} ({error.strerror}).",
+            "Make it readable, or take it out.",
+        ) from error
+
+
+def _called(name: str) -> Iterator[str]:
+    try:
+        yield from map(str, import_string(name)())
+    except Exception as error:
+        raise ConfigError(
+            f"A callable of EXTRA_REFERENCES failed: {name} ({type(error).__name__}).",
+            "Repair it, or take it out.",
+        ) from error

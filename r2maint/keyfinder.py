@@ -1,0 +1,237 @@
+"""Finds the keys that a text names, in any spelling, under any host. Pure; errs towards finding.
+
+Which keys exist is known beforehand, so a text is only searched for them: a path that means no
+object is passed over, and a key is found whatever stands before it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from r2maint import keys
+from r2maint.spellings import iter_spellings, turned
+
+MAX_ROOTS = 64
+
+_STOPS = r"""\s\x00-\x1f\x7f"'<>()\[\]{}|\\^`,;?#&"""
+_STOP = re.compile(f"[{_STOPS}]")
+_TOKEN = re.compile(f"[^{_STOPS}]+")
+# Where a key may end before its token does: at punctuation, and before any character that a URL
+# would have escaped, such as a letter of the sentence around it.
+_EDGE = re.compile(r"[\W_]|[^\x00-\x7f]")
+_START = re.compile(
+    r"(?<=[\W_])|(?=[\W_])|(?<=[\x00-\x7f])(?=[^\x00-\x7f])|(?<=[^\x00-\x7f])(?=[\x00-\x7f])"
+)
+_PUNCTUATION = re.compile(r"[\W_]+")
+_FILE = re.compile(r"[^/%]\.[0-9A-Za-z]{1,8}")
+# A key is at most 1,024 bytes (https://developers.cloudflare.com/r2/platform/limits/).
+_LONGEST = 1024
+# More than this many keys that begin with a space or bracket are kept without being looked for.
+_MAX_ODD = 1000
+
+
+class KeyFilter:
+    """A Bloom filter of strings: never wrong about a string it holds, rarely about another.
+
+    Four bytes a string and 0.4% false answers; 32 MiB at most, which is 0.5% at ten million.
+    """
+
+    def __init__(self, expected: int) -> None:
+        """Make room for about so many strings; more only cost false answers."""
+        bits = min(max(13, (expected * 32).bit_length()), 28)
+        self._mask = (1 << bits) - 1
+        self._bits = bytearray(1 << (bits - 3))
+
+    def update(self, strings: Iterable[str]) -> None:
+        bits, mask = self._bits, self._mask
+        for string in strings:
+            number = hash(string)
+            first, second = number & mask, (number >> 32) & mask
+            bits[first >> 3] |= 1 << (first & 7)
+            bits[second >> 3] |= 1 << (second & 7)
+
+    def __contains__(self, string: str) -> bool:
+        bits, number = self._bits, hash(string)
+        first = number & self._mask
+        if not bits[first >> 3] >> (first & 7) & 1:
+            return False
+        second = (number >> 32) & self._mask
+        return bool(bits[second >> 3] >> (second & 7) & 1)
+
+
+@dataclass(slots=True)
+class Found:
+    """What some text names."""
+
+    names: set[str] = field(default_factory=set)
+    """Identities of keys, with a few strings that are no key."""
+    absent: set[str] = field(default_factory=set)
+    """Paths of files below the roots that mean no object."""
+
+
+class KeyFinder:
+    """Looks for a set of keys in texts.
+
+    `roots` are the beginnings one of which every key has ("submissions/"); None when they are too
+    many, which costs a closer look at every word.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[Sequence[str]],
+        roots: tuple[str, ...] | None,
+        *,
+        expected: int = 1000,
+    ) -> None:
+        """Take the identities of the keys, in batches; `expected` is about how many there are."""
+        self._filter = KeyFilter(expected)
+        self._roots = sorted(roots or (), key=len, reverse=True)
+        any_root = "|".join(map(re.escape, self._roots))
+        self._root = re.compile(any_root) if roots else None
+        self._token = re.compile(f"(?:{any_root})[^{_STOPS}]*") if roots else _TOKEN
+        self._cut = False
+        self._plus = False
+        self._odd: list[str] = []
+        self.certain: set[str] = set()
+        """Keys that could not be told from text, and count as named."""
+        for batch in names:
+            self._add(batch)
+
+    def _add(self, batch: Sequence[str]) -> None:
+        self._filter.update(batch)
+        # One search over the whole batch: hardly any key of most buckets has a stop in it.
+        if _STOP.search("".join(batch)):
+            for name in batch:
+                if _STOP.search(name):
+                    self._add_cut(name)
+
+    def _add_cut(self, name: str) -> None:
+        root = next((root for root in self._roots if name.startswith(root)), "")
+        heads = [name[: stop.start()] for stop in _STOP.finditer(name, len(root))]
+        if "\0" in name or (heads and not heads[0] and len(self._odd) >= _MAX_ODD):
+            self.certain.add(name)
+        elif heads and not heads[0]:
+            self._odd.append(name)
+        self._filter.update(map(_head, heads))
+        self._cut = self._cut or bool(heads)
+        self._plus = self._plus or " " in name
+
+    def find(self, text: str) -> Found:
+        """Return what `text` (cells separated by NUL) names."""
+        found = Found()
+        self._find(text, found)
+        if path := turned(text):
+            # Most backslashes are escapes: what turning them makes of a text may name a key, but
+            # nothing is absent because of it.
+            guessed = Found()
+            self._find(path, guessed)
+            found.names |= guessed.names
+        return found
+
+    def _find(self, text: str, found: Found) -> None:
+        for spelling in iter_spellings(text, plus=self._plus):
+            self._scan(spelling, found)
+            if not spelling.isascii() and not unicodedata.is_normalized("NFC", spelling):
+                self._scan(keys.identity(spelling), found)
+
+    def _scan(self, text: str, found: Found) -> None:
+        found.names.update(name for name in self._odd if name in text)
+        # Most texts hold no root at all, and looking for that alone is ten times faster.
+        if self._root and not any(root in text for root in self._roots):
+            return
+        if self._cut:
+            self._scan_on(text, found)
+        else:
+            for token in set(self._token.findall(text)):
+                # The usual case, a whole key in which no other begins, is decided here.
+                if token in self._filter and self._root and not self._root.search(token, 1):
+                    found.names.add(token)
+                else:
+                    self._judge(token, found)
+
+    def _scan_on(self, text: str, found: Found) -> None:
+        """Scan for keys that may go on behind the end of a token."""
+        judged: dict[str, tuple[int, ...]] = {}
+        for match in self._token.finditer(text):
+            token = match[0]
+            if token not in judged:
+                judged[token] = tuple(self._judge(token, found))
+            for start in judged[token]:
+                self._follow(text, match.start() + start, match.end(), found)
+
+    def _judge(self, token: str, found: Found) -> list[int]:
+        """Add the keys in one token; return where in it a key begins that goes on behind it."""
+        heads = []
+        for start in self._starts(token):
+            suffix = token[start:] if start else token
+            named = suffix in self._filter
+            if named:
+                found.names.add(suffix)
+            goes_on = self._cut and _head(suffix) in self._filter
+            if goes_on:
+                heads.append(start)
+            if not (named or self._add_ends(suffix, found) or goes_on) and self._is_file(suffix):
+                found.absent.add(suffix)
+        return heads
+
+    def _starts(self, token: str) -> Iterator[int]:
+        yield 0
+        if self._root is None:
+            yield from (
+                start for m in _START.finditer(token, 1) if (start := m.start()) < len(token)
+            )
+            return
+        match = self._root.search(token, 1)
+        while match:
+            yield match.start()
+            match = self._root.search(token, match.start() + 1)
+
+    def _add_ends(self, token: str, found: Found) -> bool:
+        """Add the keys that `token` begins with and that may end there."""
+        added = False
+        for edge in _EDGE.finditer(token, 1):
+            name = token[: edge.start()]
+            if name in self._filter and _may_end(token, edge.start()):
+                found.names.add(name)
+                added = True
+        return added
+
+    def _is_file(self, token: str) -> bool:
+        """Tell whether `token` looks like the whole path of a file below a root.
+
+        A page has no extension, and a path with escapes is looked at again without them.
+        """
+        if self._root is None or "%" in token or "+" in token:
+            return False
+        if keys.identity(token) in self._filter:
+            return False
+        return bool(_FILE.fullmatch(token, max(0, token.rfind(".") - 1)))
+
+    def _follow(self, text: str, start: int, end: int, found: Found) -> None:
+        """Add the keys that begin at `start` and go on behind a stop at `end`."""
+        limit = min(len(text), start + _LONGEST)
+        while end < limit and _head(text[start:end]) in self._filter:
+            stop = _STOP.search(text, end + 1, limit)
+            last = stop.start() if stop else limit
+            for cut in range(end + 1, last + 1):
+                if text[start:cut] in self._filter:
+                    found.names.add(text[start:cut])
+            end = last
+
+
+def _head(text: str) -> str:
+    # Beginnings share the filter with whole keys, told apart by a character no key has.
+    return "\0" + text
+
+
+def _may_end(token: str, edge: int) -> bool:
+    """Tell whether the key before `edge` may end there though the token goes on.
+
+    "a.webp-old" may mean "a.webp"; "submissions/1/icon" does not mean an object "submissions/1".
+    """
+    if not token[edge].isascii() or _PUNCTUATION.fullmatch(token, edge):
+        return True
+    return "." in token[token.rfind("/", 0, edge) + 1 : edge]

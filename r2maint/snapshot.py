@@ -1,0 +1,135 @@
+"""Reads whole tables as text, all of one database as they were at one moment; memory flat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import Error as DjangoDatabaseError
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from r2maint.catalogue import TextTable
+from r2maint.errors import DatabaseError
+from r2maint.spellings import SEPARATOR
+
+CHUNK = 2**20
+"""Characters handed over at once, about."""
+OVERLAP = 2**14
+"""More than the longest key, escaped twice: what two pieces of one long cell share."""
+
+_ROWS = 2000
+
+
+@contextmanager
+def open_snapshot(alias: str) -> Iterator[BaseDatabaseWrapper]:
+    """Give a connection on which every read sees the same moment.
+
+    Inside a transaction of the caller's the moment is as good as that transaction's isolation.
+    Raises: DatabaseError for whatever the database refuses while it is open.
+    """
+    connection = connections[alias]
+    try:
+        with _frozen(connection):
+            yield connection
+    except DjangoDatabaseError as error:
+        # The driver's own message may quote a connection string or a value.
+        raise DatabaseError(
+            f"The database cannot be read as a whole: {alias!r} ({type(error).__name__}).",
+            "Nothing was decided from it. Repair it, or give what is no reference and the reason in"
+            " R2MAINT['NOT_REFERENCES'].",
+        ) from error
+
+
+@contextmanager
+def _frozen(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    connection.ensure_connection()
+    if connection.vendor == "sqlite":
+        with _sqlite_bytes(connection), _sqlite_transaction(connection):
+            yield
+    elif connection.in_atomic_block:
+        yield
+    else:
+        with transaction.atomic(using=connection.alias):
+            _execute(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # A site's limits are meant for its requests, not for reading a whole table.
+            _execute(connection, "SET LOCAL statement_timeout = 0")
+            _execute(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield
+
+
+@contextmanager
+def _sqlite_transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    if connection.in_atomic_block or not connection.get_autocommit():
+        yield
+        return
+    # Not `atomic`: with the option transaction_mode it may take the lock of writers.
+    _execute(connection, "BEGIN DEFERRED")
+    try:
+        yield
+    finally:
+        _execute(connection, "ROLLBACK")
+
+
+@contextmanager
+def _sqlite_bytes(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Let text come as bytes: cells that are no UTF-8 are read too, and none is decoded twice."""
+    raw = connection.connection
+    before, raw.text_factory = raw.text_factory, bytes
+    try:
+        yield
+    finally:
+        raw.text_factory = before
+
+
+def iter_cells(connection: BaseDatabaseWrapper, table: TextTable) -> Iterator[tuple[str, str, int]]:
+    """Yield (column, cells joined with NUL, how many cells), about a mebibyte at a time."""
+    for rows in _iter_batches(connection, table):
+        for column, values in zip(table.columns, zip(*rows, strict=True), strict=True):
+            cells = [value for value in values if value]
+            if cells:
+                yield column, _joined(cells), len(cells)
+
+
+def split(text: str) -> Iterator[str]:
+    """Yield `text` in pieces of bearable size that share `OVERLAP` characters."""
+    if len(text) <= 2 * CHUNK:
+        yield text
+        return
+    for start in range(0, len(text), CHUNK):
+        yield text[start : start + CHUNK + OVERLAP]
+
+
+def _iter_batches(
+    connection: BaseDatabaseWrapper, table: TextTable
+) -> Iterator[list[tuple[Any, ...]]]:
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    with _cursor(connection) as cursor:
+        cursor.execute(table.sql)
+        for row in cursor:
+            rows.append(row)
+            size += sum(map(len, filter(None, row)))
+            if size >= CHUNK or len(rows) >= _ROWS:
+                yield rows
+                rows, size = [], 0
+    if rows:
+        yield rows
+
+
+def _cursor(connection: BaseDatabaseWrapper) -> Any:
+    # A server-side cursor; the snapshot's transaction outlives it.
+    return connection.chunked_cursor() if connection.vendor == "postgresql" else connection.cursor()
+
+
+def _joined(cells: Iterable[Any]) -> str:
+    values = list(cells)
+    if isinstance(values[0], str):
+        return SEPARATOR.join(values)
+    return b"\0".join(map(bytes, values)).decode("utf-8", "replace")
+
+
+def _execute(connection: BaseDatabaseWrapper, sql: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)

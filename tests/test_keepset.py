@@ -1,0 +1,422 @@
+from __future__ import annotations
+
+import json
+import unicodedata
+import uuid
+from datetime import datetime, timedelta, timezone
+from urllib.parse import quote
+
+import pytest
+from django.core.files.storage import Storage
+from django.db import connections, transaction
+from django.db.utils import DatabaseError as DjangoDatabaseError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from r2maint import conf
+from r2maint.control import Control
+from r2maint.errors import ConfigError, DatabaseError
+from r2maint.inventory import Inventory
+from r2maint.keepset import KeepSet, Reading
+from r2maint.models import Change, ChangeKind, ChangeState, Run
+from r2maint.snapshot import CHUNK, open_snapshot, split
+from tests.appdirectory.models import App, AppSubmission
+from tests.conftest import DATABASES
+from tests.fakes import R2Fake
+from tests.oddities.models import Article, Gallery, LegacyBanner, SoftDeleted
+from tests.test_inventory import stored
+
+pytestmark = pytest.mark.django_db(databases=DATABASES)
+
+KEY = "submissions/QAD-000001/icons/icon.webp"
+OTHER = "submissions/QAD-000002/icons/icon.webp"
+NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
+
+
+@pytest.fixture(autouse=True)
+def _in_project(project):
+    """Every test reads the settings of a project of its own."""
+
+
+def read(*keys: str, bucket: R2Fake | None = None) -> tuple[set[str], Reading]:
+    """Return which of the keys something names, and the reading."""
+    bucket = bucket or R2Fake()
+    keep_set = KeepSet(conf.load(), bucket, now=NOW)
+    with Inventory() as inventory:
+        inventory.add_objects([[stored(key) for key in sorted(keys)]], control=Control())
+        reading = keep_set.read(
+            inventory.finder(),
+            lambda source, found: inventory.add_names(found.names),
+            object_keys=bucket.keys,
+            control=Control(),
+        )
+        return {item.key for item in inventory.iter_named([""])}, reading
+
+
+def named(*keys: str, **options) -> set[str]:
+    return read(*keys, **options)[0]
+
+
+def change_settings(settings, **values) -> None:
+    settings.R2MAINT = {**settings.R2MAINT, **values}
+
+
+def test_nothing_is_named_by_empty_tables():
+    assert named(KEY) == set()
+
+
+def test_a_url_in_free_text_that_nobody_configured_is_found(alias):
+    Article.objects.using(alias).create(body=f"See https://nobody.example/{KEY}, please.")
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_a_row_that_every_manager_hides_is_read(alias):
+    SoftDeleted.visible.using(alias).create(deleted=True, picture_url=f"https://m/{KEY}")
+    assert not SoftDeleted.visible.using(alias).exists()
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_an_unmanaged_table_is_read(alias):
+    LegacyBanner.objects.using(alias).create(id=1, path=f"/{KEY}")
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_a_table_without_a_model_is_read(alias):
+    with connections[alias].cursor() as cursor:
+        cursor.execute('CREATE TABLE "left over" ("a ""column""" text, n integer)')
+        cursor.execute('INSERT INTO "left over" VALUES (%s, 1)', [KEY])
+    found, reading = read(KEY, OTHER)
+    assert found == {KEY}
+    assert reading.names[f'{alias}.left over.a "column"'] == 1
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False], ids=["escaped", "raw"])
+def test_json_is_read_at_any_depth(alias, ensure_ascii):
+    key = "submissions/صورة التطبيق/icon 1.webp"
+    content = {"a": [{"b": json.dumps([f"https://m/{key}"], ensure_ascii=ensure_ascii)}]}
+    Gallery.objects.using(alias).create(id=uuid.uuid4(), content=content)
+    assert named(key, OTHER) == {key}
+
+
+def test_the_name_of_a_file_field_is_read(alias):
+    App.objects.using(alias).create(name_en="A", main_image_en="apps/main/a b (1).png")
+    assert named("apps/main/a b (1).png", "apps/main/b") == {"apps/main/a b (1).png"}
+
+
+def test_a_decomposed_spelling_is_read(alias):
+    key = "submissions/café.png"
+    url = f"https://m/{quote(unicodedata.normalize('NFD', key))}"
+    Article.objects.using(alias).create(body=url)
+    assert named(unicodedata.normalize("NFC", key), OTHER) == {unicodedata.normalize("NFC", key)}
+
+
+def test_the_last_of_many_rows_is_read(alias):
+    bodies = [Article(body=f"{number} " + "words " * 200) for number in range(4000)]
+    Article.objects.using(alias).bulk_create(bodies, batch_size=500)
+    Article.objects.using(alias).create(body=f"at last https://m/{KEY}")
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_a_cell_of_megabytes_is_read_whole(alias):
+    for shift in (0, 20, len(KEY) - 1):
+        body = "x" * (CHUNK - shift) + f" {KEY} " + "y" * 2 * CHUNK
+        Article.objects.using(alias).create(body=body)
+        assert named(KEY, OTHER) == {KEY}
+        Article.objects.using(alias).all().delete()
+
+
+def test_long_texts_are_split_with_an_overlap():
+    text = "".join(chr(97 + number % 26) for number in range(5 * CHUNK))
+    pieces = list(split(text))
+    assert len(pieces) == 5
+    assert all(
+        text[start : start + 5000] in "\0".join(pieces)
+        for start in range(0, len(text) - 5000, 99_991)
+    )
+
+
+PARTS = st.text("aZ09-_. %+'&()[]\"\\,;?#@=é\u0301عم😀", min_size=1, max_size=15)
+EMBEDDINGS = {
+    "json": lambda key: json.dumps([f"https://m/{key}"]),
+    "percent": lambda key: f"<img src='https://m/{quote(key)}'>",
+    "prose": lambda key: f"انظر {key} هنا",
+    "nested": lambda key: f"https://p/?u={quote('https://m/' + quote(key), safe='')}",
+}
+
+
+@pytest.mark.parametrize("embed", EMBEDDINGS.values(), ids=EMBEDDINGS.keys())
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    parts=st.lists(
+        PARTS, min_size=1, max_size=5, unique_by=lambda s: unicodedata.normalize("NFC", s)
+    )
+)
+def test_whatever_a_row_names_is_kept(alias, embed, parts):
+    keys = {unicodedata.normalize("NFC", f"submissions/{part}") for part in parts}
+    Article.objects.using(alias).all().delete()
+    Article.objects.using(alias).bulk_create(Article(body=embed(key)) for key in keys)
+    assert named(*keys) == keys
+
+
+# SQLite's liberties
+
+
+def test_text_in_a_column_of_numbers_is_read():
+    with connections["default"].cursor() as cursor:
+        cursor.execute("CREATE TABLE loose (n integer, b blob, d datetime)")
+        cursor.execute("INSERT INTO loose (n, d) VALUES (%s, %s)", [KEY, "no time"])
+        cursor.execute("INSERT INTO loose (b) VALUES (%s)", [OTHER.encode()])
+    assert named(KEY, OTHER) == {KEY, OTHER}
+
+
+def test_text_that_is_no_utf8_is_read():
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO oddities_article (body) VALUES (CAST(%s AS TEXT))",
+            [b"caf\xe9 " + KEY.encode()],
+        )
+    assert named(KEY) == {KEY}
+
+
+def test_the_connection_gives_text_again_afterwards():
+    Article.objects.create(body="words")
+    named(KEY)
+    assert Article.objects.get().body == "words"
+
+
+# PostgreSQL's types
+
+
+def sql(statement: str, *values: object) -> None:
+    with connections["postgres"].cursor() as cursor:
+        cursor.execute(statement, values or None)
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [
+        ("text[]", [f"https://m/{KEY}", "b"]),
+        ("varchar(100)", KEY),
+        ("char(100)", KEY),
+        ("json", json.dumps([KEY]).replace("/", "\\/")),
+        ("jsonb", json.dumps({"a": KEY})),
+        ("bytea", KEY.encode()),
+        ("link", KEY),
+        ("pair", f'(1,"{KEY}")'),
+    ],
+)
+def test_every_type_that_holds_text_is_read(declared, value):
+    sql("CREATE DOMAIN link AS text")
+    sql("CREATE TYPE pair AS (n integer, t text)")
+    sql(f"CREATE TABLE typed (c {declared})")
+    sql("INSERT INTO typed VALUES (%s)", value)
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_other_schemas_are_read():
+    sql("CREATE SCHEMA archive")
+    sql("CREATE TABLE archive.article (body text)")
+    sql("INSERT INTO archive.article VALUES (%s)", KEY)
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_partitions_are_read_once():
+    sql("CREATE TABLE log (n integer, body text) PARTITION BY RANGE (n)")
+    sql("CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (1) TO (2)")
+    sql("INSERT INTO log VALUES (1, %s)", KEY)
+    found, reading = read(KEY)
+    assert found == {KEY}
+    assert reading.cells["postgres.log.body"] == 1
+    assert "postgres.log_1.body" not in reading.sources
+
+
+def test_children_of_a_table_are_read_once():
+    sql("CREATE TABLE parent (body text)")
+    sql("CREATE TABLE child () INHERITS (parent)")
+    sql("INSERT INTO child VALUES (%s)", KEY)
+    _, reading = read(KEY)
+    assert (reading.cells["postgres.child.body"], reading.cells["postgres.parent.body"]) == (1, 0)
+
+
+@pytest.fixture
+def limited():
+    """A role that may read only some tables, and is the current one."""
+    sql("CREATE TABLE secret (body text)")
+    sql("CREATE ROLE limited")
+    sql("GRANT USAGE ON SCHEMA public TO limited")
+    sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO limited")
+    yield
+    sql("RESET ROLE")
+
+
+def test_a_table_the_role_may_not_read_refuses(limited):
+    sql("REVOKE ALL ON secret FROM limited")
+    sql("SET ROLE limited")
+    with pytest.raises(DatabaseError, match=r"postgres\.secret .*may not read"):
+        named(KEY)
+
+
+def test_row_level_security_refuses(limited):
+    sql("ALTER TABLE secret ENABLE ROW LEVEL SECURITY")
+    sql("SET ROLE limited")
+    with pytest.raises(DatabaseError, match=r"postgres\.secret .*row-level security"):
+        named(KEY)
+
+
+def test_a_table_that_is_no_reference_need_not_be_readable(limited, settings):
+    change_settings(settings, NOT_REFERENCES={"secret": "none of our business"})
+    sql("REVOKE ALL ON secret FROM limited")
+    sql("SET ROLE limited")
+    _, reading = read(KEY)
+    assert reading.notes == ("Not read for references: secret (none of our business).",)
+
+
+# The snapshot
+
+
+@pytest.mark.django_db(databases=DATABASES, transaction=True)
+def test_a_snapshot_sees_one_moment_and_writes_nothing():
+    with open_snapshot("postgres") as connection:
+        count = Article.objects.using("postgres").count()
+        other = connection.copy()
+        with other.cursor() as cursor:
+            cursor.execute("INSERT INTO oddities_article (body) VALUES ('later')")
+        other.close()
+        assert Article.objects.using("postgres").count() == count
+        with pytest.raises(DjangoDatabaseError), transaction.atomic(using="postgres"):
+            Article.objects.using("postgres").create(body="never")
+    assert Article.objects.using("postgres").count() == count + 1
+
+
+def test_a_table_that_breaks_is_an_error_without_its_values():
+    broken = pytest.raises(DatabaseError, match="cannot be read as a whole: 'default'")
+    with broken, open_snapshot("default") as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM nothing_of_the_kind")
+
+
+# What is and is not read
+
+
+@pytest.mark.parametrize(
+    "name", ["oddities.Article", "oddities_article", "default.oddities_article"]
+)
+def test_what_is_no_reference_is_left_out_and_said(settings, name):
+    change_settings(settings, NOT_REFERENCES={name: "old log"})
+    Article.objects.create(body=KEY)
+    found, reading = read(KEY)
+    assert found == set()
+    assert reading.notes == (f"Not read for references: {name} (old log).",)
+
+
+def test_a_whole_database_can_be_left_out(settings):
+    change_settings(settings, NOT_REFERENCES={"postgres": "analytics"})
+    Article.objects.using("postgres").create(body=KEY)
+    assert named(KEY) == set()
+
+
+def test_a_name_that_leaves_nothing_out_is_said(settings):
+    change_settings(settings, NOT_REFERENCES={"oddities.Artcle": "typing error"})
+    assert read(KEY)[1].notes == ("NOT_REFERENCES names no table that exists: 'oddities.Artcle'.",)
+
+
+def test_two_aliases_of_one_database_are_read_once(settings):
+    Article.objects.create(body=KEY)
+    connections.databases["again"] = connections.databases["default"]
+    connections["again"] = connections["default"]
+    try:
+        _, reading = read(KEY)
+    finally:
+        del connections["again"], connections.databases["again"]
+    assert {source.partition(".")[0] for source in reading.sources} == {
+        "default",
+        "postgres",
+        "r2maint",
+    }
+
+
+def test_files_are_read(settings, project):
+    (project / "src/deep").mkdir(parents=True)
+    (project / "src/deep/data.ts").write_text(f"const a = 'https://m/{KEY}';", encoding="utf-8")
+    change_settings(settings, EXTRA_REFERENCES={"files": ["src/**/*.ts", "none/*.ts"]})
+    found, reading = read(KEY, OTHER)
+    assert found == {KEY}
+    assert (reading.cells["file:src/**/*.ts"], reading.cells["file:none/*.ts"]) == (1, 0)
+
+
+def test_callables_are_read(settings):
+    change_settings(settings, EXTRA_REFERENCES={"callables": ["tests.test_keepset.iter_urls"]})
+    assert named(KEY, OTHER) == {KEY}
+
+
+def iter_urls():
+    yield f"https://m/{KEY}"
+
+
+def test_a_callable_that_fails_refuses(settings):
+    change_settings(settings, EXTRA_REFERENCES={"callables": ["tests.test_keepset.fail"]})
+    with pytest.raises(ConfigError, match=r"tests\.test_keepset\.fail"):
+        named(KEY)
+
+
+def fail():
+    raise ValueError
+
+
+def test_objects_are_read(settings):
+    change_settings(settings, EXTRA_REFERENCES={"objects": ["apps/*.json"]})
+    bucket = R2Fake()
+    bucket.add("apps/12.json", json.dumps({"icon": f"https://m/{KEY}"}).encode())
+    assert named(KEY, OTHER, bucket=bucket) == {KEY}
+
+
+def test_what_an_undo_would_need_is_kept():
+    run = Run.objects.create(
+        id="1", command="migrate_media_to_r2", bucket="b", state="finished", started_at=NOW
+    )
+    old = {"run_id": run.pk, "kind": ChangeKind.REWRITE, "state": ChangeState.DONE}
+    Change.objects.create(**old, old=f"https://m/{KEY}", at=NOW - timedelta(days=29))
+    Change.objects.create(**old, old=f"https://m/{OTHER}", at=NOW - timedelta(days=31))
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_the_journal_of_other_changes_keeps_nothing():
+    Run.objects.create(
+        id="1", command="purge_orphans", bucket="b", state="finished", started_at=NOW
+    )
+    Change.objects.create(run_id="1", kind=ChangeKind.DELETE, old=KEY, key=KEY, at=NOW)
+    assert named(KEY) == set()
+
+
+class PrefixedStorage(Storage):
+    location = "submissions"
+
+
+def test_a_file_name_counts_under_the_location_of_its_storage(alias, monkeypatch):
+    monkeypatch.setattr(App._meta.get_field("main_image_en"), "storage", PrefixedStorage())
+    App.objects.using(alias).create(name_en="A", main_image_en="QAD-000001/icons/icon.webp")
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_a_storage_that_cannot_be_made_refuses(monkeypatch):
+    class Broken(Storage):
+        @property
+        def location(self):
+            raise ImportError("secret")
+
+    monkeypatch.setattr(App._meta.get_field("main_image_en"), "storage", Broken())
+    with pytest.raises(ConfigError, match=r"main_image_en \(ImportError\)"):
+        named(KEY)
+
+
+def test_sources_are_named_by_their_column():
+    AppSubmission.objects.create(tracking_id="QAD-1", app_icon_url=f"https://m/{KEY}")
+    _, reading = read(KEY)
+    assert {source for source, count in reading.names.items() if count} == {
+        "default.app_submissions.app_icon_url"
+    }
+
+
+def test_no_table_of_ours_is_a_source():
+    assert not [source for source in read(KEY)[1].sources if "r2maint_" in source]

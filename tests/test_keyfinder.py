@@ -1,0 +1,155 @@
+import html
+import json
+import unicodedata
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2maint.keyfinder import Found, KeyFilter, KeyFinder
+from r2maint.keys import identity
+
+
+def find(text: str, *keys: str, roots: tuple[str, ...] | None = ("submissions/",)) -> Found:
+    return KeyFinder([[identity(key) for key in keys]], roots).find(text)
+
+
+def finds(text: str, key: str, roots: tuple[str, ...] | None = ("submissions/",)) -> bool:
+    found = KeyFinder([[identity(key)]], roots)
+    return identity(key) in found.find(text).names | found.certain
+
+
+ICON = "submissions/QAD-000001/icon.webp"
+
+EMBEDDINGS = {
+    "alone": lambda key: key,
+    "host": lambda key: f"https://media.example.org/{key}",
+    "unknown host": lambda key: f"http://10.0.0.1:9000/some/bucket/{key}",
+    "leading slash": lambda key: f"/{key}",
+    "quoted": lambda key: f"https://media.example.org/{quote(key)}",
+    "quoted with slashes": lambda key: f"https://cdn.example.org/x?url={quote(key, safe='')}",
+    "quoted twice": lambda key: (
+        f"https://h/?u={quote('https://m/?k=' + quote(key, safe=''), safe='')}"
+    ),
+    "form": lambda key: f"url={quote_plus('https://media.example.org/' + key)}&next=1",
+    "json": lambda key: json.dumps({"a": [f"https://m/{key}", 1]}),
+    "json unescaped": lambda key: json.dumps([key], ensure_ascii=False),
+    "json with escaped slashes": lambda key: json.dumps([key]).replace("/", "\\/"),
+    "json in json": lambda key: json.dumps({"a": json.dumps([key])}),
+    "html": lambda key: f'<img src="https://m/{html.escape(key)}" alt="">',
+    "html with quoted key": lambda key: f"<a href='/r?to={html.escape(quote(key))}&amp;x=1'>",
+    "srcset": lambda key: f'srcset="https://m/{quote(key)} 1x, https://m/{quote(key)}?w=2 2x"',
+    "css": lambda key: f"background: url('https://m/{quote(key)}') no-repeat",
+    "markdown": lambda key: f"see ![shot](https://m/{quote(key)}) and *more*",
+    "arabic prose": lambda key: f"انظر الصورة {key} هنا",
+    "arabic comma": lambda key: f"الصورة https://m/{quote(key)}، ثم",
+    "glued arabic": lambda key: f"بhttps://m/{quote(key)}و",
+    "repr": lambda key: repr([key, "b"]),
+    "final dot": lambda key: f"It is at https://m/{quote(key)}.",
+    "bold": lambda key: f"**https://m/{quote(key)}**",
+    "underlined": lambda key: f"_https://m/{quote(key)}_",
+    "fragment": lambda key: f"https://m/{quote(key)}#top",
+    "escaped line break": lambda key: json.dumps("a\n" + key + "\nb"),
+    "array literal": lambda key: '{"' + key.replace("\\", "\\\\").replace('"', '\\"') + '",b}',
+    "decomposed": lambda key: unicodedata.normalize("NFD", f"https://m/{key}"),
+    "decomposed and quoted": lambda key: quote(unicodedata.normalize("NFD", f"https://m/{key}")),
+    "cells": lambda key: f"one\0https://m/{quote(key)}\0three",
+}
+
+_CHARACTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+NAMES = st.text(_CHARACTERS, min_size=1, max_size=30)
+USUAL = st.text(
+    "abcXYZ019-_. %20+'&()[]{}<>\"\\,;?#@=:~!*$|^`/é\u0301ع😀\u200f\n", min_size=1, max_size=20
+)
+
+
+@pytest.mark.parametrize("embed", EMBEDDINGS.values(), ids=EMBEDDINGS.keys())
+@pytest.mark.parametrize("roots", [("submissions/",), None], ids=["roots", "no roots"])
+@settings(max_examples=40, deadline=None)
+@given(name=NAMES | USUAL)
+def test_a_key_is_found_in_every_embedding(embed, roots, name):
+    key = f"submissions/{name}"
+    assert finds(embed(key), key, roots)
+
+
+@pytest.mark.parametrize("embed", EMBEDDINGS.values(), ids=EMBEDDINGS.keys())
+@settings(max_examples=40, deadline=None)
+@given(key=NAMES | USUAL)
+def test_a_key_without_a_directory_is_found(embed, key):
+    assert finds(embed(key), key, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "submissions/QAD-000001/icon.webp2",
+        "submissions/QAD-000001/icon",
+        "submissions/QAD-000001/",
+        "QAD-000001/icon.webp",
+        "submissions/qad-000001/icon.webp",
+        "submissions%252525252525252525252525FQAD-000001%2Ficon.webp",
+    ],
+    ids=repr,
+)
+def test_what_only_resembles_a_key_is_not_found(text):
+    assert not finds(text, ICON)
+
+
+def test_a_directory_is_not_named_by_what_lies_in_it():
+    assert not finds("https://m/submissions/1/icon.webp", "submissions/1")
+
+
+def test_a_root_inside_a_path_begins_a_key_too():
+    text = "https://m/submissions/old/submissions/QAD-000001/icon.webp"
+    assert finds(text, ICON)
+
+
+def test_of_keys_that_share_a_beginning_each_is_found_where_it_ends():
+    keys = ["submissions/a.webp", "submissions/a.webp (1)", "submissions/a.webp (1).bak"]
+    assert find("at submissions/a.webp (1), or so", *keys).names >= set(keys[:2])
+
+
+def test_a_key_with_a_raw_space_is_found_between_other_words():
+    key = "submissions/01_App Name/main image 1.png"
+    assert finds(f"from {key} on", key)
+
+
+def test_a_windows_path_is_found():
+    assert finds(r"C:\media\submissions\QAD-000001\icon.webp", ICON)
+
+
+def test_a_key_longer_than_a_line_of_cells_does_not_join_two_cells():
+    assert not finds("submissions/a\0b.webp", "submissions/a b.webp")
+
+
+def test_a_named_file_that_is_no_object_is_absent():
+    found = find("https://m/submissions/1/gone.webp and https://m/submissions/new", ICON)
+    assert found.absent == {"submissions/1/gone.webp"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        quote(f"https://m/{ICON}", safe=":"),
+        json.dumps(f"see {ICON}."),
+        f"<a href='{ICON}?a=1&amp;b'>",
+    ],
+    ids=["quoted", "json", "html"],
+)
+def test_a_named_object_is_never_absent_too(text):
+    assert find(text, ICON).absent == set()
+
+
+def test_too_many_keys_that_begin_with_a_space_count_as_named():
+    keys = [f" {number}" for number in range(1100)]
+    finder = KeyFinder([keys], None)
+    assert len(finder.certain) == 100
+
+
+@given(strings=st.sets(st.text(), max_size=50))
+def test_the_filter_holds_what_it_was_given(strings):
+    held = KeyFilter(10)
+    held.update(strings)
+    assert all(string in held for string in strings)
