@@ -1,0 +1,160 @@
+"""The rules that refuse a purge. Pure: each looks at what a plan found and at the last applied run.
+
+A brake is lifted by its own option or by `--override NAME`, never by `--no-input`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from r2maint.report import Refusal
+
+NAMES = ("empty", "missing", "ratio", "source_lost", "identity", "prefixes", "order")
+
+UNTRUSTED = frozenset({"empty", "missing", "source_lost"})
+"""Brakes that say the reading itself is doubtful: what it calls orphans is not remembered."""
+
+_RISE = 0.10
+"""How much a share may grow from one applied run to the next."""
+_KEPT_SHARE = 0.80
+"""The part of its names a source must still hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaxDelete:
+    """How many objects one run may delete: a count, or a share of the managed ones."""
+
+    count: int | None = None
+    share: float | None = 0.25
+
+    @classmethod
+    def parse(cls, text: str) -> MaxDelete:
+        """Return the limit that "120" or "60%" means; raises ValueError."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", text.strip())
+        if match is None or (match[1] and float(match[1]) > 100):
+            raise ValueError(f"{text!r} is neither a number of objects nor a percentage.")
+        if match[1]:
+            return cls(share=float(match[1]) / 100)
+        return cls(count=int(match[2]), share=None)
+
+    def allows(self, orphans: int, managed: int) -> bool:
+        if self.count is not None:
+            return orphans <= self.count
+        return orphans <= (self.share or 0) * managed
+
+    def __str__(self) -> str:
+        return f"{self.count}" if self.count is not None else f"{100 * (self.share or 0):g}%"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What the last applied run found: what the next one is measured by."""
+
+    missing: float = 0.0
+    """Share of managed references whose object is missing."""
+    orphans: float = 0.0
+    """Share of managed objects that nothing names."""
+    names: Mapping[str, int] = field(default_factory=dict)
+    """Source -> keys found in it."""
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Baseline:
+        """Return the baseline that `as_dict` made; a first run's when there is none."""
+        return cls(**stored) if stored else cls()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"missing": self.missing, "orphans": self.orphans, "names": dict(self.names)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What one plan found, as far as brakes care."""
+
+    prefixes: int
+    managed: int
+    """Objects below the managed prefixes."""
+    named: int
+    """Of these, how many something names."""
+    absent: int
+    """Files below the managed prefixes that something names and the bucket lacks."""
+    unnamed: int
+    """Managed objects that nothing names, protects or derives, of any age."""
+    orphans: int
+    """Of these, how many this run would delete."""
+    names: Mapping[str, int]
+    """Source -> keys found in it."""
+    identity_fault: str
+
+    @property
+    def baseline(self) -> Baseline:
+        """What the next run is measured by, once this one is applied."""
+        return Baseline(
+            missing=_share(self.absent, self.absent + self.named),
+            orphans=_share(self.unnamed, self.managed),
+            names={source: count for source, count in self.names.items() if count},
+        )
+
+
+def find_refusals(
+    found: Findings, last: Baseline, *, max_delete: MaxDelete | None, adopt: bool
+) -> Iterator[Refusal]:
+    """Yield every brake that holds, none of them overridden yet."""
+    if not found.prefixes:
+        message = "No managed prefixes are set, so the whole bucket would be purged."
+        yield _refusal("prefixes", f"{message} Set R2MAINT['MANAGED_PREFIXES'].")
+    if found.managed and not any(found.names.values()):
+        yield _refusal("empty", "Nothing in any database names an object of this bucket.")
+    yield from _missing(found, last)
+    yield from _lost(found, last)
+    yield from _ratio(found, last, max_delete)
+    if found.identity_fault and not adopt:
+        message = f"It is not certain that this is the bucket's database: {found.identity_fault}."
+        yield Refusal(brake="identity", message=message, override="--adopt")
+
+
+def _missing(found: Findings, last: Baseline) -> Iterator[Refusal]:
+    now = found.baseline.missing
+    if now > last.missing + _RISE:
+        yield _refusal(
+            "missing",
+            f"{found.absent} of {found.absent + found.named} files named below the managed prefixes"
+            f" are not in the bucket ({now:.0%}; {last.missing:.0%} in the last applied run)."
+            " This looks like another bucket or another database.",
+        )
+
+
+def _lost(found: Findings, last: Baseline) -> Iterator[Refusal]:
+    lost = [
+        f"{source} ({before} before, {found.names.get(source, 0)} now)"
+        for source, before in sorted(last.names.items())
+        if found.names.get(source, 0) < _KEPT_SHARE * before
+    ]
+    if lost:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        message = "Sources name far fewer objects than in the last applied run: "
+        yield _refusal("source_lost", f"{message}{', '.join(lost[:3])}{more}.")
+
+
+def _ratio(found: Findings, last: Baseline, given: MaxDelete | None) -> Iterator[Refusal]:
+    limit = given or MaxDelete()
+    share = found.baseline.orphans
+    if not limit.allows(found.orphans, found.managed):
+        message = f"{found.orphans} of {found.managed} managed objects would be deleted"
+        message += f" ({_share(found.orphans, found.managed):.0%}): the limit is {limit}."
+    elif given is None and found.orphans and share > last.orphans + _RISE:
+        message = f"{found.unnamed} of {found.managed} managed objects are named by nothing"
+        message += f" ({share:.0%}; {last.orphans:.0%} in the last applied run)."
+    else:
+        return
+    yield Refusal(brake="ratio", message=message, override="--max-delete")
+
+
+def _refusal(brake: str, message: str) -> Refusal:
+    return Refusal(brake=brake, message=message, override=f"--override {brake}")
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

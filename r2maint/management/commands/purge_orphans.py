@@ -1,0 +1,115 @@
+"""`manage.py purge_orphans`: objects that nothing names are quarantined and deleted."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.core.management.base import CommandParser
+
+from r2maint.brakes import NAMES, MaxDelete
+from r2maint.deletion import PurgeOutcome, apply_purge
+from r2maint.journal import Journal
+from r2maint.management.commands._base import Options, R2Command, Work
+from r2maint.management.commands._options import duration
+from r2maint.purge import PurgeItem, PurgeOptions, PurgePlan, Verdict, plan_purge
+from r2maint.report import Column, Unit
+
+_ALL = "anything in any table may name an object, so every reference counts."
+_FINE = (Verdict.PROTECTED, Verdict.DERIVED, Verdict.UNMANAGED)
+
+
+class Command(R2Command):
+    help = (
+        "Delete the objects below MANAGED_PREFIXES that nothing in any database names, in any"
+        " spelling, under any host. They are copied into quarantine first, and r2_runs puts them"
+        " back. An object must be older than the grace period, and an earlier run, a plan too, must"
+        " have seen it orphaned as long ago."
+    )
+    examples = (
+        "manage.py purge_orphans",
+        "manage.py purge_orphans --grace 14d --apply",
+        "manage.py purge_orphans --prefix submissions/temp/ --max-delete 60% --apply --no-input",
+    )
+    rejects: ClassVar[Mapping[str, str]] = {
+        "--model": _ALL,
+        "--field": _ALL,
+        "--where": _ALL,
+        "--database": _ALL,
+    }
+    columns = (
+        Column("verdict", "Verdict"),
+        Column("action", "Action"),
+        Column("key", "Key"),
+        Column("bytes", "Size", Unit.BYTES),
+        Column("modified_at", "Modified"),
+        Column("due_at", "Due"),
+        Column("reason", "Reason"),
+    )
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        add = parser.add_argument
+        add(
+            "--grace",
+            type=duration,
+            metavar="7d",
+            help="How old an object must be, and how long known as an orphan (default GRACE).",
+        )
+        add(
+            "--no-second-look",
+            dest="second_look",
+            action="store_false",
+            help="Do not ask for an earlier run that saw the same orphans.",
+        )
+        add(
+            "--max-delete",
+            type=limit,
+            metavar="N|P%",
+            help="Refuse to delete more than this, of the managed objects (default 25%%).",
+        )
+        add(
+            "--override",
+            action="append",
+            default=[],
+            choices=NAMES,
+            metavar="BRAKE",
+            help=f"Go on although this brake holds: {', '.join(NAMES)}. Repeatable.",
+        )
+        add("--adopt", action="store_true", help="Make this the database of the bucket.")
+        add("--hard", action="store_true", help="Keep no copies. This cannot be undone.")
+
+    def journal_options(self, options: Options) -> dict[str, Any]:
+        given = options["max_delete"]
+        return super().journal_options({**options, "max_delete": str(given) if given else None})
+
+    def is_fine(self, item: PurgeItem) -> bool:
+        return item.verdict in _FINE
+
+    def is_urgent(self, item: PurgeItem) -> bool:
+        return item.verdict is Verdict.ORPHAN
+
+    def plan(self, work: Work, options: Options) -> PurgePlan:
+        asked = PurgeOptions(
+            grace=options["grace"],
+            second_look=options["second_look"],
+            max_delete=options["max_delete"],
+            overrides=frozenset(options["override"]),
+            adopt=options["adopt"],
+            hard=options["hard"],
+            prefix=work.scope.prefix,
+            limit=work.scope.limit,
+            everything=options["all"],
+        )
+        return plan_purge(work.config, work.bucket, asked, control=work.control)
+
+    def apply(self, plan: PurgePlan, work: Work, journal: Journal) -> PurgeOutcome:
+        return apply_purge(plan, work.config, work.bucket, journal, control=work.control)
+
+
+def limit(text: str) -> MaxDelete:
+    """Return "120" or "60%" as a limit."""
+    try:
+        return MaxDelete.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

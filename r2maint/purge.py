@@ -1,0 +1,439 @@
+"""Plan which objects of the bucket nothing names.
+
+The bucket is listed first and the whole database read second, so that an upload in between, whose
+row follows, is never taken for an orphan: it is not in the listing. What comes of a plan is in
+`deletion`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, NamedTuple
+
+from r2maint import journal
+from r2maint.batching import batched
+from r2maint.brakes import UNTRUSTED, Baseline, Findings, MaxDelete, find_refusals
+from r2maint.bucket import Bucket, StoredObject
+from r2maint.conf import Config
+from r2maint.control import Control
+from r2maint.derived import Derivations
+from r2maint.errors import DatabaseError, InvalidListing
+from r2maint.identity import KEY as MARKER
+from r2maint.identity import Standing, read_standing
+from r2maint.inventory import Inventory, Totals, outermost
+from r2maint.keepset import KeepSet, Reading
+from r2maint.keyfinder import Found
+from r2maint.keys import identity
+from r2maint.models import Change, ChangeKind, Run, RunState
+from r2maint.pricing import load_prices, marginal_price
+from r2maint.quarantine import is_own
+from r2maint.report import Refusal, format_bytes, format_count, format_money
+from r2maint.sightings import BATCH, Sightings
+from r2maint.spool import Spool
+
+COMMAND = "purge_orphans"
+
+SUMMARY = (
+    "objects",
+    "bytes",
+    "kept",
+    "orphans",
+    "orphan_bytes",
+    "too_young",
+    "waiting",
+    "protected",
+    "derived",
+    "unmanaged",
+    "quarantined",
+    "deleted",
+    "restored",
+    "failed",
+)
+
+
+class Verdict(str, Enum):
+    """What a plan makes of one object."""
+
+    ORPHAN = "orphan"
+    TOO_YOUNG = "too_young"
+    WAITING = "waiting"
+    """Not seen orphaned long enough ago by an earlier run."""
+    PROTECTED = "protected"
+    DERIVED = "derived"
+    UNMANAGED = "unmanaged"
+
+
+UNNAMED = frozenset({Verdict.ORPHAN, Verdict.TOO_YOUNG, Verdict.WAITING})
+
+
+class Action(str, Enum):
+    """What is done about one object."""
+
+    PLAN = "plan"
+    QUARANTINE = "quarantine"
+    DELETE = "delete"
+    RESTORE = "restore"
+    KEPT = "kept"
+    FAIL = "fail"
+
+
+class PurgeItem(NamedTuple):
+    """One object that nothing names, and what is made of it."""
+
+    object: StoredObject
+    verdict: Verdict
+    action: Action
+    reason: str
+    due_at: datetime | None = None
+    """When it may be deleted, if it is still an orphan then."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "key": self.object.key,
+            "bytes": self.object.size,
+            "modified_at": self.object.modified_at,
+            "verdict": self.verdict.value,
+            "action": self.action.value,
+            "due_at": self.due_at,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgeOptions:
+    """What a caller asks of one purge."""
+
+    grace: timedelta | None = None
+    """None for the configured one."""
+    second_look: bool = True
+    max_delete: MaxDelete | None = None
+    overrides: frozenset[str] = frozenset()
+    """Names of brakes that do not hold this time."""
+    adopt: bool = False
+    hard: bool = False
+    """Delete without a copy in quarantine."""
+    prefix: str = ""
+    """Act on nothing else; what counts as a reference stays the same."""
+    limit: int | None = None
+    everything: bool = False
+    """List unmanaged objects too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgePlan:
+    """What a purge would do."""
+
+    options: PurgeOptions
+    items: Spool[PurgeItem]
+    counts: Mapping[str, int]
+    refusals: tuple[Refusal, ...]
+    notes: tuple[str, ...]
+    saved_usd_per_month: str
+    baseline: Baseline
+    standing: Standing
+    circumstances: str
+    reading: Reading
+    unfinished: str = ""
+    """Id of an interrupted purge that applying goes on with."""
+    stopped: None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts by the names of the contract."""
+        counts = {name: self.counts.get(name, 0) for name in SUMMARY}
+        return {**counts, "saved_usd_per_month": self.saved_usd_per_month}
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.counts.get("orphans") or self.unfinished)
+
+    @property
+    def findings(self) -> bool:
+        return False
+
+    @property
+    def question(self) -> str:
+        count, size = self.counts.get("orphans", 0), self.counts.get("orphan_bytes", 0)
+        what = f"{format_count(count, 'object')} ({format_bytes(size)})"
+        if self.unfinished:
+            return f"Go on with {self.unfinished} and delete {what}?"
+        return f"Delete {what} for good?" if self.options.hard else f"Quarantine and delete {what}?"
+
+    def orphans(self) -> Iterator[StoredObject]:
+        """Yield what applying the plan deletes."""
+        return (item.object for item in self.items if item.action is Action.PLAN)
+
+
+def plan_purge(
+    config: Config,
+    bucket: Bucket,
+    options: PurgeOptions = PurgeOptions(),
+    *,
+    now: datetime | None = None,
+    control: Control | None = None,
+) -> PurgePlan:
+    """Return what a purge would delete and every brake that holds; deletes nothing.
+
+    A complete plan remembers what it saw orphaned in r2maint's own table. `now` is the bucket's
+    time unless given. Raises: BucketError, DatabaseError or ConfigError when anything could not be
+    read as a whole, Stopped when asked to stop.
+    """
+    journal.require_tables([journal.home()])
+    control = control or Control()
+    with Inventory() as inventory:
+        planner = _Planner(config, bucket, options, now or bucket.now(), control, inventory)
+        try:
+            return planner.plan()
+        except InvalidListing as error:
+            return planner.refused(error)
+
+
+@dataclass(slots=True)
+class _Planner:
+    """One plan on its way."""
+
+    config: Config
+    bucket: Bucket
+    options: PurgeOptions
+    now: datetime
+    control: Control
+    inventory: Inventory
+    counts: Counter[str] = field(default_factory=Counter)
+    derivations: Derivations = field(init=False)
+    has_marker: bool = False
+
+    def __post_init__(self) -> None:
+        self.derivations = Derivations(self.config.derived)
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return outermost(self.config.managed_prefixes or ("",))
+
+    @property
+    def grace(self) -> timedelta:
+        return self.config.grace if self.options.grace is None else self.options.grace
+
+    def plan(self) -> PurgePlan:
+        pages = self._without_own(self.bucket.list_pages())
+        listed = self.inventory.add_objects(pages, control=self.control)
+        reading = self._read()
+        unfinished = find_unfinished(self.bucket.name)
+        self.inventory.discard_absent(_deleted_by(unfinished))
+        standing = read_standing(self.bucket, listed=self.has_marker)
+        last = self._last_baseline()
+        managed = self._count(listed)
+        found = Findings(
+            prefixes=len(self.config.managed_prefixes),
+            managed=managed,
+            named=self.inventory.count_names(),
+            absent=self.inventory.count_absent(),
+            unnamed=0,
+            orphans=0,
+            names=reading.names,
+            identity_fault=standing.fault,
+        )
+        circumstances = self._circumstances(standing, reading)
+        trusted = not UNTRUSTED & {one.brake for one in self._refusals(found, last)}
+        items = Spool.of(self._items(Sightings(self.bucket.name, circumstances, self.now), trusted))
+        self.counts["kept"] = managed - self.counts["unnamed"]
+        found = _with_orphans(found, self.counts)
+        return PurgePlan(
+            options=self.options,
+            items=items,
+            counts=self.counts,
+            refusals=self._refusals(found, last),
+            notes=(*reading.notes, *self._notes()),
+            saved_usd_per_month=self._saving(),
+            baseline=found.baseline,
+            standing=standing,
+            circumstances=circumstances,
+            reading=reading,
+            unfinished=unfinished,
+        )
+
+    def refused(self, error: InvalidListing) -> PurgePlan:
+        """Return the plan of a listing that cannot be trusted: nothing, and the brake."""
+        refusal = Refusal(brake="order", message=str(error), override="")
+        return PurgePlan(
+            options=self.options,
+            items=Spool.of(()),
+            counts={},
+            refusals=(refusal,),
+            notes=(),
+            saved_usd_per_month="0.00",
+            baseline=Baseline(),
+            standing=Standing(),
+            circumstances="",
+            reading=Reading(cells={}, names={}, notes=()),
+        )
+
+    def _without_own(self, pages: Iterable[list[StoredObject]]) -> Iterator[list[StoredObject]]:
+        # Keys come in order, so that only pages around ".r2maint/" need a closer look.
+        for page in pages:
+            if page and page[0].key <= ".r2maint0" and page[-1].key >= ".r2maint/":
+                self.has_marker |= any(item.key == MARKER for item in page)
+                page = [item for item in page if not is_own(item.key)]
+            yield page
+
+    def _read(self) -> Reading:
+        """Look for every managed key in everything that can name one."""
+        finder = self.inventory.finder(self.prefixes)
+        keep_set = KeepSet(self.config, self.bucket, now=self.now)
+        reading = keep_set.read(finder, self._take, object_keys=self._keys, control=self.control)
+        if not any(reading.cells.values()):
+            raise DatabaseError(
+                "Nothing could be read that might name an object: every table is empty.",
+                "Check DATABASES: this looks like an empty database.",
+            )
+        return reading
+
+    def _take(self, source: str, found: Found) -> None:
+        self.inventory.add_names(found.names)
+        self.inventory.add_absent(found.absent)
+
+    def _keys(self) -> Iterator[str]:
+        return (item.key for item in self.inventory.iter_objects())
+
+    def _count(self, listed: Totals) -> int:
+        managed = self.inventory.totals(self.prefixes).count
+        self.counts.update(
+            objects=listed.count, bytes=listed.bytes, unmanaged=listed.count - managed
+        )
+        return managed
+
+    def _items(self, sightings: Sightings, trusted: bool) -> Iterator[PurgeItem]:
+        unnamed = self.inventory.iter_unnamed(self.prefixes)
+        for batch in batched(self.control.track(unnamed, "Judging"), BATCH):
+            self.counts["unnamed"] += len(batch)
+            items = self._judged(batch, sightings)
+            if trusted:
+                sightings.record(one.object for one in items if one.verdict in UNNAMED)
+            for item in items:
+                if identity(item.object.key).startswith(identity(self.options.prefix)):
+                    yield self._counted(item)
+        if trusted:
+            sightings.forget_others()
+        if self.options.everything:
+            yield from self._unmanaged()
+
+    def _judged(self, batch: list[StoredObject], sightings: Sightings) -> list[PurgeItem]:
+        shielded = {item.key: found for item in batch if (found := self._shield(item.key))}
+        bare = [item for item in batch if item.key not in shielded]
+        seen = sightings.first_seen(bare) if self.options.second_look else {}
+        return [
+            PurgeItem(item, *shielded[item.key])
+            if item.key in shielded
+            else self._aged(item, seen.get(item.key))
+            for item in batch
+        ]
+
+    def _shield(self, key: str) -> tuple[Verdict, Action, str] | None:
+        for pattern in self.config.protected:
+            if fnmatch.fnmatchcase(identity(key), identity(pattern)):
+                return Verdict.PROTECTED, Action.KEPT, f"It matches PROTECTED {pattern!r}."
+        if self.config.derived and self.derivations.is_kept(key, self.inventory.has_named):
+            return Verdict.DERIVED, Action.KEPT, "It is a rendition of an object something names."
+        return None
+
+    def _aged(self, item: StoredObject, first_seen: datetime | None) -> PurgeItem:
+        old_at = item.modified_at + self.grace
+        seen_at = (first_seen or self.now) + self.grace if self.options.second_look else old_at
+        due_at = max(old_at, seen_at)
+        if old_at > self.now:
+            reason = "It is younger than the grace period."
+            return PurgeItem(item, Verdict.TOO_YOUNG, Action.KEPT, reason, due_at)
+        if self.options.second_look and (first_seen is None or seen_at > self.now):
+            reason = "An earlier run must have seen it orphaned a grace period ago."
+            return PurgeItem(item, Verdict.WAITING, Action.KEPT, reason, due_at)
+        return PurgeItem(item, Verdict.ORPHAN, Action.PLAN, "Nothing names it.", due_at)
+
+    def _counted(self, item: PurgeItem) -> PurgeItem:
+        if item.verdict is not Verdict.ORPHAN:
+            self.counts[item.verdict.value] += 1
+            return item
+        if self.options.limit is not None and self.counts["orphans"] >= self.options.limit:
+            self.counts["over_limit"] += 1
+            return item._replace(action=Action.KEPT, reason="Nothing names it; over --limit.")
+        self.counts["orphans"] += 1
+        self.counts["orphan_bytes"] += item.object.size
+        self.counts[f"class:{item.object.storage_class}"] += item.object.size
+        return item
+
+    def _unmanaged(self) -> Iterator[PurgeItem]:
+        reason = "It is below no managed prefix."
+        for item in self.inventory.iter_objects():
+            if not identity(item.key).startswith(self.prefixes):
+                yield PurgeItem(item, Verdict.UNMANAGED, Action.KEPT, reason)
+
+    def _refusals(self, found: Findings, last: Baseline) -> tuple[Refusal, ...]:
+        every = find_refusals(
+            found, last, max_delete=self.options.max_delete, adopt=self.options.adopt
+        )
+        return tuple(one for one in every if one.brake not in self.options.overrides)
+
+    def _last_baseline(self) -> Baseline:
+        run = journal.last_accepted(COMMAND, self.bucket.name)
+        return Baseline.read(run.options.get("baseline", {}) if run else {})
+
+    def _circumstances(self, standing: Standing, reading: Reading) -> str:
+        """Return a digest of everything under which an orphan was seen."""
+        return circumstances(self.config, standing.owner_id, reading.sources)
+
+    def _saving(self) -> str:
+        prices = load_prices(self.config.prices)
+        parts = [
+            marginal_price(size, prices, name.removeprefix("class:"))
+            for name, size in self.counts.items()
+            if name.startswith("class:")
+        ]
+        return format_money(sum(parts, start=marginal_price(0)))
+
+    def _notes(self) -> Iterator[str]:
+        if not self.options.second_look:
+            yield "One look only: no earlier run has to have seen these objects orphaned."
+        if self.options.hard:
+            yield "No copies: what is deleted cannot be restored."
+        yield (
+            "R2 cannot exclude that a writer replaces the same key between the last look at an"
+            " object and its deletion."
+        )
+
+
+def circumstances(config: Config, owner_id: str, sources: Iterable[str]) -> str:
+    """Return a digest of identity, settings and sources: sightings count only under the same."""
+    extra = config.extra_references
+    settings = (
+        config.bucket,
+        config.managed_prefixes,
+        config.protected,
+        config.derived,
+        (extra.files, extra.callables, extra.objects),
+        sorted(config.not_references.items()),
+    )
+    text = json.dumps([owner_id, settings, sorted(sources)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_unfinished(bucket: str) -> str:
+    """Return the id of the purge of this bucket that was interrupted, or ""."""
+    runs = Run.objects.using(journal.home()).filter(command=COMMAND, bucket=bucket)
+    open_runs = runs.filter(state__in=[RunState.RUNNING, RunState.STOPPED])
+    return open_runs.order_by("-id").values_list("pk", flat=True).first() or ""
+
+
+def _deleted_by(run_id: str) -> Iterator[str]:
+    """Yield what an interrupted run has deleted: if it is named by now, the run restores it."""
+    rows = Change.objects.using(journal.home()).filter(run_id=run_id, kind=ChangeKind.DELETE)
+    return rows.values_list("old", flat=True).iterator() if run_id else iter(())
+
+
+def _with_orphans(found: Findings, counts: Counter[str]) -> Findings:
+    orphans = counts["orphans"]
+    unnamed = orphans + counts["over_limit"] + counts["too_young"] + counts["waiting"]
+    return replace(found, unnamed=unnamed, orphans=orphans)

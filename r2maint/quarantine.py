@@ -1,0 +1,258 @@
+"""Copies of what is about to be deleted, a manifest of them in the bucket, and the way back.
+
+    .r2maint/quarantine/<token>/<digest of the key>    a copy with its headers and storage class
+    .r2maint/quarantine/<token>/manifest-<n>           one JSON line a copy; enough to undo without
+                                                       any database
+
+The token is random, because a public bucket serves whatever somebody can name.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from r2maint import keys
+from r2maint.bucket import Bucket, Copy, Headers, ObjectInfo, StoredObject, Upload, head, put
+from r2maint.control import Control
+from r2maint.errors import BucketError, NoSuchKey, PreconditionFailed
+from r2maint.sightings import digest
+
+PREFIX = ".r2maint/quarantine/"
+MAX_COPY_BYTES = 4_995 * 2**20
+"""What one CopyObject can copy. Source: https://developers.cloudflare.com/r2/platform/limits/"""
+
+_MANIFEST = Headers(content_type="application/jsonl", cache_control="no-store")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """One object and where its copy lies."""
+
+    key: str
+    copy: str
+    """ "" when there is none (`--hard`)."""
+    etag: str
+    """Of the object, as listed."""
+    size: int
+    """Bytes."""
+    modified_at: str
+    """ISO 8601 UTC, as listed."""
+    headers: Mapping[str, Any]
+
+    @property
+    def object(self) -> StoredObject:
+        """The object as it was listed."""
+        return StoredObject(
+            self.key, self.size, self.etag, datetime.fromisoformat(self.modified_at)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """An object that cannot be copied, and so is not deleted."""
+
+    item: StoredObject
+    reason: str
+    failed: bool
+    """The bucket refused; otherwise the object is simply not what it was, or too large."""
+
+
+def new_token() -> str:
+    """Return the name of a new quarantine, which nobody can guess."""
+    return secrets.token_hex(16)
+
+
+def copy_key(token: str, key: str) -> str:
+    """Return where the copy of `key` lies: the same for the same key, and without its name."""
+    return f"{PREFIX}{token}/{digest(key)}"
+
+
+def copy_all(
+    bucket: Bucket, objects: list[StoredObject], token: str
+) -> Iterator[Quarantined | Kept]:
+    """Copy each object, pinned to its listed ETag, with its headers and storage class.
+
+    Yields one result an object, in order. Two Class B requests and one Class A each.
+    """
+    infos = list(bucket.head_many(item.key for item in objects))
+    faults = {
+        item.key: fault
+        for item, result in zip(objects, infos, strict=True)
+        if (fault := _fault(item, result.value, result.error))
+    }
+    headers = {result.request: result.value.headers for result in infos if result.value}
+    wanted = [item for item in objects if item.key not in faults]
+    requests = (
+        Copy(
+            source=item.key,
+            target=copy_key(token, item.key),
+            if_match=item.etag,
+            headers=headers[item.key],
+        )
+        for item in wanted
+    )
+    copies = iter(list(bucket.copy_many(requests)))
+    for item in objects:
+        if fault := faults.get(item.key):
+            yield fault
+        else:
+            yield _copied(item, next(copies), headers[item.key])
+
+
+def without_copy(item: StoredObject) -> Quarantined:
+    """Return the entry of an object that is deleted without a copy."""
+    return _entry(item, "", Headers())
+
+
+def changed(item: StoredObject, info: ObjectInfo) -> bool:
+    """Tell whether an object is no longer the one that was listed."""
+    # A HEAD tells whole seconds, a listing may tell finer.
+    then, now = int(item.modified_at.timestamp()), int(info.modified_at.timestamp())
+    return (item.etag, item.size, then) != (info.etag, info.size, now)
+
+
+def _fault(item: StoredObject, info: ObjectInfo | None, error: BucketError | None) -> Kept | None:
+    if isinstance(error, NoSuchKey):
+        return Kept(item=item, reason="It is gone already.", failed=False)
+    if error is not None or info is None:
+        return Kept(item=item, reason=_told(error), failed=True)
+    if changed(item, info):
+        return Kept(item=item, reason="It changed since it was listed.", failed=False)
+    if item.size > MAX_COPY_BYTES:
+        reason = "It is too large to copy into quarantine (over 4.995 GiB); --hard deletes it."
+        return Kept(item=item, reason=reason, failed=False)
+    return None
+
+
+def _copied(item: StoredObject, result: Any, headers: Headers) -> Quarantined | Kept:
+    if isinstance(result.error, PreconditionFailed | NoSuchKey):
+        return Kept(item=item, reason="It changed since it was listed.", failed=False)
+    if result.error is not None:
+        return Kept(item=item, reason=_told(result.error), failed=True)
+    if result.value.size != item.size:
+        reason = f"Its copy has {result.value.size} bytes in place of {item.size}."
+        return Kept(item=item, reason=reason, failed=True)
+    return _entry(item, result.request.target, headers)
+
+
+def _entry(item: StoredObject, copy: str, headers: Headers) -> Quarantined:
+    return Quarantined(
+        key=item.key,
+        copy=copy,
+        etag=item.etag,
+        size=item.size,
+        modified_at=item.modified_at.isoformat(),
+        headers={**asdict(headers), "metadata": dict(headers.metadata)},
+    )
+
+
+def _told(error: BucketError | None) -> str:
+    return error.message if error else "The bucket gave no answer."
+
+
+# Manifests
+
+
+def write_manifest(bucket: Bucket, token: str, run_id: str, entries: Iterable[Quarantined]) -> str:
+    """Store a new manifest, whole or not at all, and return its key."""
+    with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
+        path = Path(directory) / "manifest"
+        with path.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({"schema": 1, "run_id": run_id}) + "\n")
+            file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)
+        number = 1
+        while True:
+            key = f"{PREFIX}{token}/manifest-{number:04d}"
+            try:
+                put(bucket, Upload(key=key, body=path, headers=_MANIFEST))
+            except PreconditionFailed:
+                # An earlier execution of the same run wrote that one, and it stays valid.
+                number += 1
+            else:
+                return key
+
+
+def list_manifests(bucket: Bucket) -> Iterator[str]:
+    """Yield the keys of all manifests in the bucket."""
+    for page in bucket.list_pages(PREFIX):
+        yield from (item.key for item in page if "/manifest-" in item.key)
+
+
+def read_manifest(bucket: Bucket, key: str) -> tuple[str, Iterator[Quarantined]]:
+    """Return the run a manifest belongs to and its entries; raises NoSuchKey."""
+    lines = _lines(bucket, key)
+    run_id = str(json.loads(next(lines))["run_id"])
+    return run_id, (Quarantined(**json.loads(line)) for line in lines)
+
+
+def _lines(bucket: Bucket, key: str) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
+        path = Path(directory) / "manifest"
+        bucket.download(key, path)
+        with path.open(encoding="utf-8") as file:
+            yield from file
+
+
+# The way back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """How the restoring of one object ended."""
+
+    key: str
+    size: int
+    done: bool
+    """The object is there, with the bytes it had."""
+    reason: str
+    """Why it is not, or that it was there already."""
+
+
+def restore(bucket: Bucket, key: str, copy: str) -> Restored:
+    """Put a quarantined object back under its key, with metadata and type; overwrites nothing.
+
+    One Class B request and one Class A; the bytes pass through a temporary file.
+    """
+    if not copy:
+        return Restored(key=key, size=0, done=False, reason="It was deleted without a copy.")
+    with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
+        path = Path(directory) / "object"
+        try:
+            info = bucket.download(copy, path)
+            put(bucket, Upload(key=key, body=path, headers=info.headers))
+        except NoSuchKey:
+            return Restored(key=key, size=0, done=False, reason="Its copy is gone from quarantine.")
+        except PreconditionFailed:
+            return _taken(key, info, head(bucket, key))
+        except BucketError as error:
+            if error.ends_run:
+                raise
+            return Restored(key=key, size=0, done=False, reason=error.message)
+    return Restored(key=key, size=info.size, done=True, reason="")
+
+
+def restore_all(
+    bucket: Bucket, entries: Iterable[Quarantined], *, control: Control
+) -> Iterator[Restored]:
+    """Put every entry back; taken keys are reported and left alone."""
+    for entry in control.track(entries, "Restoring"):
+        yield restore(bucket, entry.key, entry.copy)
+
+
+def _taken(key: str, copy: ObjectInfo, there: ObjectInfo | None) -> Restored:
+    """Tell what a taken key means: the very bytes are a success, such as of an earlier attempt."""
+    same = there is not None and (there.size, there.etag) == (copy.size, copy.etag)
+    reason = "It is there already." if same else "The key is taken by another object."
+    return Restored(key=key, size=copy.size, done=same, reason=reason)
+
+
+def is_own(key: str) -> bool:
+    """Tell whether a key is r2maint's own, which no prefix manages."""
+    return keys.identity(key).startswith(".r2maint/")

@@ -1,0 +1,124 @@
+"""What complete runs saw orphaned, and since when: the first of the two looks before a deletion."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models import Max
+
+from r2maint import journal, keys
+from r2maint.batching import batched
+from r2maint.bucket import StoredObject
+from r2maint.models import Sighting
+
+BATCH = 900
+"""SQLite before 3.32 takes at most 999 parameters."""
+
+_COLUMNS = (
+    "bucket",
+    "key",
+    "key_digest",
+    "etag",
+    "modified_at",
+    "circumstances",
+    "first_seen_at",
+    "last_seen_at",
+)
+# First seen stays as it is only while the object and all circumstances are the same.
+_SAME = " AND ".join(f"s.{name} = excluded.{name}" for name in _COLUMNS[3:6])
+_UPSERT = f"""
+INSERT INTO {{table}} AS s ({", ".join(_COLUMNS)}) VALUES {{rows}}
+ON CONFLICT (bucket, key_digest) DO UPDATE SET
+    first_seen_at = CASE WHEN {_SAME} THEN s.first_seen_at ELSE excluded.first_seen_at END,
+    {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[3:6])},
+    last_seen_at = excluded.last_seen_at
+"""
+_PENDING = 20_000
+
+
+@lru_cache(maxsize=8)
+def _upsert(table: str, rows: int) -> str:
+    row = f"({', '.join(['%s'] * len(_COLUMNS))})"
+    return _UPSERT.format(table=table, rows=", ".join([row] * rows))
+
+
+class Sightings:
+    """The sightings of one bucket under one set of circumstances, as of one moment."""
+
+    def __init__(self, bucket: str, circumstances: str, now: datetime) -> None:
+        self._bucket = bucket
+        self._circumstances = circumstances
+        self._now = now
+        rows = Sighting.objects.using(journal.home()).filter(bucket=bucket)
+        last = rows.aggregate(last=Max("last_seen_at"))["last"]
+        # Two runs within one second of the bucket's clock are two runs.
+        self._stamp = max(now, last + timedelta(microseconds=1)) if last else now
+        self._is_first = last is None
+        self._pending: dict[str, StoredObject] = {}
+
+    def first_seen(self, orphans: Sequence[StoredObject]) -> Mapping[str, datetime]:
+        """Return key -> when an earlier run first saw this very object orphaned, where one did."""
+        if self._is_first:
+            return {}
+        by_digest = {digest(item.key): item for item in orphans}
+        rows = Sighting.objects.using(journal.home()).filter(
+            bucket=self._bucket,
+            circumstances=self._circumstances,
+            key_digest__in=list(by_digest),
+        )
+        seen = rows.values_list("key_digest", "etag", "modified_at", "first_seen_at")
+        return {
+            item.key: first
+            for name, etag, modified_at, first in seen
+            if (item := by_digest[name]).etag == etag and item.modified_at == modified_at
+        }
+
+    def record(self, orphans: Iterable[StoredObject]) -> None:
+        """Remember these objects as orphaned now; `forget_others` writes down the last of them."""
+        for item in orphans:
+            self._pending[digest(item.key)] = item
+        if len(self._pending) >= _PENDING:
+            self._write()
+
+    def forget_others(self) -> None:
+        """Forget what was not recorded now: it is named again, or gone."""
+        self._write()
+        stale = Sighting.objects.using(journal.home()).filter(bucket=self._bucket)
+        stale.filter(last_seen_at__lt=self._stamp).delete()
+
+    def _write(self) -> None:
+        connection = connections[journal.home()]
+        table = connection.ops.quote_name(Sighting._meta.db_table)
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            # In the order of the index, which lets neighbours share its pages.
+            for batch in batched(sorted(self._pending.items()), BATCH // len(_COLUMNS)):
+                values = [value for name, item in batch for value in self._row(name, item)]
+                cursor.execute(_upsert(table, len(batch)), values)
+        self._pending.clear()
+
+    def carry_over(self, circumstances: str) -> None:
+        """Let what was seen count under `circumstances`, which only differ in name."""
+        rows = Sighting.objects.using(journal.home()).filter(bucket=self._bucket)
+        rows.filter(circumstances=self._circumstances).update(circumstances=circumstances)
+
+    def _row(self, name: str, item: StoredObject) -> tuple[Any, ...]:
+        alias = journal.home()
+        modified_at = _stored(alias, item.modified_at)
+        now, stamp = _stored(alias, self._now), _stored(alias, self._stamp)
+        head = (self._bucket, item.key, name, item.etag, modified_at)
+        return (*head, self._circumstances, now, stamp)
+
+
+def digest(key: str) -> str:
+    """Return what a key is looked up by."""
+    return hashlib.sha256(keys.order(keys.identity(key))).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _stored(alias: str, time: datetime) -> Any:
+    return connections[alias].ops.adapt_datetimefield_value(time)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from r2maint import conf
+from r2maint.bucket import DirectoryBucket, Upload, open_bucket
+from r2maint.models import Run, Sighting
+from tests.appdirectory.models import AppSubmission
+from tests.commands import apply, run
+from tests.conftest import DATABASES
+
+pytestmark = pytest.mark.django_db(databases=DATABASES)
+
+NAMED = "submissions/QAD-1/icon 1.webp"
+ORPHAN = "submissions/QAD-1/old.webp"
+AT_ONCE = ("--grace", "0", "--no-second-look", "--max-delete", "100%")
+
+
+@pytest.fixture
+def bucket(project) -> DirectoryBucket:
+    made = open_bucket(conf.load())
+    fill(made, NAMED, ORPHAN, "elsewhere/a.txt")
+    AppSubmission.objects.create(
+        tracking_id="QAD-1", screenshots_en=[f"https://old.example.net/{NAMED}"]
+    )
+    return made
+
+
+def fill(bucket, *keys: str) -> None:
+    list(bucket.put_many(Upload(key=key, body=key.encode()) for key in keys))
+
+
+def media(bucket) -> list[str]:
+    listed = (item.key for page in bucket.list_pages() for item in page)
+    return [key for key in listed if not key.startswith(".r2maint/")]
+
+
+def test_a_plan_changes_nothing_and_prints_its_brakes(bucket):
+    document = run("purge_orphans")
+    assert document["summary"]["too_young"] == 1
+    assert {one["brake"] for one in document["refusals"]} == {"identity"}
+    (item,) = document["items"]
+    assert (item["key"], item["verdict"], item["action"]) == (ORPHAN, "too_young", "kept")
+    assert item["due_at"] > item["modified_at"]
+    assert [item.key for page in bucket.list_pages() for item in page] == [
+        "elsewhere/a.txt",
+        NAMED,
+        ORPHAN,
+    ]
+    assert Sighting.objects.count() == 1
+
+
+def test_apply_without_adoption_is_refused(bucket):
+    document = apply("purge_orphans", *AT_ONCE, exit_code=4)
+    assert document["stopped_by"] == "identity"
+    assert document["refusals"][0]["override"] == "--adopt"
+    assert ORPHAN in media(bucket)
+
+
+def test_apply_removes_exactly_the_orphans(bucket):
+    document = apply("purge_orphans", *AT_ONCE, "--adopt")
+    assert media(bucket) == ["elsewhere/a.txt", NAMED]
+    assert [(item["key"], item["action"]) for item in document["items"]] == [(ORPHAN, "delete")]
+    assert document["summary"]["deleted"] == 1
+    assert Run.objects.get().options["max_delete"] == "100%"
+
+
+def test_a_second_run_has_nothing_to_do(bucket):
+    apply("purge_orphans", *AT_ONCE, "--adopt")
+    document = apply("purge_orphans", *AT_ONCE)
+    assert (document["run_id"], document["summary"]["orphans"]) == (None, 0)
+
+
+def test_check_finds_work(bucket):
+    run("purge_orphans", *AT_ONCE, "--check", exit_code=3)
+
+
+def test_fine_items_are_listed_on_request(bucket):
+    fill(bucket, "apps/1.json")
+    verdicts = {item["key"]: item["verdict"] for item in run("purge_orphans", "--all")["items"]}
+    assert verdicts == {
+        ORPHAN: "too_young",
+        "apps/1.json": "protected",
+        "elsewhere/a.txt": "unmanaged",
+    }
+
+
+@pytest.mark.parametrize("option", ["--model", "--field", "--where", "--database"])
+def test_options_that_would_narrow_the_references_are_usage_errors(bucket, option):
+    value = {"--where": "a=b", "--database": "default"}.get(option, "appdirectory.App")
+    with pytest.raises(CommandError, match="every reference counts") as raised:
+        call_command("purge_orphans", option, value, stdout=StringIO(), stderr=StringIO())
+    assert raised.value.returncode == 2
+
+
+@pytest.mark.parametrize("value", ["-1", "101%", "many", ""])
+def test_a_limit_that_is_none_is_a_usage_error(bucket, value):
+    with pytest.raises(CommandError) as raised:
+        call_command("purge_orphans", f"--max-delete={value}", stdout=StringIO(), stderr=StringIO())
+    assert raised.value.returncode == 2
+
+
+def test_the_text_report_names_key_and_reason(bucket):
+    out = StringIO()
+    call_command("purge_orphans", *AT_ONCE, stdout=out, stderr=StringIO())
+    assert ORPHAN in out.getvalue()
+    assert "Nothing names it." in out.getvalue()
+
+
+# A process that is killed
+
+PROGRAM = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+os.environ["DJANGO_SETTINGS_MODULE"] = "killed_settings"
+sys.path.insert(0, {directory!r})
+import django
+django.setup()
+from django.core.management import call_command
+from r2maint.bucket import directory
+
+left = int(sys.argv[1])
+
+def counted(method):
+    def call(*arguments, **options):
+        global left
+        for result in method(*arguments, **options):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield result
+    return call
+
+for name in ("put_many", "copy_many", "delete_many"):
+    setattr(directory.DirectoryBucket, name, counted(getattr(directory.DirectoryBucket, name)))
+import r2maint.deletion
+r2maint.deletion.BATCH = 2
+call_command("purge_orphans", "--grace=0", "--no-second-look", "--max-delete=100%", "--adopt",
+             "--apply", "--no-input", "--format=json")
+"""
+
+SETTINGS = """
+from settings_test import *
+DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {database!r}}}}}
+BASE_DIR = {directory!r}
+MEDIA_ROOT = {directory!r}
+R2MAINT = {{**R2MAINT, "BUCKET": "file:" + {bucket!r}}}
+"""
+
+
+class Site:
+    """A project in files, whose commands run in processes of their own."""
+
+    def __init__(self, directory: Path) -> None:
+        root = str(Path(__file__).resolve().parent.parent)
+        names = {"root": root, "directory": str(directory)}
+        names |= {"database": str(directory / "db.sqlite3"), "bucket": str(directory / "bucket")}
+        (directory / "killed_settings.py").write_text(SETTINGS.format(**names), encoding="utf-8")
+        (directory / "purge.py").write_text(PROGRAM.format(**names), encoding="utf-8")
+        self.directory = directory
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("R2_")},
+            "PYTHONPATH": f"{directory}{os.pathsep}{root}",
+            "DJANGO_SETTINGS_MODULE": "killed_settings",
+        }
+        self.run("-m", "django", "migrate", "--run-syncdb", "-v0")
+        self.run(
+            "-c",
+            "import django; django.setup();"
+            "from tests.appdirectory.models import AppSubmission as A;"
+            "A.objects.create(tracking_id='1', app_icon_url='/submissions/1/named.webp')",
+        )
+
+    def run(self, *arguments: str, exit_code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == exit_code, done.stderr
+        return done.stdout
+
+    def purge(self, *, killed_at: int = 0) -> str:
+        code = -signal.SIGKILL if killed_at else 0
+        return self.run("purge.py", str(killed_at), exit_code=code)
+
+
+def test_a_purge_killed_at_several_points_ends_in_the_same_state(tmp_path):
+    site = Site(tmp_path)
+    bucket = DirectoryBucket(tmp_path / "bucket")
+    doomed = [f"submissions/2/{number}.webp" for number in range(5)]
+    fill(bucket, "submissions/1/named.webp", *doomed)
+    for moment in (2, 5, 8, 10):
+        site.purge(killed_at=moment)
+        release(bucket)
+        assert "submissions/1/named.webp" in media(bucket)
+    document = json.loads(site.purge())
+    assert media(bucket) == ["submissions/1/named.webp"]
+    summary = document["summary"]
+    assert (summary["deleted"], summary["quarantined"], summary["failed"]) == (5, 5, 0)
+    assert json.loads(site.purge())["summary"]["orphans"] == 0
+
+
+def release(bucket: DirectoryBucket) -> None:
+    """Let the lease of the killed process pass, as a minute would."""
+    list(bucket.delete_many([".r2maint/lease"]))
