@@ -1,0 +1,88 @@
+"""`manage.py verify_urls`: which references name something that is not there, and why."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from collections.abc import Mapping
+from typing import ClassVar
+
+from django.core.management.base import CommandParser
+
+from r2maint.management.commands._base import Options, R2Command, Work
+from r2maint.report import Column
+from r2maint.verify import FAILING, FINE, Finding, Outcome, Verification, verify_urls
+
+
+class Command(R2Command):
+    help = (
+        "Compare every reference in the database with the listing of the bucket. Reads only: rows"
+        " and one LIST per 1,000 objects."
+    )
+    examples = (
+        "manage.py verify_urls",
+        "manage.py verify_urls --model submissions.AppSubmission --format csv --output broken.csv",
+        "manage.py verify_urls --fail-on missing,alias --no-progress",
+    )
+    writes = False
+    plan_finds = True
+    rejects: ClassVar[Mapping[str, str]] = {
+        "--limit": "it looks at every reference in scope; narrow that with --model or --where."
+    }
+    columns = (
+        Column("outcome", "Outcome"),
+        Column("reference.model", "Model"),
+        Column("reference.pk", "Row"),
+        Column("reference.field", "Field"),
+        Column("reference.path", "Element"),
+        Column("reference.value", "Value"),
+        Column("detail", "Detail"),
+        Column("key", in_text=False),
+        Column("url", in_text=False),
+        Column("advice", in_text=False),
+        Column("reference.database", in_text=False),
+    )
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--level",
+            choices=["bucket"],
+            default="bucket",
+            help="What to ask: bucket, the listing alone (default).",
+        )
+        parser.add_argument(
+            "--fail-on",
+            type=_outcomes,
+            default=FAILING,
+            metavar="OUTCOMES",
+            help="Exit with 3 on these outcomes, comma-separated"
+            f" (default {','.join(sorted(FAILING))}).",
+        )
+
+    def is_fine(self, item: Finding) -> bool:
+        return item.outcome in FINE
+
+    def is_urgent(self, item: Finding) -> bool:
+        return item.outcome in FAILING
+
+    def headline(self, result: Verification, *, applied: bool) -> str:
+        return "every reference against the listing."
+
+    def plan(self, work: Work, options: Options) -> Verification:
+        return verify_urls(
+            work.config,
+            work.addresses,
+            work.bucket,
+            scope=work.scope,
+            control=work.control,
+            show_all=options["all"],
+            fail_on=options["fail_on"],
+        )
+
+
+def _outcomes(text: str) -> frozenset[Outcome]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known = [outcome.value for outcome in Outcome]
+    for name in names:
+        if name not in known:
+            raise ArgumentTypeError(f"{name!r} is none of {', '.join(known)}.")
+    return frozenset(map(Outcome, names))

@@ -1,0 +1,173 @@
+"""Every reference is compared with the listing, and what is wrong is said by name."""
+
+from __future__ import annotations
+
+import unicodedata
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from r2maint.bucket import Upload, open_bucket, put
+from r2maint.conf import load
+from tests.appdirectory.models import App, AppSubmission
+from tests.commands import run
+from tests.conftest import DATABASES
+from tests.oddities.models import SoftDeleted
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
+
+PUBLIC = "https://media.example.org/"
+
+
+def store(*keys: str, body: bytes = b"bytes") -> None:
+    bucket = open_bucket(load())
+    for key in keys:
+        put(bucket, Upload(key=key, body=body))
+
+
+def submission(alias: str = "default", **values: object) -> AppSubmission:
+    number = AppSubmission.objects.using(alias).count() + 1
+    return AppSubmission.objects.using(alias).create(tracking_id=f"QAD-{number:06d}", **values)
+
+
+def outcomes(document) -> dict[str, int]:
+    return {name: count for name, count in document["summary"]["outcomes"].items() if count}
+
+
+def test_what_the_bucket_holds_is_ok_and_not_listed(project, alias):
+    store("a b.png", "x/y.png")
+    submission(alias, app_icon_url=f"{PUBLIC}a%20b.png", screenshots_en=[f"{PUBLIC}x/y.png"] * 2)
+
+    document = run("verify_urls")
+
+    assert outcomes(document) == {"ok": 3}
+    assert document["items"] == []
+    assert document["summary"]["references"] == document["summary"]["checked"] == 3
+    assert len(run("verify_urls", "--all")["items"]) == 3
+
+
+def test_an_absent_object_is_missing_and_its_row_is_named(project, alias):
+    row = submission(alias, screenshots_ar=[f"{PUBLIC}a.png", f"{PUBLIC}b.png"])
+    store("a.png")
+
+    document = run("verify_urls", exit_code=3)
+
+    (item,) = document["items"]
+    assert item["outcome"] == "missing"
+    assert item["key"] == "b.png"
+    assert item["reference"] == {
+        "database": alias,
+        "model": "appdirectory.AppSubmission",
+        "pk": str(row.pk),
+        "field": "screenshots_ar",
+        "path": "/1",
+        "value": f"{PUBLIC}b.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome", "exit_code"),
+    [
+        ("https://pub-0123456789abcdef.r2.dev/a.png", "alias", 0),
+        (f"{PUBLIC}empty.png", "empty", 3),
+        (f"{PUBLIC}gone.png", "missing", 3),
+        ("/media/here.png", "skipped", 0),
+        ("/media/nowhere.png", "missing", 3),
+        ("https://elsewhere.example/a.png", "external", 0),
+        (f"{PUBLIC}a.png?version=2#top", "ok", 0),
+    ],
+    ids=["alias", "empty", "gone", "local", "local and gone", "external", "with a query"],
+)
+def test_each_disagreement_has_its_name(project, value, outcome, exit_code):
+    store("a.png")
+    store("empty.png", body=b"")
+    (project / "media" / "here.png").write_bytes(b"x")
+    submission(app_icon_url=value)
+
+    assert outcomes(run("verify_urls", exit_code=exit_code)) == {outcome: 1}
+
+
+def test_a_name_in_either_unicode_form_is_one_object(project):
+    composed = "café.png"
+    store(unicodedata.normalize("NFD", composed))
+    submission(app_icon_url=f"{PUBLIC}{composed}")
+
+    assert outcomes(run("verify_urls")) == {"ok": 1}
+
+
+def test_a_key_stored_under_its_encoded_spelling_is_respelled(project):
+    store("a%20b.png")
+    submission(app_icon_url=f"{PUBLIC}a%20b.png")
+
+    document = run("verify_urls")
+
+    assert outcomes(document) == {"respelled": 1}
+    assert "a%20b.png" in document["items"][0]["detail"]
+
+
+def test_a_file_fields_name_is_looked_up_in_the_bucket_then_on_the_disk(project):
+    (project / "media" / "local.png").write_bytes(b"x")
+    store("moved.png")
+    for name in ("local.png", "moved.png", "lost.png"):
+        app = App.objects.create(name_en=name)
+        App.objects.filter(pk=app.pk).update(application_icon=name)
+
+    document = run("verify_urls", exit_code=3)
+
+    assert outcomes(document) == {"ok": 1, "skipped": 1, "missing": 1}
+
+
+def test_rows_that_managers_hide_are_verified_too(project):
+    SoftDeleted(picture_url=f"{PUBLIC}gone.png", deleted=True).save()
+
+    assert outcomes(run("verify_urls", exit_code=3)) == {"missing": 1}
+
+
+def test_page_links_are_never_judged(project):
+    submission(
+        google_play_link="https://play.google.com/store/apps/details?id=x",
+        website_link="https://apps.example.org/about/",
+        description_en="words / with a slash",
+    )
+
+    assert outcomes(run("verify_urls")) == {}
+
+
+def test_fail_on_decides_what_ends_with_exit_code_3(project):
+    store("a.png")
+    submission(app_icon_url="https://pub-0123456789abcdef.r2.dev/a.png")
+
+    run("verify_urls")
+    run("verify_urls", "--fail-on", "alias,missing", exit_code=3)
+
+
+def test_an_unknown_outcome_is_a_usage_error(project):
+    with pytest.raises(CommandError, match="'gone' is none of ok") as caught:
+        call_command("verify_urls", "--fail-on", "gone")
+    assert caught.value.returncode == 2
+
+
+def test_scope_narrows_the_rows_that_are_judged(project):
+    submission(app_icon_url=f"{PUBLIC}a.png", status="rejected")
+    submission(main_image_en=f"{PUBLIC}x/b.png")
+
+    assert outcomes(run("verify_urls", "--where", "status=pending", exit_code=3)) == {"missing": 1}
+    assert outcomes(run("verify_urls", "--field", "app_icon_url", exit_code=3)) == {"missing": 1}
+    assert outcomes(run("verify_urls", "--prefix", "x/", exit_code=3)) == {"missing": 1}
+    assert outcomes(run("verify_urls", exit_code=3)) == {"missing": 2}
+
+
+def test_text_shows_what_is_broken_before_what_is_merely_odd(project):
+    store("a.png")
+    for _ in range(25):
+        submission(app_icon_url="https://pub-0123456789abcdef.r2.dev/a.png")
+    submission(app_icon_url=f"{PUBLIC}zzz.png")
+    out = StringIO()
+
+    with pytest.raises(CommandError):
+        call_command("verify_urls", stdout=out)
+
+    lines = out.getvalue().splitlines()
+    assert lines[3].startswith("missing")
+    assert "… and 6 more" in lines
