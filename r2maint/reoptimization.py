@@ -1,0 +1,227 @@
+"""What a re-encoding of the bucket's pictures would do, or did: items, counts, bytes, money."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+from r2maint.bucket import ObjectInfo
+from r2maint.columns import Scope
+from r2maint.errors import Stopped
+from r2maint.images import Encoded
+from r2maint.pricing import Prices, storage_bill
+from r2maint.references import Reference
+from r2maint.report import format_bytes, format_count
+from r2maint.selection import Selected
+from r2maint.spool import Spool
+
+
+class Action(str, Enum):
+    """What becomes of one picture."""
+
+    CONVERT = "convert"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One picture and what becomes of it."""
+
+    selected: Selected
+    action: Action
+    reason: str = ""
+    """Of a skip or a failure; of a conversion, why some reference kept its value."""
+    new_key: str = ""
+    """"" in a plan for what was not sampled."""
+    format: str = ""
+    """The content type of the new version."""
+    bytes_after: int | None = None
+    ssim: float | None = None
+    rewritten: int = 0
+    kept: int = 0
+    """References whose value stayed."""
+
+    @property
+    def key(self) -> str:
+        return self.selected.object.key
+
+    @property
+    def bytes_before(self) -> int:
+        return self.selected.object.size
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        return self.selected.references
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "new_key": self.new_key or None,
+            "action": self.action.value,
+            "reason": self.reason or None,
+            "format": self.format or None,
+            "bytes_before": self.bytes_before,
+            "bytes_after": self.bytes_after,
+            "ssim": self.ssim,
+            "references": [reference.as_dict() for reference in self.references],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A new version of one object, not stored yet."""
+
+    encoded: Encoded
+    source: ObjectInfo
+    source_sha256: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Counts and bytes of a plan or an outcome."""
+
+    objects: int
+    candidates: int
+    failed: int
+    skipped: Mapping[str, int]
+    rewritten: int
+    kept: int
+    before: int
+    """Bytes of the pictures converted, or to be."""
+    saved: Mapping[str, int]
+    """Bytes by storage class: measured, or extrapolated."""
+
+    @property
+    def saved_bytes(self) -> int:
+        return sum(self.saved.values())
+
+    def limited_to(self, limit: int | None) -> Tally:
+        """Return what is to be expected when only `limit` pictures are converted."""
+        if limit is None or limit >= self.candidates:
+            return self
+        return replace(
+            self,
+            before=self.before * limit // self.candidates,
+            saved={name: size * limit // self.candidates for name, size in self.saved.items()},
+        )
+
+
+def count_items(items: Iterable[Item], remaining_share: float = 1.0) -> Tally:
+    """Count; what was not encoded is taken to keep `remaining_share` of its bytes."""
+    actions, skipped, saved = Counter[Action](), Counter[str](), Counter[str]()
+    before = rewritten = kept = 0
+    for item in items:
+        actions[item.action] += 1
+        rewritten, kept = rewritten + item.rewritten, kept + item.kept
+        if item.action is Action.SKIP:
+            skipped[item.reason] += 1
+        elif item.action is Action.CONVERT:
+            size = item.bytes_before
+            after = item.bytes_after
+            before += size
+            saved[item.selected.object.storage_class] += size - (
+                round(size * remaining_share) if after is None else after
+            )
+    return Tally(
+        objects=actions.total(),
+        candidates=actions[Action.CONVERT],
+        failed=actions[Action.FAIL],
+        skipped=dict(sorted(skipped.items())),
+        rewritten=rewritten,
+        kept=kept,
+        before=before,
+        saved=dict(saved),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reoptimization:
+    """A re-encoding as planned, or as it went."""
+
+    items: Spool[Item]
+    tally: Tally
+    sampled: int
+    """Pictures the plan encoded."""
+    scope: Scope
+    stored: Mapping[str, int]
+    """Bytes listed, by storage class."""
+    prices: Prices
+    freed_at: datetime
+    """From when on a purge may take the old objects."""
+    converted: int = 0
+    applied: bool = False
+    stopped: Stopped | None = None
+
+    @property
+    def has_work(self) -> bool:
+        return self.tally.candidates > 0
+
+    @property
+    def findings(self) -> bool:
+        return bool(self.tally.failed or self.tally.kept)
+
+    @property
+    def question(self) -> str:
+        pictures = format_count(self.tally.candidates, "picture")
+        limit = self.scope.limit
+        share = "" if limit is None else f", {limit:,} at most"
+        size, saved = format_bytes(self.tally.before), format_bytes(self.tally.saved_bytes)
+        return f"Re-encode {pictures}{share} ({size}), and save about {saved}?"
+
+    @property
+    def saved_usd_per_month(self) -> Decimal:
+        """What the month's storage bill falls by once the old objects are gone."""
+        left = {name: size - self.tally.saved.get(name, 0) for name, size in self.stored.items()}
+        return storage_bill(self.stored, self.prices) - storage_bill(left, self.prices)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(_notes(self))
+
+    def summary(self) -> dict[str, Any]:
+        before, saved = self.tally.before, self.tally.saved_bytes
+        return {
+            "objects": self.tally.objects,
+            "candidates": self.tally.candidates,
+            "converted": self.converted,
+            "skipped": dict(self.tally.skipped),
+            "failed": self.tally.failed,
+            "rewritten": self.tally.rewritten,
+            "sampled": self.sampled,
+            "bytes_before": before,
+            "bytes_after": before - saved,
+            "saved_bytes": saved,
+            "saved_percent": round(100 * saved / before, 1) if before else 0.0,
+            "saved_usd_per_month": self.saved_usd_per_month,
+            "freed_at": self.freed_at if saved else None,
+        }
+
+
+def _notes(result: Reoptimization) -> Iterator[str]:
+    tally = result.tally
+    if not tally.objects:
+        yield "No value in scope names a picture in the bucket; verify_urls says what is named."
+    if not result.applied and tally.candidates and result.sampled < tally.candidates:
+        yield (
+            f"Only {format_count(result.sampled, 'picture')} of {tally.candidates:,} encoded for"
+            " this plan; bytes and savings of the others are extrapolated. --sample N encodes more."
+        )
+    if tally.saved_bytes:
+        yield (
+            "The old objects stay, so that the run can be undone; the space is free once"
+            f" purge_orphans takes them, from {result.freed_at:%Y-%m-%d} on."
+        )
+    if tally.kept:
+        yield (
+            f"{format_count(tally.kept, 'reference')} kept the old value: edited meanwhile, locked,"
+            " or refused by the database."
+        )
+    if result.scope.prefix:
+        yield "The saving is that of a bucket that holds only what is below --prefix."

@@ -1,0 +1,188 @@
+"""Which objects a re-encoding is about, with every reference to each and the rules that apply."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from r2maint.bucket import Bucket, StoredObject
+from r2maint.columns import Column, ColumnKind, Scope, discover
+from r2maint.conf import Config, FieldRule
+from r2maint.control import Control
+from r2maint.images import Limits, Recipe, can_write
+from r2maint.inventory import Inventory
+from r2maint.keys import Addresses, Kind
+from r2maint.references import Reference, Shape, iter_references
+from r2maint.siblings import sibling_key
+from r2maint.swap import Rewrite
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
+_OTHER_PICTURES = {".svg", ".ico", ".heic", ".heif", ".jxl"}
+_EXT = re.compile(r"\.[a-z0-9]{1,5}$")
+_ANY_SHA256 = "0" * 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected:
+    """One picture of the bucket, by its key's extension, and everything that names it."""
+
+    object: StoredObject
+    references: tuple[Reference, ...]
+    recipe: Recipe
+    reason: str = ""
+    """Why it stays as it is, as far as that is known without its bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """Knows what each reference would have to say to name another key."""
+
+    addresses: Addresses
+    columns: Mapping[tuple[str, str, str], Column]
+
+    def column(self, reference: Reference) -> Column | None:
+        return self.columns.get((reference.database, reference.model, reference.field))
+
+    def value(self, reference: Reference, key: str) -> str | None:
+        """Return the text that names `key` in this place; None when none can."""
+        column = self.column(reference)
+        if column is None:
+            return None
+        if reference.shape is Shape.NAME:
+            return column.name_of(key)
+        return self.addresses.url_for(key) if self.addresses.public_url else None
+
+    def fits(self, reference: Reference, key: str) -> bool:
+        column, value = self.column(reference), self.value(reference, key)
+        if column is None or value is None:
+            return False
+        unlimited = column.max_length is None or column.kind is ColumnKind.JSON
+        return unlimited or len(value) <= (column.max_length or 0)
+
+    def new_key(self, selected: Selected, *, sha256: str, ext: str) -> str:
+        """Return the key of the new version. Raises: ValueError when no column has room for it."""
+        references = selected.references
+        return sibling_key(
+            selected.object.key,
+            sha256=sha256,
+            ext=ext,
+            fits=lambda key: all(self.fits(reference, key) for reference in references),
+        )
+
+    def rewrites(
+        self, selected: Selected, key: str, sha256: str, size: tuple[int, int]
+    ) -> list[Rewrite]:
+        """Return the exchange of every reference; an image field's size columns follow."""
+        found = []
+        for reference in selected.references:
+            column, value = self.column(reference), self.value(reference, key)
+            assert column is not None
+            assert value is not None
+            names = (column.width_field, column.height_field)
+            extra = {name: side for name, side in zip(names, size, strict=True) if name}
+            found.append(
+                Rewrite(reference=reference, new=value, key=key, sha256=sha256, extra=extra)
+            )
+        return found
+
+
+def make_writer(config: Config, addresses: Addresses) -> Writer:
+    """Return a writer that knows every column of the project that may be rewritten."""
+    columns = discover(config, addresses)
+    named = {(column.database, column.model, column.field): column for column in columns}
+    return Writer(addresses=addresses, columns=named)
+
+
+def iter_selected(
+    config: Config,
+    writer: Writer,
+    bucket: Bucket,
+    *,
+    scope: Scope,
+    recipe: Recipe,
+    overrides: Collection[str],
+    stored: Counter[str],
+    control: Control,
+) -> Iterator[Selected]:
+    """Yield the pictures in scope, in key order, each with all its references, in scope or not.
+
+    The bytes listed are added to `stored`, by storage class.
+    Raises: UsageError, DatabaseError, BucketError, Stopped.
+    """
+    is_chosen = _chooser(config, writer.addresses, scope, control)
+    with Inventory() as inventory:
+        found = iter_references(writer.columns.values(), writer.addresses, control=control)
+        inventory.add_references(each for each in found if each.target.kind is Kind.BUCKET)
+        pages = _weighed(bucket.list_pages(scope.prefix), stored)
+        inventory.add_objects(pages, control=control)
+        for item, references in inventory.join_references():
+            if item is None or not any(map(is_chosen, references)):
+                continue
+            if _is_picture(item.key):
+                rules = [column.rule for each in references if (column := writer.column(each))]
+                own = _strictest(recipe, rules, overrides)
+                selected = Selected(object=item, references=references, recipe=own)
+                yield replace(selected, reason=_reason_to_keep(selected, writer))
+
+
+def _weighed(
+    pages: Iterable[list[StoredObject]], stored: Counter[str]
+) -> Iterator[list[StoredObject]]:
+    for page in pages:
+        for item in page:
+            stored[item.storage_class] += item.size
+        yield page
+
+
+def _chooser(
+    config: Config, addresses: Addresses, scope: Scope, control: Control
+) -> Callable[[Reference], bool]:
+    """Return what tells whether a reference is in scope."""
+    columns = discover(config, addresses, scope)
+    names = {(column.database, column.model, column.field) for column in columns}
+    if not scope.where:
+        return lambda each: (each.database, each.model, each.field) in names
+    inside = iter_references(columns, addresses, scope, control=control)
+    cells = {(each.database, each.model, each.field, each.pk) for each in inside}
+    return lambda each: (each.database, each.model, each.field, each.pk) in cells
+
+
+def _is_picture(key: str) -> bool:
+    """Tell by the extension; an object that has none is looked into."""
+    if key.startswith(".r2maint/") or key.endswith("/"):
+        return False
+    ext = _EXT.search(key.lower())
+    return ext is None or ext[0] in _PICTURES | _OTHER_PICTURES
+
+
+def _strictest(recipe: Recipe, rules: list[FieldRule], overrides: Collection[str]) -> Recipe:
+    """Return the recipe that satisfies every field's rule, but for what was given by hand."""
+    encodings = {rule.to for rule in rules if rule.to}
+    if encodings and "to" not in overrides:
+        # Where fields disagree, the format that more programs read.
+        recipe = replace(recipe, to=encodings.pop() if len(encodings) == 1 else "webp")
+    boxes = [rule.max_size for rule in rules if rule.max_size]
+    if boxes and "max_size" not in overrides:
+        widths, heights = zip(*boxes, *[recipe.max_size] * bool(recipe.max_size), strict=True)
+        recipe = replace(recipe, max_size=(min(widths), min(heights)))
+    limits = [rule.max_bytes for rule in rules if rule.max_bytes]
+    return replace(recipe, max_bytes=min(limits)) if limits else recipe
+
+
+def _reason_to_keep(selected: Selected, writer: Writer) -> str:
+    ext = _EXT.search(selected.object.key.lower())
+    if ext and ext[0] in _OTHER_PICTURES:
+        return "unsupported"
+    if not can_write(selected.recipe.to):
+        return "encoder_missing"
+    if selected.object.size > Limits().max_bytes:
+        return "too_large"
+    if selected.object.size <= selected.recipe.min_saving_bytes:
+        return "too_small"
+    try:
+        writer.new_key(selected, sha256=_ANY_SHA256, ext=".webp")
+    except ValueError:
+        return "not_swappable"
+    return ""
