@@ -1,0 +1,194 @@
+"""`manage.py usage_report`: what is in the bucket, who names it, and what it costs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, ClassVar
+
+from django.core.management.base import CommandParser
+
+from r2maint.grouping import GroupBy
+from r2maint.management.commands._base import Options, R2Command, Work
+from r2maint.management.commands._options import natural, positive
+from r2maint.report import Column, Section, Unit, format_bytes, format_count, format_usd
+from r2maint.signals import threshold_crossed
+from r2maint.usage import Limits, UsageOptions, UsageReport, measure_usage
+
+_COUNTS = (
+    Column("objects", unit=Unit.COUNT),
+    Column("bytes", "Size", Unit.BYTES),
+    Column("usd_per_month", "USD a month", Unit.USD),
+)
+
+
+class Command(R2Command):
+    help = (
+        "Report what is in the bucket by prefix, type, model field, storage class and age, and what"
+        " it costs a month."
+    )
+    examples = (
+        "manage.py usage_report",
+        "manage.py usage_report --by prefix --depth 2 --top 10 --class-b 20000000",
+        "manage.py usage_report --budget 25 --max-orphans 10% --format json --output usage.json",
+    )
+    writes = False
+    plan_finds = True
+    rejects: ClassVar[Mapping[str, str]] = {"--limit": "a count of some objects is no count."}
+    columns = (Column("by"), Column("name"), *_COUNTS)
+
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        add = parser.add_argument
+        ways = [by.value for by in GroupBy]
+        add(
+            "--by",
+            action="append",
+            choices=ways,
+            default=[],
+            help="How objects are grouped. Repeatable (default: every way).",
+        )
+        add(
+            "--depth",
+            type=positive,
+            default=1,
+            metavar="N",
+            help="Group prefixes by their first N segments (default 1).",
+        )
+        add(
+            "--top",
+            type=positive,
+            metavar="N",
+            help="Show the N largest groups; the others become one.",
+        )
+        add(
+            "--class-a",
+            type=natural,
+            default=0,
+            metavar="N",
+            help="Class A operations a month (writes, lists) to include in the bill.",
+        )
+        add(
+            "--class-b",
+            type=natural,
+            default=0,
+            metavar="N",
+            help="Class B operations a month (reads) to include in the bill.",
+        )
+        add("--budget", type=dollars, metavar="USD", help="Exit with 3 if the bill is over this.")
+        add(
+            "--max-orphans",
+            type=percent,
+            metavar="P%",
+            help="Exit with 3 if orphans are more than P%% of all bytes.",
+        )
+        add(
+            "--max-missing",
+            type=natural,
+            metavar="N",
+            help="Exit with 3 if more than N references name an object that is absent.",
+        )
+
+    def plan(self, work: Work, options: Options) -> UsageReport:
+        measured = measure_usage(
+            work.config,
+            work.addresses,
+            work.bucket,
+            scope=work.scope,
+            control=work.control,
+            options=UsageOptions(
+                by=tuple(map(GroupBy, options["by"])) or tuple(GroupBy),
+                depth=options["depth"],
+                top=options["top"],
+                class_a=options["class_a"],
+                class_b=options["class_b"],
+                limits=Limits(
+                    budget=_exact(options["budget"]),
+                    max_orphans=_exact(options["max_orphans"]),
+                    max_missing=options["max_missing"],
+                ),
+            ),
+        )
+        if measured.crossed:
+            threshold_crossed.send_robust(self.name, findings=measured.crossed)
+        return measured
+
+    def headline(self, result: UsageReport, *, applied: bool) -> str:
+        total = result.total
+        return (
+            f"{format_count(total.objects, 'object')}, {format_bytes(total.bytes)},"
+            f" {format_usd(result.cost.total_usd)} a month."
+        )
+
+    def verdict(self, result: UsageReport) -> str:
+        return " ".join(result.crossed)
+
+    def extra(self, result: UsageReport) -> Mapping[str, Any]:
+        return {**result.extra, "crossed": list(result.crossed)}
+
+    def sections(self, result: UsageReport) -> tuple[Section, ...]:
+        return (
+            *_groups(result),
+            _cost(result),
+            _savings(result),
+            _lines("assumed", result.cost.assumptions),
+            _lines("over the limit", result.crossed),
+        )
+
+
+def _groups(result: UsageReport) -> Iterator[Section]:
+    for by, groups in result.groups.items():
+        columns = (Column("name", by.value.capitalize()), *_COUNTS)
+        yield Section(columns=columns, rows=[group.as_dict() for group in groups])
+
+
+def _cost(result: UsageReport) -> Section:
+    cost = result.cost.as_dict()
+    names = ("storage_usd", "class_a_usd", "class_b_usd", "retrieval_usd", "total_usd")
+    titles = ("Storage", "Class A", "Class B", "Retrieval", "Total")
+    rows = [{"cost": title, "usd": cost[name]} for title, name in zip(titles, names, strict=True)]
+    return Section(columns=(Column("cost"), Column("usd", "USD a month", Unit.USD)), rows=rows)
+
+
+def _savings(result: UsageReport) -> Section:
+    return Section(
+        columns=(
+            Column("what", "Without"),
+            _COUNTS[1],
+            Column("usd_per_month", "Saves a month", Unit.USD),
+        ),
+        rows=[
+            saving.as_dict() | {"what": saving.what.capitalize()}
+            for saving in result.savings
+            if saving.bytes
+        ],
+    )
+
+
+def _lines(title: str, lines: Iterable[str]) -> Section:
+    return Section(columns=(Column(title),), rows=[{title: line} for line in lines])
+
+
+def dollars(text: str) -> Decimal:
+    """Return an amount of US dollars, 0 or above; a leading "$" is allowed."""
+    return _amount(text.removeprefix("$"), text)
+
+
+def percent(text: str) -> Decimal:
+    """Return the P of "P%"."""
+    return _amount(text.removesuffix("%"), text)
+
+
+def _amount(number: str, text: str) -> Decimal:
+    try:
+        amount = Decimal(number)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not amount.is_finite() or amount < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount, 0 or above.")
+    return amount
+
+
+def _exact(value: Any) -> Decimal | None:
+    """Return a number given from code exactly: 25, or a float as it is written."""
+    return None if value is None else Decimal(str(value))

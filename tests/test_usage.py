@@ -1,0 +1,428 @@
+"""What is in a bucket, who names it, and what it costs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from r2maint import signals
+from r2maint.bucket import PendingUpload, StoredObject, Upload, open_bucket, put
+from r2maint.conf import load
+from r2maint.control import Control
+from r2maint.errors import Stopped
+from r2maint.grouping import (
+    AGES,
+    Count,
+    GroupBy,
+    Listing,
+    age_of,
+    groups_of,
+    prefix_of,
+    type_of,
+)
+from r2maint.keys import Addresses
+from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, bill, month_of
+from r2maint.references import Scope
+from r2maint.usage import UsageOptions, measure_usage
+from tests.appdirectory.models import App, AppSubmission
+from tests.conftest import DATABASES
+
+NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
+pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixtures("project")]
+PUBLIC = "https://media.example.org/"
+
+
+class Listed:
+    """A bucket of which only the listing is known, sizes as large as a test likes."""
+
+    name = "listed"
+
+    def __init__(self, *objects: StoredObject, uploads: int = 0) -> None:
+        self.objects, self.uploads = sorted(objects), uploads
+
+    def now(self) -> datetime:
+        return NOW
+
+    def list_pages(self, prefix="", *, start_after=""):
+        yield [stored for stored in self.objects if stored.key.startswith(prefix)]
+
+    def list_uploads(self, prefix=""):
+        for number in range(self.uploads):
+            yield PendingUpload(key=f"{number}", upload_id="", initiated_at=NOW)
+
+
+def listed(
+    key: str, size: int = 1000, *, etag: str = "", days: int = 0, storage_class: str = STANDARD
+) -> StoredObject:
+    return StoredObject(key, size, etag or key, NOW - timedelta(days=days), storage_class)
+
+
+def measure(bucket, *, scope: Scope | None = None, **options):
+    config = load()
+    return measure_usage(
+        config,
+        Addresses.from_config(config),
+        bucket,
+        scope=scope or Scope(),
+        control=Control(),
+        options=UsageOptions(**options),
+    )
+
+
+def submission(tracking_id: str, **values) -> AppSubmission:
+    return AppSubmission.objects.create(tracking_id=tracking_id, app_name_en="x", **values)
+
+
+# Names of groups
+
+
+@pytest.mark.parametrize(
+    ("key", "depth", "name"),
+    [
+        ("a/b/c.png", 1, "a/"),
+        ("a/b/c.png", 2, "a/b/"),
+        ("a/b/c.png", 9, "a/b/"),
+        ("c.png", 1, "(top level)"),
+        ("a//c.png", 2, "a//"),
+        ("/c.png", 1, "/"),
+        ("folder/", 1, "folder/"),
+    ],
+)
+def test_a_prefix_ends_in_a_slash(key, depth, name):
+    assert prefix_of(key, depth) == name
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("a/b.WEBP", "webp"),
+        ("b.jpeg", "jpg"),
+        ("b.tar.gz", "gz"),
+        ("README", "(none)"),
+        (".hidden", "hidden"),
+        ("v1.2/file", "(none)"),
+        ("icon.Not Found", "(none)"),
+        ("a.", "(none)"),
+    ],
+)
+def test_a_type_is_the_extension(key, name):
+    assert type_of(key) == name
+
+
+def test_every_age_has_its_span():
+    assert [age_of(timedelta(days=days)) for days in (0, 7, 30, 90, 365)] == list(AGES)
+    assert age_of(timedelta(days=-1)) == AGES[0]
+
+
+# Shares
+
+
+def shares(sizes: dict[str, int], *, top: int | None = None) -> dict[str, Decimal]:
+    listing = Listing({name: Count(1, {STANDARD: size}) for name, size in sizes.items()})
+    stored = {STANDARD: sum(sizes.values())}
+    groups = groups_of(listing, GroupBy.TYPE, bill(month_of(stored)), stored, top=top)
+    return {group.name: group.usd_per_month for group in groups}
+
+
+def test_shares_add_up_to_the_storage_bill_exactly():
+    found = shares(dict.fromkeys("abcdefg", 3 * GB))
+    assert sum(found.values()) == bill(month_of({STANDARD: 21 * GB})).storage_usd
+    assert max(found.values()) - min(found.values()) <= Decimal("0.000001")
+
+
+def test_top_leaves_the_rest_as_one_group():
+    found = shares({"a": 30 * GB, "b": 20 * GB, "c": 6 * GB, "d": 4 * GB}, top=2)
+    assert list(found) == ["a", "b", "(other)"]
+    assert sum(found.values()) == Decimal("0.75")
+
+
+def test_a_share_is_of_the_bill_of_its_own_class():
+    stored = {STANDARD: 20 * GB, INFREQUENT_ACCESS: 5 * GB}
+    listing = Listing(
+        {"hot": Count(1, {STANDARD: 20 * GB}), "cold": Count(1, {INFREQUENT_ACCESS: 5 * GB})}
+    )
+    groups = groups_of(listing, GroupBy.TYPE, bill(month_of(stored)), stored, top=None)
+    assert {g.name: g.usd_per_month for g in groups} == {
+        "hot": Decimal("0.15"),
+        "cold": Decimal("0.05"),
+    }
+
+
+def test_too_many_names_are_folded_so_memory_stays_flat(monkeypatch):
+    monkeypatch.setattr("r2maint.grouping.MAX_GROUPS", 3)
+    listing = Listing()
+    for number in range(10):
+        listing.add(f"p{number}/", listed(f"p{number}/a", 1))
+    assert listing.is_folded
+    assert listing.counts["(other)"].objects == 7
+    assert len(listing.counts) == 4
+
+
+# Measuring
+
+
+def test_an_empty_bucket_costs_nothing():
+    usage = measure(Listed())
+    assert set(usage.summary().values()) == {0}
+    assert usage.cost.total_usd == 0
+    assert not usage.findings
+
+
+def test_referenced_orphaned_quarantined_and_missing_are_told_apart():
+    submission("A", app_icon_url=f"{PUBLIC}submissions/a.png", main_image_en=f"{PUBLIC}no.png")
+    usage = measure(
+        Listed(
+            listed("submissions/a.png", 1),
+            listed("submissions/b.png", 20),
+            listed(".r2maint/quarantine/run/c.png", 300),
+            listed(".r2maint/owner", 4000),
+            uploads=2,
+        )
+    )
+    assert usage.summary() == {
+        "objects": 4,
+        "bytes": 4321,
+        "referenced_bytes": 1,
+        "orphan_bytes": 20,
+        "quarantined_bytes": 300,
+        "missing_references": 1,
+        "duplicate_bytes": 0,
+        "pending_uploads": 2,
+    }
+
+
+def test_groups_of_each_kind_cover_every_object_once():
+    submission("A", app_icon_url=f"{PUBLIC}submissions/a.png")
+    usage = measure(
+        Listed(
+            listed("submissions/a.png", 10, days=3),
+            listed("apps/1.json", 20, days=400, storage_class=INFREQUENT_ACCESS),
+            listed("top.JPEG", 30, days=40),
+        )
+    )
+    names = {by: [group.name for group in groups] for by, groups in usage.groups.items()}
+    assert names == {
+        GroupBy.PREFIX: ["(top level)", "apps/", "submissions/"],
+        GroupBy.TYPE: ["jpg", "json", "png"],
+        GroupBy.MODEL: ["(unreferenced)", "appdirectory.AppSubmission.app_icon_url"],
+        GroupBy.CLASS: [STANDARD, INFREQUENT_ACCESS],
+        GroupBy.AGE: ["under 7 days", "30 to 90 days", "over a year"],
+    }
+    for groups in usage.groups.values():
+        assert sum(group.objects for group in groups) == 3
+        assert sum(group.bytes for group in groups) == 60
+
+
+def test_an_object_of_several_fields_is_counted_once_and_the_notes_say_so():
+    url = f"{PUBLIC}submissions/a.png"
+    submission("A", main_image_en=url, main_image_ar=url, screenshots_en=[url, url])
+    submission("B", main_image_en=url)
+    usage = measure(Listed(listed("submissions/a.png", 2048)), by=(GroupBy.MODEL,))
+    (group,) = usage.groups[GroupBy.MODEL]
+    assert (group.name, group.objects) == ("appdirectory.AppSubmission.main_image_ar", 1)
+    assert usage.notes[0].startswith("1 object (2.0 KiB) named by several fields")
+
+
+def test_several_rows_of_one_field_are_no_sharing():
+    for name in "AB":
+        submission(name, app_icon_url=f"{PUBLIC}submissions/a.png")
+    assert measure(Listed(listed("submissions/a.png"))).notes == ()
+
+
+def test_a_local_file_that_was_not_moved_yet_is_not_missing():
+    App.objects.create(name_en="x", main_image_en="apps/main/local.png")
+    assert measure(Listed()).missing_references == 0
+
+
+def test_duplicates_are_copies_beyond_the_first():
+    usage = measure(
+        Listed(
+            listed("a", 100, etag="same"),
+            listed("b", 100, etag="same"),
+            listed("c", 100, etag="same", storage_class=INFREQUENT_ACCESS),
+            listed("d", 200, etag="same"),
+            listed("e", 0, etag="empty"),
+            listed("f", 0, etag="empty"),
+        )
+    )
+    assert usage.duplicates == Count(2, {STANDARD: 100, INFREQUENT_ACCESS: 100})
+
+
+def test_the_bill_is_that_of_the_listing_and_the_operations_given():
+    usage = measure(
+        Listed(listed("a", 1000 * GB), listed("b", 5 * GB, storage_class=INFREQUENT_ACCESS)),
+        class_a=2_000_000,
+        class_b=300_000_000,
+    )
+    assert usage.cost.storage_usd == Decimal("14.90")
+    assert usage.cost.total_usd == Decimal("14.90") + Decimal("4.50") + Decimal("104.40")
+
+
+def test_savings_are_what_the_bill_falls_by():
+    usage = measure(Listed(listed("a", 11 * GB), listed("b", 3 * GB)))
+    saved = {saving.what: saving.usd_per_month for saving in usage.savings}
+    assert saved["orphans"] == Decimal("0.060")
+    assert saved["quarantine"] == 0
+
+
+def test_prices_of_the_settings_are_used(settings):
+    settings.R2MAINT = {**settings.R2MAINT, "PRICES": {"free": {"storage": 0}}}
+    assert measure(Listed(listed("a", 1))).cost.total_usd == Decimal("0.015")
+
+
+def test_a_prefix_counts_only_what_is_below_it():
+    submission("A", app_icon_url=f"{PUBLIC}submissions/no.png", main_image_en=f"{PUBLIC}apps/no")
+    usage = measure(
+        Listed(listed("submissions/a.png"), listed("apps/b.png")),
+        scope=Scope(prefix="submissions/"),
+    )
+    assert (usage.total.objects, usage.missing_references) == (1, 1)
+
+
+def test_a_narrowed_scope_counts_its_objects_and_calls_nothing_an_orphan():
+    submission("A", app_icon_url=f"{PUBLIC}a.png")
+    submission("B", main_image_en=f"{PUBLIC}b.png")
+    usage = measure(
+        Listed(listed("a.png", 1), listed("b.png", 20), listed("c.png", 300)),
+        scope=Scope(fields=("app_icon_url",)),
+    )
+    assert usage.summary()["bytes"] == 1
+    assert usage.summary()["orphan_bytes"] is None
+    assert "cannot be told" in usage.notes[0]
+
+
+def test_a_stop_request_ends_it():
+    config = load()
+    control = Control(deadline=0)
+    with pytest.raises(Stopped):
+        measure_usage(
+            config,
+            Addresses.from_config(config),
+            Listed(listed("a")),
+            scope=Scope(),
+            control=control,
+            options=UsageOptions(),
+        )
+
+
+@pytest.mark.parametrize(
+    ("limits", "crossed"),
+    [
+        (["--max-orphans", "50%"], False),
+        (["--max-orphans", "49.9"], True),
+        (["--max-missing", "1"], False),
+        (["--max-missing", "0"], True),
+        (["--budget", "0"], False),
+        (["--class-a", "1000001", "--budget", "4.49"], True),
+        (["--class-a", "1000001", "--budget", "$4.50"], False),
+    ],
+)
+def test_a_crossed_limit_exits_3_and_is_signalled(limits, crossed):
+    fill()
+    heard = []
+
+    def hear(sender, findings, **kwargs):
+        heard.append((sender, findings))
+
+    signals.threshold_crossed.connect(hear)
+    try:
+        code, document = usage_report(*limits)
+    finally:
+        signals.threshold_crossed.disconnect(hear)
+    assert code == (3 if crossed else 0)
+    assert bool(document["crossed"]) == bool(heard) == crossed
+
+
+def test_the_document_holds_what_the_contract_names():
+    fill()
+    code, document = usage_report("--depth", "2")
+    assert code == 0
+    assert document["summary"]["objects"] == 2
+    assert set(document["cost"]) == {
+        *("storage_usd", "class_a_usd", "class_b_usd", "retrieval_usd", "total_usd"),
+        *("billable", "assumptions"),
+    }
+    assert set(document["groups"]) == {"prefix", "type", "model", "class", "age"}
+    assert document["groups"]["prefix"][0] == {
+        "name": "submissions/A/",
+        "objects": 1,
+        "bytes": 10,
+        "usd_per_month": "0.00",
+    }
+    assert document["savings"][0] == {
+        "what": "orphans",
+        "bytes": 10,
+        "usd_per_month": "0.00",
+    }
+    assert document["run_id"] is None
+
+
+def test_csv_lists_the_groups():
+    fill()
+    out = StringIO()
+    call_command("usage_report", "--format", "csv", "--by", "type", stdout=out)
+    rows = list(csv.reader(StringIO(out.getvalue())))
+    assert rows == [
+        ["by", "name", "objects", "bytes", "usd_per_month"],
+        ["type", "png", "2", "20", "0.00"],
+    ]
+
+
+def test_text_tells_cost_assumptions_and_limits():
+    fill()
+    out = StringIO()
+    with pytest.raises(CommandError, match="over --max-missing 0"):
+        call_command("usage_report", max_missing=0, stdout=out)
+    for part in ("2 objects, 20 B, $0.00 a month", "Assumed", "free tier", "--max-missing 0"):
+        assert part in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--apply"],
+        ["--limit", "3"],
+        ["--by", "colour"],
+        ["--depth", "0"],
+        ["--budget", "lots"],
+        ["--max-orphans", "-1%"],
+    ],
+)
+def test_usage_errors_exit_2(words):
+    with pytest.raises(CommandError) as caught:
+        call_command("usage_report", *words)
+    assert caught.value.returncode == 2
+
+
+def test_nothing_is_written():
+    fill()
+    bucket = open_bucket(load())
+    before = list(bucket.list_pages())
+    usage_report()
+    assert list(bucket.list_pages()) == before
+    assert AppSubmission.objects.get().app_icon_url.endswith("/a.png")
+
+
+def fill() -> None:
+    """One object that a row names, one orphan, and one reference to nothing."""
+    bucket = open_bucket(load())
+    put(bucket, Upload(key="submissions/A/a.png", body=b"x" * 10))
+    put(bucket, Upload(key="submissions/B/b.png", body=b"y" * 10))
+    submission(
+        "A", app_icon_url=f"{PUBLIC}submissions/A/a.png", main_image_en=f"{PUBLIC}submissions/no"
+    )
+
+
+def usage_report(*words: str) -> tuple[int, dict]:
+    out, code = StringIO(), 0
+    try:
+        call_command("usage_report", "--format", "json", *words, stdout=out, stderr=StringIO())
+    except CommandError as error:
+        code = error.returncode
+    return code, json.loads(out.getvalue())
