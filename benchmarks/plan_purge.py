@@ -5,9 +5,10 @@
 The argument is a listing-only S3 server that is started as `python SERVER --objects N --port P`;
 with --endpoint, one that runs already is asked instead (its bucket is "big"). Its keys are
 submissions/<id:08d>/<kind>/<md5(id)[:16]>.webp, five kinds to a submission. A SQLite database is
-filled with one AppSubmission a submission that names five of these objects, except that every tenth
-names none. Then `s5cmd ls` and the plan run one after the other, alone; printed are seconds, their
-ratio, and the peak memory of the plan's process. Needs s5cmd on PATH.
+filled with one AppSubmission a submission that names five of these objects; every tenth names those
+of the row before it, so that a tenth of the bucket is orphaned. Then `s5cmd ls` and the plan run
+one after the other, alone; printed are seconds, their ratio, and the peak memory of the plan's
+process. Needs s5cmd on PATH.
 """
 
 from __future__ import annotations
@@ -127,10 +128,9 @@ def fill(database: Path, objects: int) -> None:
 
 
 def row(model, number: int):
-    if number % 10 == 0:
-        return model(tracking_id=f"QAD-{number:08d}", app_name_en=f"App {number}")
-    name = hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()[:16]
-    urls = {kind: f"{PUBLIC}submissions/{number:08d}/{kind}/{name}.webp" for kind in KINDS}
+    named = number - (number % 10 == 0)
+    name = hashlib.md5(str(named).encode(), usedforsecurity=False).hexdigest()[:16]
+    urls = {kind: f"{PUBLIC}submissions/{named:08d}/{kind}/{name}.webp" for kind in KINDS}
     return model(
         tracking_id=f"QAD-{number:08d}",
         app_name_en=f"App {number}",

@@ -223,7 +223,10 @@ def _narrow(found: list[_Candidate], scope: Scope) -> list[_Candidate]:
     for name, value in scope.where:
         having = {each.model for each in found if _can_filter(each.model, name, value)}
         if not having:
-            raise UsageError(f"--where names no field of the models in scope: {name!r}.")
+            raise UsageError(
+                f"--where names no field of the models in scope: {name!r}.",
+                suggest(name, (field.name for each in found for field in each.model._meta.fields)),
+            )
         found = [each for each in found if each.model in having]
     return found
 

@@ -128,13 +128,18 @@ def load() -> Config:
     return build(read_surroundings())
 
 
+_NO_CONNECTION = (
+    "Set BUCKET, ACCOUNT_ID, ACCESS_KEY_ID and SECRET_ACCESS_KEY in R2MAINT, or R2_BUCKET_NAME,"
+    " R2_ACCOUNT_ID, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY in the environment: all in one"
+    ' place, never mixed. "BUCKET": "file:var/bucket" is a bucket in a directory.'
+)
+
+
 def require_connection(config: Config) -> Connection:
     """Return the connection, or raise the ConfigError that says what is missing."""
     if config.connection is not None:
         return config.connection
-    hint = "Set them all in R2MAINT, or R2_ACCOUNT_ID, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and"
-    hint += " R2_BUCKET_NAME in the environment. They are taken from one place, never mixed."
-    raise ConfigError(config.connection_gap or "No bucket is configured.", hint)
+    raise ConfigError(config.connection_gap or "No bucket is configured.", _NO_CONNECTION)
 
 
 def read_surroundings() -> Surroundings:

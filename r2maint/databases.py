@@ -62,11 +62,24 @@ def reading(alias: str, table: str = "") -> Iterator[None]:
         yield
     except DjangoDatabaseError as error:
         what = f"table {table!r} in database {alias!r}" if table else f"database {alias!r}"
-        # The driver's own message may quote a connection string or a value.
-        raise DatabaseError(
-            f"Cannot be read: {what} ({type(error).__name__}).",
-            "Check that the server is up and that every migration is applied.",
-        ) from error
+        raise DatabaseError(f"Cannot be read: {what} ({_why(error)}).", _hint(error)) from error
+
+
+_PLAIN = ("database is locked", "unable to open database file", "file is not a database")
+"""What SQLite says of a whole file. Other messages may quote a connection string or a value."""
+
+
+def _why(error: DjangoDatabaseError) -> str:
+    plain = (words for words in _PLAIN if words in str(error))
+    return next(plain, type(error).__name__)
+
+
+def _hint(error: DjangoDatabaseError) -> str:
+    if is_contention(error):
+        return "Another process holds it; run the command again."
+    if _why(error) in _PLAIN:
+        return "Check the file DATABASES names, its directory and their permissions."
+    return "Check that the server is up and that every migration is applied."
 
 
 def missing_table(alias: str, table: str) -> DatabaseError:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 from django.db import connections, router, transaction
 
-from r2maint.databases import database_option, refuse_open_transaction, table_names
+from r2maint.databases import (
+    database_option,
+    iter_aliases,
+    refuse_open_transaction,
+    table_names,
+)
 from r2maint.errors import DatabaseError
 from r2maint.models import Change, ChangeKind, ChangeState, Identity, Run, RunState, Sighting
 from r2maint.signals import run_finished
@@ -78,10 +83,14 @@ class Journal:
             Change.objects.using(home()).filter(pk__in=batch).update(state=state)
 
     def finish(self, *, state: RunState | str, summary: Mapping[str, Any]) -> None:
-        """Close the run; a state of STOPPED or RUNNING lets the same command go on with it."""
-        Run.objects.using(home()).filter(pk=self.run_id).update(
-            state=state, summary=dict(summary), finished_at=now()
-        )
+        """Close the run; a state of STOPPED or RUNNING lets the same command go on with it.
+
+        A run that ended meanwhile stays as it is: whoever lost the lease may wake up after another
+        execution went on with the run and finished it.
+        """
+        mine = Run.objects.using(home()).filter(pk=self.run_id, state__in=UNFINISHED)
+        if not mine.update(state=state, summary=dict(summary), finished_at=now()):
+            return
         run_finished.send_robust(
             self.command, run_id=self.run_id, state=str(state), summary=dict(summary)
         )
@@ -91,13 +100,25 @@ class Journal:
             self.lease.check()
         refuse_open_transaction(home())
         with transaction.atomic(using=home()):
-            Change.objects.using(home()).bulk_create(batch)
+            insert_changes(home(), batch)
 
 
-def open_journal(*, command: str, bucket: str, options: Mapping[str, Any]) -> Journal:
+def insert_changes(alias: str, changes: Sequence[Change]) -> None:
+    """Insert the lines, and learn the id of each: how it ended is written to it later."""
+    if connections[alias].features.can_return_rows_from_bulk_insert:
+        Change.objects.using(alias).bulk_create(changes)
+        return
+    for change in changes:
+        change.save(using=alias, force_insert=True)
+
+
+def open_journal(
+    *, command: str, bucket: str, options: Mapping[str, Any], run_id: str = ""
+) -> Journal:
     """Begin a run, or go on with the unfinished one of the same command and bucket.
 
-    An undo goes on only with the undo of the same run. `options` must be plain JSON values without
+    An undo goes on only with the undo of the same run. `run_id` is what a new run is called, when
+    the caller has told it to others already. `options` must be plain JSON values without
     secrets. Raises: DatabaseError when r2maint's tables are missing or a transaction is open.
     """
     require_tables([home()])
@@ -109,7 +130,7 @@ def open_journal(*, command: str, bucket: str, options: Mapping[str, Any]) -> Jo
         )
         return Journal(run_id=unfinished.pk, command=command, bucket=bucket, resumed=True)
     at = now()
-    run = Run(id=new_run_id(at), command=command, bucket=bucket, started_at=at)
+    run = Run(id=run_id or new_run_id(at), command=command, bucket=bucket, started_at=at)
     run.options = dict(options)
     run.save(using=home(), force_insert=True)
     return Journal(run_id=run.pk, command=command, bucket=bucket, resumed=False)
@@ -137,8 +158,11 @@ def require_tables(databases: Iterable[str]) -> None:
 
 
 def journal_aliases() -> list[str]:
-    """Return the databases that hold r2maint's table of changes, the home database first."""
-    aliases = sorted(connections, key=lambda alias: alias != home())
+    """Return the databases that hold r2maint's table of changes, the home database first.
+
+    Each once, however many aliases it has, and no replica: what is found is also written to.
+    """
+    aliases = sorted(iter_aliases(), key=lambda alias: alias != home())
     return [alias for alias in aliases if Change._meta.db_table in table_names(alias)]
 
 

@@ -99,6 +99,9 @@ class Target(NamedTuple):
 
 
 _EXTERNAL = Target(Kind.EXTERNAL, Via.URL)
+_TRANSFORMED = "/cdn-cgi/image/"
+"""Cloudflare answers below this path itself, from the picture named further on in the URL; it is no
+key. Source: developers.cloudflare.com/images/transform-images/transform-via-url/"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class Addresses:
         for start, via in self.shortcuts:
             if value.startswith(start):
                 rest = value[len(start) :]
-                if is_plain(rest):
+                if is_plain(rest) and not rest.startswith(_TRANSFORMED[1:]):
                     return Target(Kind.BUCKET, via, rest)
         return self._parse(value)
 
@@ -193,8 +196,10 @@ class Addresses:
         match = URL.match(text)
         if match is None:
             return _first_below(text, self.paths)
-        host = normal_host(match[2])
-        target = _first_below(text[match.end() :], self._bases(host))
+        host, path = normal_host(match[2]), text[match.end() :]
+        if path.startswith(_TRANSFORMED):
+            return _EXTERNAL
+        target = _first_below(path, self._bases(host))
         if target is None and (match[1] or "." in host):
             return _EXTERNAL
         return target

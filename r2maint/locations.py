@@ -76,3 +76,9 @@ def _same_endpoint(storage: Any, config: Config) -> bool:
     if config.connection is None or not hasattr(storage, "endpoint_url"):
         return True
     return host_of(storage.endpoint_url or "") == host_of(config.connection.endpoint_url)
+
+
+def is_served(root: Path, config: Config) -> bool:
+    """Tell whether a directory is below one of LOCAL_MEDIA, whose files are public already."""
+    real = root.resolve()
+    return any(real.is_relative_to(served.resolve()) for _, served in config.local_media)

@@ -7,6 +7,7 @@ Nothing local is removed, nothing in the bucket is overwritten.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from r2maint.keys import (
     row_names,
     shared_template,
 )
+from r2maint.locations import is_served
 from r2maint.migration import Action, Item, Migration, count_items, holds_same_bytes
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.references import Reference, Scope, Shape, iter_references
@@ -35,6 +37,7 @@ from r2maint.sources import (
     MAX_IMAGE_BYTES,
     Source,
     UnusableSource,
+    is_as_it_was,
     is_file,
     locate_file,
     read_source,
@@ -144,6 +147,8 @@ class _Planner:
             "pk": first.pk,
             "field": first.field,
         }
+        if not named.keys() >= set(row_names(template)):
+            raise UnusableSource("gone", "its row was deleted meanwhile")
         lengths = [self.column(reference).max_length for reference in group]
         room = min((length for length in lengths if length is not None), default=None)
         try:
@@ -161,7 +166,10 @@ class _Planner:
     def _item(
         self, path: str, source: Source, group: tuple[Reference, ...], key: str, *, hashed: bool
     ) -> Item:
-        url = self.addresses.url_for(key)
+        # FileField names alone need no URL, and so no public address.
+        only_names = all(ref.shape is Shape.NAME for ref in group)
+        without = only_names and not self.addresses.public_url
+        url = "" if without else self.addresses.url_for(key)
         return Item(
             action=Action.UPLOAD,
             source=path,
@@ -170,6 +178,7 @@ class _Planner:
             bytes=source.size,
             sha256=source.sha256,
             md5=source.md5,
+            modified_ns=source.modified_ns,
             headers=Headers(
                 content_type=source.type.content_type if source.type else "",
                 cache_control=IMMUTABLE if hashed else self.config.cache_control,
@@ -208,18 +217,38 @@ def plan_migration(
         bucket=bucket,
         columns={(column.database, column.model, column.field): column for column in columns},
     )
+    counts = Counter[str]()
     with Inventory() as inventory:
-        local = (
-            _as_spelled(reference)
-            for reference in iter_references(columns, addresses, scope, control=control)
-            if reference.target.kind is Kind.LOCAL
-        )
-        inventory.add_references(local, by=_source_path)
+        references = iter_references(columns, addresses, scope, control=control)
+        local = (each for each in references if each.target.kind is Kind.LOCAL)
+        public = _without_private(local, columns, config, counts)
+        inventory.add_references(map(_as_spelled, public), by=_source_path)
         groups = (references for _, references in inventory.join_references())
         items = Spool.of(_in_scope(planner, groups, scope, control))
-    counts = count_items(items, applied=False)
+    counts.update(count_items(items, applied=False))
     counts["embedded_left"] = count_embedded(columns, config, addresses, scope, control=control)
-    return Migration(items=items, counts=counts)
+    prefixes = tuple(prefix for prefix, _ in config.local_media)
+    return Migration(items=items, counts=counts, local_media=prefixes)
+
+
+def _without_private(
+    references: Iterable[Reference], columns: Iterable[Column], config: Config, left: Counter[str]
+) -> Iterator[Reference]:
+    """Yield the references but for names in storages that no LOCAL_MEDIA prefix serves.
+
+    Nothing becomes public unasked: such files move where `FIELDS` names their field. How many names
+    stay is counted as "private_left".
+    """
+    private = {
+        (column.database, column.model, column.field)
+        for column in columns
+        if column.local_root and not column.is_named and not is_served(column.local_root, config)
+    }
+    for each in references:
+        if each.shape is Shape.NAME and (each.database, each.model, each.field) in private:
+            left["private_left"] += 1
+        else:
+            yield each
 
 
 def _source_path(reference: Reference) -> str:
@@ -270,9 +299,11 @@ def apply_migration(
     stops: list[Stopped] = []
     items = Spool.of(_applied(plan, bucket, journal, control, stops))
     counts = count_items(items, applied=True)
-    for name in ("to_upload", "embedded_left"):
+    for name in ("to_upload", "to_rewrite", "embedded_left", "private_left"):
         counts[name] = plan.counts[name]
-    return Migration(items=items, counts=counts, applied=True, stopped=stops[0] if stops else None)
+    return replace(
+        plan, items=items, counts=counts, applied=True, stopped=stops[0] if stops else None
+    )
 
 
 def _applied(
@@ -281,7 +312,8 @@ def _applied(
     try:
         tracked = control.track(plan.items, "Migrating", len(plan.items), unit="file")
         for batch in batched(tracked, BATCH):
-            yield from _rewrite(_store(batch, bucket, journal), journal, control)
+            stored = _store(batch, bucket, journal)
+            yield from _rewrite([_unless_changed(item) for item in stored], journal, control)
     except Stopped as stop:
         stops.append(stop)
 
@@ -335,6 +367,15 @@ def _proof(item: Item, stored: ObjectInfo | None) -> Item:
     return item if holds_same_bytes(stored, item) else _failed(item, "key_taken")
 
 
+def _unless_changed(item: Item) -> Item:
+    """Fail an item whose file was written again: rows must go on naming the newer bytes."""
+    if item.action in (Action.UPLOAD, Action.REUSE) and not is_as_it_was(
+        Path(item.source), size=item.bytes, modified_ns=item.modified_ns
+    ):
+        return _failed(item, "changed")
+    return item
+
+
 def _failed(item: Item, reason: str) -> Item:
     return replace(item, action=Action.FAIL, reason=reason, rewrites=())
 
@@ -359,6 +400,12 @@ def _rewrite(items: Sequence[Item], journal: Journal, control: Control) -> Itera
 
 def _swapped(item: Item, outcomes: Mapping[Reference, Swapped]) -> Item:
     """Return the item with what was done; rewrites a stop left undone count as nothing."""
-    ended = [r for r in item.rewrites if r.reference in outcomes]
-    done = tuple(r for r in ended if outcomes[r.reference] is Swapped.DONE)
-    return replace(item, rewrites=done, changed=len(ended) - len(done))
+    ended = [(r, outcomes[r.reference]) for r in item.rewrites if r.reference in outcomes]
+    done = tuple(rewrite for rewrite, how in ended if how is Swapped.DONE)
+    changed = sum(how in (Swapped.CHANGED, Swapped.GONE) for _, how in ended)
+    refused = [how.value for _, how in ended if how in _REFUSED]
+    reason = refused[0] if refused else item.reason
+    return replace(item, rewrites=done, changed=changed, refused=len(refused), reason=reason)
+
+
+_REFUSED = (Swapped.TOO_LONG, Swapped.BUSY, Swapped.REFUSED)

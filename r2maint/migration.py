@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -21,6 +21,7 @@ SUMMARY = (
     "to_upload",
     "uploaded",
     "already_there",
+    "to_rewrite",
     "rewritten",
     "skipped",
     "failed",
@@ -49,6 +50,8 @@ class Item:
     bytes: int = 0
     sha256: str = ""
     md5: str = ""
+    modified_ns: int = 0
+    """When the source was last written, as it was hashed."""
     headers: Headers = field(default_factory=Headers)
     reason: str = ""
     references: tuple[Reference, ...] = ()
@@ -56,6 +59,8 @@ class Item:
     """For the references whose value changes; after an apply, for those whose value did."""
     changed: int = 0
     """Values that somebody else edited meanwhile, and that stayed."""
+    refused: int = 0
+    """Values that the database would not change; `reason` says why one of them."""
 
     def as_dict(self) -> dict[str, Any]:
         new = {rewrite.reference: rewrite.new for rewrite in self.rewrites}
@@ -79,6 +84,8 @@ class Migration:
 
     items: Spool[Item]
     counts: Mapping[str, int]
+    local_media: tuple[str, ...] = ()
+    """The URL prefixes of local media that were looked for."""
     applied: bool = False
     stopped: Stopped | None = None
     refusals: tuple[Refusal, ...] = ()
@@ -89,7 +96,12 @@ class Migration:
 
     @property
     def findings(self) -> bool:
-        return bool(self.counts["skipped"] or self.counts["failed"] or self.counts["changed"])
+        return any(self.counts[name] for name in ("skipped", "failed", "changed", "refused"))
+
+    @property
+    def databases(self) -> frozenset[str]:
+        """The aliases whose rows are to be rewritten."""
+        return frozenset(each.reference.database for item in self.items for each in item.rewrites)
 
     @property
     def question(self) -> str:
@@ -101,12 +113,35 @@ class Migration:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        if not self.counts["changed"]:
-            return ()
-        return (f"{format_count(self.counts['changed'], 'value')} changed meanwhile and stayed.",)
+        return tuple(_notes(self.counts, self.local_media))
 
     def summary(self) -> dict[str, int]:
         return {name: self.counts[name] for name in SUMMARY}
+
+
+def _notes(counts: Mapping[str, int], local_media: tuple[str, ...]) -> Iterator[str]:
+    if not local_media:
+        yield (
+            "No local media is known: MEDIA_URL and MEDIA_ROOT do not name any. Set LOCAL_MEDIA in"
+            ' R2MAINT: {"/media/": "/srv/media"}.'
+        )
+    elif not counts["references"]:
+        yield f"No value in scope names a file below {', '.join(local_media)} (LOCAL_MEDIA)."
+    if counts["changed"]:
+        yield f"{format_count(counts['changed'], 'value')} changed meanwhile and stayed."
+    if counts["refused"]:
+        refused = format_count(counts["refused"], "value")
+        yield f"{refused} stayed because the database did not take the new one; see 'reason'."
+    if counts["private_left"]:
+        yield (
+            f"{format_count(counts['private_left'], 'file')} of storages outside LOCAL_MEDIA stay"
+            " private. Name their fields in FIELDS to move them."
+        )
+    if counts["embedded_left"]:
+        yield (
+            f"{format_count(counts['embedded_left'], 'address', 'addresses')} of local media inside"
+            " longer text stay as they are."
+        )
 
 
 def holds_same_bytes(stored: ObjectInfo, item: Item) -> bool:
@@ -124,6 +159,7 @@ def count_items(items: Iterable[Item], *, applied: bool) -> Counter[str]:
         counts["references"] += len(item.references)
         counts["rewritten" if applied else "to_rewrite"] += len(item.rewrites)
         counts["changed"] += item.changed
+        counts["refused"] += item.refused
         counts[_OUTCOMES[item.action, applied]] += 1
         counts["bytes"] += item.bytes * (item.action is Action.UPLOAD)
     return counts

@@ -89,9 +89,11 @@ def wrong(name: str, why: str, hint: str = "") -> ConfigError:
     return ConfigError(f"{name} {why}.", hint)
 
 
-def is_text(name: str, value: Any) -> str:
+def is_text(name: str, value: Any, hint: str = "") -> str:
     if not isinstance(value, str):
-        raise wrong(name, f"must be a string, not {type(value).__name__}")
+        if value is None:
+            raise wrong(name, "must be a string, not None", "Leave it out when there is none.")
+        raise wrong(name, f"must be a string, not {type(value).__name__}", hint)
     return value.strip()
 
 
@@ -114,7 +116,7 @@ def is_duration(name: str, value: Any) -> timedelta:
     if isinstance(value, timedelta) and value >= timedelta(0):
         return value
     try:
-        return parse_duration(is_text(name, value))
+        return parse_duration(is_text(name, value, "Write 90s, 30m, 12h, 7d or 0."))
     except ValueError as error:
         raise wrong(name, "is malformed", str(error)) from None
 
@@ -139,7 +141,7 @@ def is_mapping(name: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def is_http_url(name: str, value: Any) -> str:
+def is_http_url(name: str, value: Any, example: str = "https://media.example.org/") -> str:
     """Return an http(s) URL of a place, without "/" at its end, query or fragment."""
     text = is_line(name, value)
     try:
@@ -150,7 +152,7 @@ def is_http_url(name: str, value: Any) -> str:
     if parts.username is not None or parts.password is not None:
         raise wrong(name, "holds a user name or password", "Leave what is before the '@' out.")
     if parts.scheme not in ("http", "https") or not named:
-        raise wrong(name, "must be an http(s) URL", "Write https://media.example.org/.")
+        raise wrong(name, "must be an http(s) URL", f"Write {example}.")
     if parts.query or parts.fragment:
         raise wrong(name, "has a query or fragment", "Write the address of the place alone.")
     return text.rstrip("/")
@@ -174,7 +176,8 @@ def is_public_url(name: str, value: Any) -> str:
 
 
 def is_endpoint_url(name: str, value: Any) -> str:
-    return is_http_url(name, value) if value != "" else ""
+    example = "https://<account>.r2.cloudflarestorage.com"
+    return is_http_url(name, value, example) if value != "" else ""
 
 
 def is_base_urls(name: str, value: Any) -> tuple[str, ...]:

@@ -15,13 +15,13 @@ from django.db.models.query import QuerySet
 
 from r2maint import jsontext
 from r2maint.cells import StoredText
-from r2maint.columns import EVERYTHING, Column, ColumnKind, Scope
+from r2maint.columns import EVERYTHING, Column, ColumnKind, Scope, find_column
 from r2maint.control import Advance, Control
 from r2maint.databases import reading
 from r2maint.keys import Addresses, Kind, Target, host_of, redact
 from r2maint.locations import Place
 
-__all__ = ["Reference", "Scope", "Shape", "iter_references", "target_of"]
+__all__ = ["Reference", "Scope", "Shape", "iter_references", "still_named", "target_of"]
 
 logger = logging.getLogger(__name__)
 _FIRST_PAGE, _PAGE = 200, 2000
@@ -80,6 +80,34 @@ def iter_references(
     with control.progress(None, "Reading rows", "row") as advance:
         for _, table in groupby(ordered, key=lambda c: (c.database, c.model)):
             yield from _iter_table(list(table), addresses, scope, control, advance)
+
+
+def still_named(references: Iterable[Reference]) -> set[Reference]:
+    """Return those whose element still holds the value that was read; one query per column.
+
+    At most a few hundred at once: their primary keys are parameters. Raises: DatabaseError.
+    """
+    found: set[Reference] = set()
+    in_order = sorted(references, key=_cell_of)
+    for (database, model, name), group in groupby(in_order, key=_cell_of):
+        same = list(group)
+        column = find_column(database, model, name)
+        if column is not None:
+            rows: QuerySet[Any] = QuerySet(column.model_class, using=database)
+            rows = rows.filter(pk__in={each.pk for each in same}).order_by()
+            with reading(database, column.table):
+                cells = {str(pk): text for pk, text in rows.values_list("pk", StoredText(column))}
+            found.update(each for each in same if _holds(column, cells.get(each.pk), each))
+    return found
+
+
+def _cell_of(reference: Reference) -> tuple[str, str, str]:
+    return reference.database, reference.model, reference.field
+
+
+def _holds(column: Column, cell: str | None, reference: Reference) -> bool:
+    elements = () if cell is None else _values(column, reference.pk, cell)
+    return (reference.path, reference.value) in elements
 
 
 def target_of(column: Column, value: str, addresses: Addresses) -> tuple[Shape, Target] | None:
@@ -154,15 +182,16 @@ def _values(column: Column, pk: str, cell: str) -> Iterable[tuple[str, str]]:
         # SQLite keeps any text in a JSON column; what the project cannot read names nothing.
         logger.warning("Not JSON: %s.%s of row %s.", column.model, column.field, pk)
         return ()
-    return [(t.pointer, t.value) for t in tokens if "/" in t.value and _is_storable(t.value)]
+    return [(t.pointer, t.value) for t in tokens if "/" in t.value and _is_storable(t)]
 
 
-def _is_storable(value: str) -> bool:
-    """Tell whether a journal can hold the value: no lone surrogate, no NUL."""
-    if value.isascii():
-        return "\0" not in value
+def _is_storable(token: jsontext.Token) -> bool:
+    """Tell whether a journal can hold value and place: no lone surrogate, no NUL."""
+    text = token.pointer + token.value
+    if text.isascii():
+        return "\0" not in text
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
-    return "\0" not in value
+    return "\0" not in text

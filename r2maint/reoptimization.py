@@ -168,6 +168,12 @@ class Reoptimization:
         return bool(self.tally.failed or self.tally.kept)
 
     @property
+    def databases(self) -> frozenset[str]:
+        """The aliases whose rows are to be rewritten."""
+        wanted = (item for item in self.items if item.action is Action.CONVERT)
+        return frozenset(each.database for item in wanted for each in item.references)
+
+    @property
     def question(self) -> str:
         pictures = format_count(self.tally.candidates, "picture")
         limit = self.scope.limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class Source:
     """Bytes."""
     sha256: str
     md5: str
+    modified_ns: int
+    """Since 1970."""
     type: FileType | None
     """By magic bytes; None where they are unknown."""
 
@@ -71,6 +74,7 @@ def read_source(path: Path, *, images_only: bool, max_bytes: int = MAX_IMAGE_BYT
     """
     try:
         with path.open("rb") as file:
+            modified_ns = os.fstat(file.fileno()).st_mtime_ns
             head = file.read(HEAD_BYTES)
             kind = _accepted_type(head, path, images_only=images_only, max_bytes=max_bytes)
             sha256, md5 = hashlib.sha256(head), hashlib.md5(head, usedforsecurity=False)
@@ -81,7 +85,23 @@ def read_source(path: Path, *, images_only: bool, max_bytes: int = MAX_IMAGE_BYT
                 size += len(chunk)
     except OSError as error:
         raise UnusableSource("unreadable", error.strerror or "cannot be read") from error
-    return Source(path=path, size=size, sha256=sha256.hexdigest(), md5=md5.hexdigest(), type=kind)
+    return Source(
+        path=path,
+        size=size,
+        sha256=sha256.hexdigest(),
+        md5=md5.hexdigest(),
+        modified_ns=modified_ns,
+        type=kind,
+    )
+
+
+def is_as_it_was(path: Path, *, size: int, modified_ns: int) -> bool:
+    """Tell whether a file is, as far as its size and time tell, the one that was hashed."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (size, modified_ns)
 
 
 def _accepted_type(

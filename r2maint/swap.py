@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from django.db import DataError, IntegrityError, InternalError, NotSupportedError, connections
+from django.db import DataError, IntegrityError, InternalError, NotSupportedError
 from django.db import Error as DjangoDatabaseError
 from django.db.models.query import QuerySet
 
@@ -29,7 +29,7 @@ from r2maint.databases import (
 )
 from r2maint.errors import DatabaseError
 from r2maint.exchange import Rewrite, Swapped, exchange
-from r2maint.journal import Journal, now, require_tables
+from r2maint.journal import Journal, insert_changes, now, require_tables
 from r2maint.keys import Kind
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.signals import rows_rewritten
@@ -44,6 +44,8 @@ ATTEMPTS = 3
 """For one row that is locked, or that others keep editing."""
 _TOO_LONG = "22001"
 """string_data_right_truncation, of PostgreSQL."""
+_RAISED_FOR_ROW = ("P0", "38", "39", "44")
+"""Classes of PostgreSQL's codes: what triggers and check options raise about one row."""
 
 
 Outcome = tuple[Rewrite, Swapped]
@@ -196,7 +198,7 @@ def _commit(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
     changes = [change for step in steps for change in step.journal(journal.run_id)]
     if changes:
         with short_transaction(database):
-            _insert(database, changes)
+            insert_changes(database, changes)
             for step in steps:
                 step.write()
             lost = [change.pk for step in steps for change in step.lost()]
@@ -207,14 +209,6 @@ def _commit(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
     for step in steps:
         step.row.settle(step.outcomes)
     return steps
-
-
-def _insert(alias: str, changes: list[Change]) -> None:
-    if connections[alias].features.can_return_rows_from_bulk_insert:
-        Change.objects.using(alias).bulk_create(changes)
-        return
-    for change in changes:  # a conflict found later needs the id
-        change.save(using=alias, force_insert=True)
 
 
 class _Step:
@@ -327,7 +321,8 @@ def _written(step: _Step) -> list[Change]:
 def _require_contained(alias: str, error: DjangoDatabaseError) -> None:
     """Raise DatabaseError unless the failure concerns single rows."""
     of_rows = (DataError, IntegrityError, InternalError, NotSupportedError)
-    if not isinstance(error, of_rows) and not is_contention(error):
+    is_of_row = isinstance(error, of_rows) or sql_state(error).startswith(_RAISED_FOR_ROW)
+    if not is_of_row and not is_contention(error):
         raise DatabaseError(
             f"Cannot be written: database {alias!r} ({type(error).__name__}).",
             "Check that the server is up and that its user may update these tables.",

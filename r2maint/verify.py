@@ -20,11 +20,13 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.inventory import Inventory
 from r2maint.keys import Addresses, Kind, Via, identity
-from r2maint.references import Reference, Scope, Shape, iter_references
-from r2maint.sources import UnusableSource, locate_file
+from r2maint.references import Reference, Scope, Shape, iter_references, still_named
+from r2maint.report import format_count
+from r2maint.sources import UnusableSource, is_file, locate_file
 from r2maint.spool import Spool
 
 BATCH = 1000
+_ROWS = 500
 
 
 class Outcome(str, Enum):
@@ -102,12 +104,15 @@ class Verification:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        if any(self.outcomes.values()):
-            return ()
-        return (
-            "No value in scope names an object or a local file: PUBLIC_URL, ALIASES and LOCAL_MEDIA"
-            " say which addresses do.",
-        )
+        if not any(self.outcomes.values()):
+            return (
+                "No value in scope names an object or a local file: PUBLIC_URL, ALIASES and"
+                " LOCAL_MEDIA say which addresses do.",
+            )
+        if local := self.outcomes.get(Outcome.SKIPPED):
+            references = format_count(local, "reference")
+            return (f"{references} to local files, skipped here: migrate_media_to_r2 moves them.",)
+        return ()
 
     def summary(self) -> dict[str, Any]:
         total = sum(self.outcomes.values())
@@ -148,7 +153,7 @@ def verify_urls(
         apart = Spool.of(_read_references(config, addresses, inventory, scope, control))
         inventory.add_objects(bucket.list_pages(scope.prefix), control=control)
         findings = chain(_join(inventory, addresses, scope, control), apart)
-        items = Spool.of(counted(findings))
+        items = Spool.of(counted(_confirmed(findings)))
     return Verification(items=items, outcomes=outcomes, fail_on=fail_on)
 
 
@@ -174,10 +179,26 @@ def _apart(reference: Reference) -> Finding:
     return _local(reference)
 
 
+def _confirmed(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield the findings but for alarms about values that were edited since they were read.
+
+    Rows are read long before the listing ends: who replaces a picture meanwhile deletes the object
+    its row named.
+    """
+    for batch in batched(findings, _ROWS):
+        alarming = [each.reference for each in batch if each.outcome is Outcome.MISSING]
+        named = still_named(alarming)
+        yield from (
+            each for each in batch if each.outcome is not Outcome.MISSING or each.reference in named
+        )
+
+
 def _local(reference: Reference) -> Finding:
-    assert reference.target.root is not None
+    root, target = reference.target.root, reference.target
+    assert root is not None
+    spelled = (path for path in (target.key, *target.spellings) if is_file(root, path))
     try:
-        locate_file(reference.target.root, reference.target.key)
+        locate_file(root, next(spelled, target.key))
     except UnusableSource as unusable:
         return Finding(
             reference=reference,

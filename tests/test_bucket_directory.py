@@ -293,3 +293,21 @@ def test_of_many_threads_one_replaces_a_version(bucket):
     for thread in threads:
         thread.join()
     assert [get(bucket, "k").body] == won
+
+
+def test_a_blob_that_is_moved_while_it_is_looked_for_is_found(bucket, path, monkeypatch):
+    put(bucket, Upload(key="k", body=b"bytes"))
+    (settled,) = files(path, "blobs")
+    loose = path / "loose" / settled.name
+    settled.rename(loose)  # as its writer leaves it for a moment
+    look = Path.open
+
+    def look_and_lose(self, *args, **options):
+        try:
+            return look(self, *args, **options)
+        finally:
+            if self == settled and loose.exists():
+                loose.rename(settled)
+
+    monkeypatch.setattr(Path, "open", look_and_lose)
+    assert get(bucket, "k").body == b"bytes"

@@ -163,7 +163,7 @@ def test_a_directory_bucket_is_absolute(given: str, bucket: str) -> None:
 def test_nothing_set_is_no_error_until_a_bucket_is_needed() -> None:
     config = build()
     assert (config.bucket, config.connection, config.public_url) == ("", None, "")
-    with pytest.raises(ConfigError, match=r"No bucket is configured\. Set them all in R2MAINT"):
+    with pytest.raises(ConfigError, match=r"No bucket is configured\. Set BUCKET, ACCOUNT_ID"):
         require_connection(config)
 
 

@@ -216,3 +216,23 @@ def test_an_unreachable_database_is_told_without_its_settings():
         assert "s3cret" not in str(caught.value)
     finally:
         connection.settings_dict = before
+
+
+def test_who_wakes_up_late_leaves_a_run_that_another_finished_as_it_is():
+    late, other = opened(), opened()
+    assert other.run_id == late.run_id
+    other.finish(state=RunState.FINISHED, summary={"uploaded": 3})
+    late.finish(state=RunState.STOPPED, summary={})
+    run = Run.objects.get()
+    assert (run.state, run.summary) == (RunState.FINISHED, {"uploaded": 3})
+
+
+def test_lines_are_settled_on_databases_that_return_no_ids_of_many(monkeypatch):
+    features = connections["default"].features
+    monkeypatch.setattr(features, "can_return_columns_from_insert", False)
+    changes = [upload("a"), upload("b")]
+    run = opened()
+    run.intend(changes)
+    run.settle(changes[:1], ChangeState.DONE)
+    states = dict(Change.objects.values_list("key", "state"))
+    assert states == {"a": ChangeState.DONE, "b": ChangeState.INTENDED}

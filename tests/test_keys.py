@@ -628,3 +628,20 @@ def test_row_names_are_the_columns_and_look_ups() -> None:
     template = "{app_label}/{pk}/{author__name}/{slug}/{slug}-{stem}.{hash}{ext}"
     assert row_names(template) == ("author__name", "slug")
     assert row_names(DEFAULT_TEMPLATE) == ()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "cdn-cgi/image/width=200/submissions/a.png",
+        "cdn-cgi/image/format=auto,width=80/https://media.example.org/submissions/a.png",
+    ],
+    ids=["path", "whole URL"],
+)
+def test_a_transformation_by_cloudflare_is_no_key(rest):
+    addresses = Addresses.from_config(
+        Config(bucket="media", public_url="https://media.example.org/")
+    )
+    target = addresses.locate(f"https://media.example.org/{rest}")
+    assert target is not None
+    assert target.kind is Kind.EXTERNAL

@@ -8,13 +8,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from django.core.files.storage import FileSystemStorage
 from django.db import connections
 
-from r2maint.bucket import Headers, Upload, get, head, open_bucket, put
+from r2maint.bucket import DirectoryBucket, Headers, Upload, get, head, open_bucket, put
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.journal import open_journal
 from r2maint.keys import Addresses
+from r2maint.management.commands import _base
 from r2maint.migrate import apply_migration, plan_migration
 from r2maint.models import Change, Run, RunState
 from r2maint.references import Scope
@@ -345,6 +347,31 @@ def test_a_file_edited_between_plan_and_upload_moves_no_row(project):
     assert list(bucket.list_pages()) == []
 
 
+@pytest.mark.parametrize("action", ["upload", "reuse"])
+def test_a_file_replaced_before_its_rows_follow_moves_no_row(project, monkeypatch, action):
+    body = picture(project, "apps/icons/one.png")
+    App.objects.bulk_create([App(name_en="One", application_icon="apps/icons/one.png")])
+    row = submission(app_icon_url="/media/apps/icons/one.png")
+    config = load()
+    addresses, bucket, control = Addresses.from_config(config), open_bucket(config), Control()
+    if action == "reuse":
+        put(bucket, Upload(key="apps/icons/one.png", body=body))
+    plan = plan_migration(config, addresses, bucket, scope=Scope(), control=control)
+    assert [item.action.value for item in plan.items] == [action]
+
+    def put_and_replace(uploads):
+        yield from list(DirectoryBucket.put_many(bucket, uploads))
+        picture(project, "apps/icons/one.png", b"a form that keeps its names stored another")
+
+    monkeypatch.setattr(bucket, "put_many", put_and_replace)
+    journal = open_journal(command="migrate_media_to_r2", bucket=bucket.name, options={})
+    done = apply_migration(plan, bucket, journal, control=control)
+
+    row.refresh_from_db()
+    assert row.app_icon_url == "/media/apps/icons/one.png"
+    assert [(item.action.value, item.reason) for item in done.items] == [("fail", "changed")]
+
+
 def test_a_row_edited_between_plan_and_rewrite_keeps_its_editors_value(project, alias):
     picture(project, "icon.png")
     row = submission(alias, app_icon_url="/media/icon.png", screenshots_en=["/media/icon.png"])
@@ -372,3 +399,122 @@ def test_an_interrupted_run_ends_with_the_next_one_even_with_nothing_left_to_do(
     assert done["run_id"] == interrupted.run_id
     assert Run.objects.get().state == RunState.FINISHED
     assert apply("migrate_media_to_r2")["run_id"] is None
+
+
+@pytest.fixture
+def elsewhere(project, monkeypatch) -> Path:
+    """A directory of private files, which the storage of `App.application_icon` keeps."""
+    root = project / "private"
+    (root / "apps").mkdir(parents=True)
+    (root / "apps" / "passport.png").write_bytes(PNG + b"passport")
+    storage = FileSystemStorage(location=root)
+    monkeypatch.setattr(App._meta.get_field("application_icon"), "storage", storage)
+    App.objects.bulk_create([App(name_en="One", application_icon="apps/passport.png")])
+    return root
+
+
+def test_a_private_storage_is_left_alone(elsewhere):
+    done = apply("migrate_media_to_r2")
+
+    assert (done["summary"]["references"], done["summary"]["uploaded"]) == (0, 0)
+    assert [note for note in done["notes"] if "1 file of storages outside LOCAL_MEDIA" in note]
+    assert not [item for page in open_bucket(load()).list_pages() for item in page]
+
+
+def test_a_private_storage_moves_once_a_setting_names_its_field(elsewhere, settings):
+    fields = {"appdirectory.App": {"application_icon": {}}}
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": fields}
+
+    done = apply("migrate_media_to_r2")["summary"]
+
+    assert done["uploaded"] == 1
+    assert head(open_bucket(load()), "apps/passport.png") is not None
+
+
+def test_a_media_root_behind_a_link_moves_all_the_same(project, settings, monkeypatch):
+    picture(project, "apps/icons/one.png")
+    (project / "linked").symlink_to(project / "media")
+    settings.MEDIA_ROOT = project / "linked"
+    storage = FileSystemStorage(location=project / "media")
+    monkeypatch.setattr(App._meta.get_field("application_icon"), "storage", storage)
+    App.objects.bulk_create([App(name_en="One", application_icon="apps/icons/one.png")])
+    row = submission(app_icon_url="/media/apps/icons/one.png")
+
+    apply("migrate_media_to_r2")
+
+    row.refresh_from_db()
+    assert stored(row.app_icon_url).startswith(PNG)
+    assert head(open_bucket(load()), "apps/icons/one.png") is not None
+
+
+def test_a_url_too_long_for_its_column_is_told_as_such_and_not_as_an_edit(project):
+    name = "apps/icons/" + "a" * 190 + ".png"
+    picture(project, name)
+    App.objects.bulk_create([App(name_en="One", main_image_en=name)])
+    row = submission(app_icon_url=f"/media/{name}"[:200])
+    AppSubmission.objects.filter(pk=row.pk).update(app_icon_url=f"/media/{name}")
+
+    done = apply("migrate_media_to_r2", exit_code=3)
+
+    row.refresh_from_db()
+    assert row.app_icon_url == f"/media/{name}"
+    assert [item["reason"] for item in done["items"]] == ["too_long"]
+    assert not [note for note in done["notes"] if "meanwhile" in note]
+    assert [note for note in done["notes"] if "did not take" in note]
+
+
+def test_json_that_a_journal_cannot_hold_stays_and_stops_nothing(project):
+    picture(project, "a.png")
+    stored_text = (
+        '{"half \\ud800": "/media/a.png", "nul \\u0000": "/media/a.png", "c": "/media/a.png"}'
+    )
+    gallery = Gallery.objects.create()
+    with connections["default"].cursor() as cursor:
+        cursor.execute("UPDATE oddities_gallery SET content = %s", [stored_text])
+
+    done = apply("migrate_media_to_r2")
+
+    gallery.refresh_from_db()
+    assert done["summary"]["rewritten"] == 1
+    assert [*gallery.content.values()][:2] == ["/media/a.png"] * 2
+    assert stored(gallery.content["c"]).startswith(PNG)
+
+
+def test_a_row_deleted_while_its_source_is_planned_is_said_to_be_gone(project, monkeypatch):
+    picture(project, "a.png")
+    submission(app_icon_url="/media/a.png")
+    monkeypatch.setattr("r2maint.migrate.row_values", lambda *arguments: {})
+
+    (item,) = run("migrate_media_to_r2")["items"]
+
+    assert (item["action"], item["reason"]) == ("skip", "gone")
+
+
+def test_a_database_without_a_journal_is_noticed_before_anything_is_uploaded(project):
+    picture(project, "icon.png")
+    submission("postgres", app_icon_url="/media/icon.png")
+    with connections["postgres"].schema_editor() as editor:
+        editor.delete_model(Change)
+    try:
+        told = apply("migrate_media_to_r2", exit_code=1)
+    finally:
+        with connections["postgres"].schema_editor() as editor:
+            editor.create_model(Change)
+
+    assert told["error"]["message"] == "r2maint's tables are missing: database 'postgres'."
+    assert list(open_bucket(load()).list_pages()) == []
+
+
+def test_the_lease_names_the_run_that_r2_runs_knows(project, monkeypatch):
+    picture(project, "icon.png")
+    submission(app_icon_url="/media/icon.png")
+    seen = []
+    holding = _base.hold_lease
+
+    def hold(bucket, *, run_id, command):
+        seen.append(run_id)
+        return holding(bucket, run_id=run_id, command=command)
+
+    monkeypatch.setattr(_base, "hold_lease", hold)
+
+    assert [apply("migrate_media_to_r2")["run_id"]] == seen

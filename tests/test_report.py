@@ -327,7 +327,25 @@ def test_text_shows_sections_in_place_of_items():
 
 def test_text_tells_what_is_unknown_apart_from_zero():
     text = written("text", summary={"orphan_bytes": None, "bytes": 0, "saved_usd": Decimal(0)})
-    assert text.splitlines() == ["orphan bytes  –", "bytes         0 B", "saved usd     $0.00"]
+    assert text.splitlines() == ["orphan bytes  –", "bytes         0 B", "saved USD     $0.00"]
+
+
+def test_text_leaves_out_columns_that_say_nothing():
+    columns = (Column("key", "Key"), Column("reason", "Reason"), Column("size", "Size"))
+    items = [{"key": "a", "reason": None, "size": 0}, {"key": "b", "reason": "", "size": None}]
+    assert written("text", columns=columns, items=items).splitlines()[0] == "Key  Size"
+
+
+def test_text_leaves_out_what_a_count_by_kind_has_none_of():
+    kinds = {"ok": 1200, "missing": 0, "names": {"a": 1, "b": 0}}
+    assert written("text", summary={"outcomes": kinds}) == "outcomes  ok 1,200, names (a 1)\n"
+    assert written("text", summary={"skipped": {"gone": 0}}) == "skipped  none\n"
+
+
+def test_text_tells_times_with_their_zone_and_likeness_with_four_digits():
+    columns = (Column("at", "At"), Column("ssim", "SSIM", Unit.RATIO))
+    text = written("text", columns=columns, items=[{"at": START, "ssim": 1.0}])
+    assert text.splitlines()[1] == "2026-11-23 12:00:00 UTC  1.0000"
 
 
 # Output

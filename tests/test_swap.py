@@ -336,6 +336,47 @@ def test_a_value_the_database_refuses_does_not_stop_the_others(alias, journal):
     assert list(values) == [(f"{BASE}new.png",), *[(f"{BASE}old.png",)] * (len(pks) - 1)]
 
 
+@contextmanager
+def forbidding_trigger(alias: str, pk: int, how: str) -> Iterator[None]:
+    """Let the database itself refuse every update of one submission: aloud, or without a word."""
+    if alias == "postgres":
+        act = "RAISE EXCEPTION 'no'" if how == "raises" else "RETURN NULL"
+        make = [
+            "CREATE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN IF OLD.id = {pk} THEN {act}; END IF; RETURN NEW; END $$",
+            "CREATE TRIGGER forbid BEFORE UPDATE ON app_submissions"
+            " FOR EACH ROW EXECUTE FUNCTION forbid()",
+        ]
+        drop = ["DROP TRIGGER forbid ON app_submissions", "DROP FUNCTION forbid()"]
+    else:
+        act = "RAISE(ABORT, 'no')" if how == "raises" else "RAISE(IGNORE)"
+        make = [
+            "CREATE TRIGGER forbid BEFORE UPDATE ON app_submissions"
+            f" WHEN OLD.id = {pk} BEGIN SELECT {act}; END"
+        ]
+        drop = ["DROP TRIGGER forbid"]
+    with connections[alias].cursor() as cursor:
+        for statement in make:
+            cursor.execute(statement)
+        try:
+            yield
+        finally:
+            for statement in drop:
+                cursor.execute(statement)
+
+
+@pytest.mark.parametrize("how", ["raises", "ignores"])
+def test_a_trigger_that_forbids_one_row_does_not_stop_the_others(alias, journal, how):
+    pks = submissions(alias, 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    with forbidding_trigger(alias, pks[1], how):
+        assert swapped(rewrites, journal) == {Swapped.DONE: 2, Swapped.REFUSED: 1}
+    values = AppSubmission.objects.using(alias).order_by("pk").values_list("app_icon_url")
+    assert list(values) == [(f"{BASE}new.png",), (f"{BASE}old.png",), (f"{BASE}new.png",)]
+    done = Change.objects.using(alias).filter(state=ChangeState.DONE)
+    assert sorted(done.values_list("row", flat=True)) == sorted([str(pks[0]), str(pks[2])])
+
+
 def test_an_open_transaction_is_refused(alias, journal):
     submissions(alias, 1, app_icon_url=f"{BASE}old.png")
     rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]

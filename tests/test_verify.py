@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from r2maint.bucket import Upload, open_bucket, put
+from r2maint.bucket import DirectoryBucket, Upload, open_bucket, put
 from r2maint.conf import load
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import run
@@ -171,3 +171,27 @@ def test_text_shows_what_is_broken_before_what_is_merely_odd(project):
     lines = out.getvalue().splitlines()
     assert lines[3].startswith("missing")
     assert "… and 6 more" in lines
+
+
+def test_a_value_edited_while_the_bucket_is_listed_raises_no_alarm(project, alias, monkeypatch):
+    store("old.png", "new.png")
+    row = submission(alias, screenshots_en=[f"{PUBLIC}old.png"], app_icon_url=f"{PUBLIC}gone.png")
+    list_pages = DirectoryBucket.list_pages
+
+    def replaced_meanwhile(bucket, *arguments, **options):
+        every = AppSubmission.objects.using(alias).filter(pk=row.pk)
+        every.update(screenshots_en=[f"{PUBLIC}new.png"])
+        list(bucket.delete_many(["old.png"]))
+        return list_pages(bucket, *arguments, **options)
+
+    monkeypatch.setattr(DirectoryBucket, "list_pages", replaced_meanwhile)
+    document = run("verify_urls", exit_code=3)
+
+    assert [item["key"] for item in document["items"]] == ["gone.png"]
+    assert outcomes(document) == {"missing": 1}
+
+
+def test_a_local_file_is_found_by_any_spelling_that_migrate_would_take(project):
+    (project / "media" / "50%20off.png").write_bytes(b"bytes")
+    submission(app_icon_url="/media/50%20off.png")
+    assert outcomes(run("verify_urls")) == {"skipped": 1}

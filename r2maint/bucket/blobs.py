@@ -28,7 +28,8 @@ class Blobs:
 
     def open(self, name: str) -> BinaryIO | None:
         """Return the open blob, readable even if it is deleted now; None when there is none."""
-        for path in (self._settled(name), self._loose / name):
+        # The first room once more: its writer may be moving it from the second to the first.
+        for path in (self._settled(name), self._loose / name, self._settled(name)):
             with suppress(FileNotFoundError):
                 return path.open("rb")
         return None

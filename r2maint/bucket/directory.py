@@ -53,6 +53,7 @@ LOOSE_SECONDS = 24 * 3600
 
 _APPLICATION_ID = 0x52324D42  # "R2MB"
 _LOCK_SECONDS = 60
+_ANOTHER = "Name another directory in BUCKET."
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
     key BLOB PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL, modified_at INTEGER NOT NULL,
@@ -304,7 +305,7 @@ def _require_bucket(path: Path) -> None:
             f"Make its parent directory ({str(path.parent)!r}), or correct BUCKET.",
         )
     if path.exists() and not path.is_dir():
-        raise ConfigError(f"The bucket is a file, not a directory: {str(path)!r}.")
+        raise ConfigError(f"The bucket is a file, not a directory: {str(path)!r}.", _ANOTHER)
     if (path / INDEX).exists():
         _require_own_index(path / INDEX)
     elif path.exists() and any(path.iterdir()):
@@ -321,11 +322,11 @@ def _require_own_index(path: Path) -> None:
         with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as index:
             (found,) = index.execute("PRAGMA application_id").fetchone()
     except sqlite3.Error as error:
-        raise ConfigError(f"The bucket's index cannot be read: {str(path)!r} ({error}).") from error
-    if found != _APPLICATION_ID:
         raise ConfigError(
-            f"The file is no bucket index: {str(path)!r}.", "Name another directory in BUCKET."
-        )
+            f"The bucket's index cannot be read: {str(path)!r} ({error}).", _ANOTHER
+        ) from error
+    if found != _APPLICATION_ID:
+        raise ConfigError(f"The file is no bucket index: {str(path)!r}.", _ANOTHER)
 
 
 @contextmanager

@@ -67,15 +67,20 @@ def set_page_aside(response_dict: dict[str, Any], **event: object) -> None:
         response_dict["page"], response_dict["body"] = body, b""
 
 
-def read_page(body: bytes) -> Page:
+def read_page(body: bytes, place: object = "") -> Page:
     """Return the objects of one answer, exactly as stored, in the order of the answer.
+
+    `place` is where the answer came from, as a sentence names it.
 
     Raises: BucketError for an answer that is no listing.
     """
     try:
         return _read_common(body) or _read_any(body)
     except (ElementTree.ParseError, UnicodeDecodeError, ValueError) as error:
-        raise BucketError(f"The answer to a listing cannot be read: {error}.", _HINT) from error
+        why = f"{error}" if body.strip() else "it is empty"
+        raise BucketError(
+            f"The answer to a listing cannot be read: {place or 'the bucket'} ({why}).", _HINT
+        ) from error
 
 
 def _read_common(body: bytes) -> Page | None:

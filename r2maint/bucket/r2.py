@@ -6,6 +6,7 @@ import io
 import re
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import datetime
 from itertools import islice
@@ -72,13 +73,20 @@ class R2Bucket:
         return guarded(self._pages(prefix, start_after), prefix, start_after)
 
     def _pages(self, prefix: str, start_after: str) -> Iterator[Page]:
+        """Yield the pages; the next one is on its way while the caller works on this one."""
         more: dict[str, Any] = {"StartAfter": start_after} if start_after else {}
-        while True:
-            page = read_page(self._list(prefix=prefix, **more)["Page"])
-            yield page
-            if not page.truncated:
-                return
-            more = {"ContinuationToken": page.token}
+        with ThreadPoolExecutor(1, thread_name_prefix="r2maint-listing") as ahead:
+            coming: Future[Page] | None = ahead.submit(self._page, prefix, more)
+            while coming is not None:
+                page = coming.result()
+                coming = None
+                if page.truncated and page.token:
+                    more = {"ContinuationToken": page.token}
+                    coming = ahead.submit(self._page, prefix, more)
+                yield page
+
+    def _page(self, prefix: str, more: dict[str, Any]) -> Page:
+        return read_page(self._list(prefix=prefix, **more)["Page"], self._place)
 
     def _list(self, *, prefix: str = "", max_keys: int = 0, **more: Any) -> Any:
         with translated(self._place):

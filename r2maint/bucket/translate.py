@@ -37,6 +37,7 @@ REJECTED = frozenset(
     | {"InvalidPart", "InvalidPartOrder", "InvalidStorageClass", "NotImplemented"}
 )
 ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+_NO_S3_SERVER = "Check ENDPOINT_URL: something other than an S3 server may answer there."
 TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
 
 
@@ -72,8 +73,7 @@ def translated(place: Place, key: str = "") -> Iterator[None]:
         raise ObjectRejected(f"The object cannot be sent: {key!r} ({error}).") from error
     except (sdk.BotoCoreError, ResponseParserError) as error:
         raise BucketError(
-            f"The answer cannot be read: {type(error).__name__} from {place.host}.",
-            "Check ENDPOINT_URL: something other than an S3 server may answer there.",
+            f"The answer cannot be read: {type(error).__name__} from {place.host}.", _NO_S3_SERVER
         ) from error
 
 
@@ -111,7 +111,7 @@ def explain(
 
 
 def _about_object(key: str, code: str) -> BucketError | None:
-    if code in ABSENT:
+    if code in ABSENT and key:
         return NoSuchKey(f"The object does not exist: {key!r}.")
     if code in TAKEN:
         return PreconditionFailed(f"The condition does not hold: {key!r} is taken or was changed.")
@@ -131,7 +131,8 @@ def _other(
             f"The bucket is overloaded or out of order: {place} ({reason}).",
             "Run the command again later, or with fewer --workers or a --rate.",
         )
-    return BucketError(f"{operation} failed: {what} ({reason}).")
+    hint = "" if key else _NO_S3_SERVER
+    return BucketError(f"{operation} failed: {what} ({reason}).", hint)
 
 
 def _is_about_credentials(code: str, message: str) -> bool:
@@ -144,7 +145,9 @@ def _is_about_credentials(code: str, message: str) -> bool:
 def _access_hint(code: str, operation: str) -> str:
     if code == "RequestTimeTooSkewed":
         return "The clock of this machine is wrong."
-    if code in ("AuthorizationHeaderMalformed", "InvalidRegionName", "PermanentRedirect", "301"):
+    if code in ("PermanentRedirect", "301"):
+        return "Check ENDPOINT_URL: that address sends its visitors elsewhere."
+    if code in ("AuthorizationHeaderMalformed", "InvalidRegionName"):
         return 'R2 knows the region "auto" only: set REGION to it, and check ENDPOINT_URL.'
     if code in ("Unauthorized", "401") and operation in WRITES:
         return (

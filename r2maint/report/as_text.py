@@ -65,6 +65,7 @@ def _table(section: Section, *, marked: bool) -> Iterator[str]:
         return
     if section.title:
         yield printable(section.title)
+    columns = tuple(each for each in columns if _says_something(each, shown))
     cells = [[readable(value_at(row, each.name), each) for each in columns] for row in shown]
     heads = [column.title or _heading(column.name) for column in columns]
     widths = [
@@ -75,6 +76,10 @@ def _table(section: Section, *, marked: bool) -> Iterator[str]:
         yield _line(row, columns, widths, marked=marked)
     if more := _remaining(section.rows, rows):
         yield f"… and {more:,} more"
+
+
+def _says_something(column: Column, rows: Iterable[Row]) -> bool:
+    return any(value_at(row, column.name) not in (None, "") for row in rows)
 
 
 def _heading(name: str) -> str:
@@ -119,7 +124,7 @@ def _is_right_to_left(text: str) -> bool:
 
 
 def _summary(summary: Mapping[str, Any]) -> list[str]:
-    names = [name.replace("_", " ") for name in summary]
+    names = [name.replace("_", " ").replace("usd", "USD") for name in summary]
     width = max(map(len, names), default=0)
     return [
         f"{name:<{width}}  {_amount(key, value)}"
@@ -129,13 +134,18 @@ def _summary(summary: Mapping[str, Any]) -> list[str]:
 
 def _amount(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
+        told = ((key, each) for key, each in value.items() if each not in (0, "", None))
         return (
-            ", ".join(f"{printable(str(key))} {_amount('', each)}" for key, each in value.items())
-            or "none"
+            ", ".join(f"{printable(str(key))} {_inner(key, each)}" for key, each in told) or "none"
         )
     if isinstance(value, list | tuple):
         return format_count(len(value), "entry", "entries") if value else "none"
     return readable(value, Column(name, unit=_unit_of(name)))
+
+
+def _inner(name: str, value: Any) -> str:
+    told = _amount(str(name), value)
+    return f"({told})" if isinstance(value, Mapping) else told
 
 
 def _unit_of(name: str) -> Unit:

@@ -55,10 +55,12 @@ def readable(value: Any, column: Column) -> str:
         return format_bytes(value)
     if column.unit is Unit.USD:
         return _dollars(value)
+    if column.unit is Unit.RATIO and isinstance(value, float):
+        return f"{value:.4f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+        return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     return printable(plain(value))
 
 

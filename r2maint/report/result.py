@@ -39,6 +39,7 @@ class Unit(str, Enum):
     COUNT = "count"
     BYTES = "bytes"
     USD = "usd"
+    RATIO = "ratio"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from r2maint.management.commands import _options
 from r2maint.management.commands._delivery import deliver, unwrapped, write_to
 from r2maint.management.commands._endings import Declined, Unwritable, as_told, closing
 from r2maint.management.commands._interrupts import Interrupts
-from r2maint.models import RunState
+from r2maint.models import Run, RunState
 from r2maint.references import Scope
 from r2maint.report import Column, Refusal, Report, Section
 from r2maint.report.output import require_writable
@@ -88,8 +88,8 @@ class R2Command(BaseCommand):
     """A command of r2maint. Subclasses plan and apply; this decides when, and what comes of it.
 
     A plan and an outcome offer `summary()` and `items` (objects with `as_dict()`), and where they
-    have them `refusals`, `has_work`, `findings`, `stopped`, `notes` and `extra`; a plan that can be
-    applied also `question`.
+    have them `refusals`, `has_work`, `findings`, `stopped`, `notes`, `databases` (whose rows
+    change) and `extra`; a plan that can be applied also `question`.
     """
 
     # None: what a check would refuse is said by `conf.load()`, in every format.
@@ -223,16 +223,17 @@ class R2Command(BaseCommand):
             return told(exit_code=self._code_of_plan(plan, options))
         if refusals := _refusals(plan):
             return told(exit_code=4, stopped_by=refusals[0].brake)
+        journal.require_tables(getattr(plan, "databases", ()))
         if plan.has_work:
             self._confirm(told(exit_code=0), plan.question, options, progress)
-        elif not self._goes_on(work, options):
+        elif not self._unfinished(work, options):
             return told(exit_code=3 if _findings(plan) else 0)
         return self._apply(progress, plan, work, options)
 
-    def _goes_on(self, work: Work, options: Options) -> bool:
-        """Tell whether an earlier execution was cut short: its run ends with this one."""
+    def _unfinished(self, work: Work, options: Options) -> Run | None:
+        """Return the run of an execution that was cut short: it ends with this one."""
         undo = self.journal_options(options).get("undo")
-        return journal.find_unfinished(self.name, work.bucket.name, undo=undo) is not None
+        return journal.find_unfinished(self.name, work.bucket.name, undo=undo)
 
     def _open(self, config: Config, control: Control, options: Options) -> Work:
         control.workers, control.rate = options["workers"], options["rate"]
@@ -254,10 +255,12 @@ class R2Command(BaseCommand):
         return 3 if has_findings or has_work else 0
 
     def _apply(self, progress: _Progress, plan: Any, work: Work, options: Options) -> Report:
-        run_id = journal.new_run_id(progress.started_at)
+        recorded = self.journal_options(options)
+        unfinished = self._unfinished(work, options)
+        run_id = unfinished.pk if unfinished else journal.new_run_id(progress.started_at)
         with hold_lease(work.bucket, run_id=run_id, command=self.name) as lease:
             opened = journal.open_journal(
-                command=self.name, bucket=work.bucket.name, options=self.journal_options(options)
+                command=self.name, bucket=work.bucket.name, options=recorded, run_id=run_id
             )
             opened.lease = lease
             progress.run_id = opened.run_id

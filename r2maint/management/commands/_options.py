@@ -57,7 +57,7 @@ def add_common_options(
 
         return add
 
-    _add_mode(group("plan or apply"), writes=writes)
+    _add_mode(group("plan or apply" if writes else "for scripts"), writes=writes)
     _add_scope(group("what is acted on"))
     _add_pace(group("how it runs"))
     _add_report(group("the report"), formats)
@@ -71,13 +71,15 @@ def _add_mode(add: Callable[..., None], *, writes: bool) -> None:
         "--noinput",
         dest="interactive",
         action="store_false",
-        help="Do not ask before applying.",
+        help="Do not ask before applying." if writes else argparse.SUPPRESS,
     )
     add(
         "-n",
         "--dry-run",
         action="store_true",
-        help="Only print the plan: the default, accepted for habit.",
+        help="Only print the plan: the default, accepted for habit."
+        if writes
+        else argparse.SUPPRESS,
     )
     add("--check", action="store_true", help="Exit with 3 if there would be work.")
 
@@ -100,7 +102,7 @@ def _add_scope(add: Callable[..., None]) -> None:
         help="Only rows whose field has this value. Repeatable.",
     )
     add("--prefix", default="", metavar="PREFIX", help="Only keys that start with this.")
-    add("--limit", type=positive, metavar="N", help="Act on at most so many.")
+    add("--limit", type=positive, metavar="N", help="Act on N items at most.")
     add(
         "--database",
         action="append",
@@ -118,7 +120,7 @@ def _add_pace(add: Callable[..., None]) -> None:
         "--max-duration",
         type=duration,
         metavar="30m",
-        help="Stop at a safe point after this long and exit with 6; 90s, 30m, 12h, 7d.",
+        help="Stop at a safe point after this long and exit with 6: 90s, 30m, 12h, 7d.",
     )
 
 
@@ -127,7 +129,7 @@ def _add_report(add: Callable[..., None], formats: tuple[str, ...]) -> None:
         "--format",
         choices=formats,
         default=formats[0],
-        help=f"{', '.join(formats)} (default {formats[0]}).",
+        help=f"Of the report (default {formats[0]}).",
     )
     add(
         "--output",
@@ -208,9 +210,9 @@ def convert(parser: argparse.ArgumentParser, options: Mapping[str, Any]) -> dict
 
 def _value(action: argparse.Action, value: Any) -> Any:
     flag = "/".join(action.option_strings) or action.dest
-    if isinstance(value, str) and callable(action.type):
+    if isinstance(value, str | int | float) and callable(action.type):
         try:
-            value = action.type(value)
+            value = action.type(str(value))
         except (argparse.ArgumentTypeError, ValueError) as error:
             raise UsageError(f"{flag}: {error}") from error
     if action.choices is not None and value not in action.choices:

@@ -32,10 +32,11 @@ class Command(R2Command):
     )
 
     def is_fine(self, item: Item) -> bool:
-        return item.action is Action.REUSE and not item.rewrites and not item.changed
+        is_quiet = not (item.rewrites or item.changed or item.refused)
+        return item.action is Action.REUSE and is_quiet
 
     def is_urgent(self, item: Item) -> bool:
-        return item.action in (Action.SKIP, Action.FAIL) or bool(item.changed)
+        return item.action in (Action.SKIP, Action.FAIL) or bool(item.changed or item.refused)
 
     def plan(self, work: Work, options: Options) -> Migration:
         return plan_migration(

@@ -67,6 +67,11 @@ class Command(R2Command):
     def headline(self, result: Verification, *, applied: bool) -> str:
         return "every reference against the listing."
 
+    def verdict(self, result: Verification) -> str:
+        found = {each: result.outcomes.get(each, 0) for each in sorted(result.fail_on)}
+        told = (f"{count:,} {outcome.value}" for outcome, count in found.items() if count)
+        return f"References that need mending: {', '.join(told)}."
+
     def plan(self, work: Work, options: Options) -> Verification:
         return verify_urls(
             work.config,
