@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,26 @@ import django
 import pytest
 from django.core import checks
 from django.core.management import call_command
+from django.core.signals import setting_changed
+from django.test import signals
 
 from r2maint import conf
 from r2maint.checks import check_settings, find_problems
+
+# Django 4.2 warns whoever sets it; that projects still do is what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:The DEFAULT_FILE_STORAGE setting is deprecated")
+
+
+@pytest.fixture(autouse=True)
+def unimported_backends() -> Iterator[None]:
+    """Keep Django 4.2's test helpers from importing the backend that a setting names."""
+    receiver = getattr(signals, "file_storage_changed", None)
+    if receiver is not None:
+        setting_changed.disconnect(receiver)
+    yield
+    if receiver is not None:
+        setting_changed.connect(receiver)
+
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 HOST = f"{ACCOUNT}.r2.cloudflarestorage.com"
@@ -324,11 +341,13 @@ def test_the_removed_setting_is_said_to_be_ignored(project: Project, settings: A
 @pytest.mark.parametrize(
     "value",
     [None, 5, "x", [], {"default": 5}, {5: 5}, object(), {"default": {"OPTIONS": 7}}],
-    ids=str,
+    ids=["None", "number", "text", "list", "dict", "odd dict", "object", "options"],
 )
 def test_no_setting_makes_a_check_raise(
     project: Project, settings: Any, name: str, value: Any
 ) -> None:
+    if name == "STORAGES" and django.VERSION < (5, 1):
+        pytest.skip("Django itself refuses to be configured so")
     project({})
     setattr(settings, name, value)
     for problem in check_settings():

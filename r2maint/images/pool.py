@@ -20,8 +20,9 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
+from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from r2maint.images.encoding import reencode
 from r2maint.images.values import Encoded, ImageError, Recipe, Skip
@@ -32,7 +33,8 @@ Result = Encoded | Skip | ImageError
 Encode = Callable[[bytes, Recipe], Encoded | Skip]
 
 
-class Job(NamedTuple, Generic[T]):
+@dataclass(frozen=True, slots=True)
+class Job(Generic[T]):
     """One picture; `label` comes back with its result."""
 
     label: T
@@ -40,7 +42,8 @@ class Job(NamedTuple, Generic[T]):
     recipe: Recipe
 
 
-class Finished(NamedTuple, Generic[T]):
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[T]):
     """How one picture ended; the error's reason is "crashed" when its process died."""
 
     label: T
