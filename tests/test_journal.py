@@ -230,6 +230,7 @@ def test_who_wakes_up_late_leaves_a_run_that_another_finished_as_it_is():
 def test_lines_are_settled_on_databases_that_return_no_ids_of_many(monkeypatch):
     features = connections["default"].features
     monkeypatch.setattr(features, "can_return_columns_from_insert", False)
+    monkeypatch.setattr(type(features), "can_return_rows_from_bulk_insert", False)
     changes = [upload("a"), upload("b")]
     run = opened()
     run.intend(changes)
