@@ -164,7 +164,7 @@ def plan(database: Path, endpoint: str) -> None:
 
     config = conf.load()
     planned = plan_purge(config, open_bucket(config))
-    print(json.dumps(planned.summary()))
+    print(json.dumps(planned.summary(), default=str))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"peak memory of the plan: {peak} MiB")
 

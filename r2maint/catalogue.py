@@ -24,7 +24,7 @@ class TextTable:
     database: str
     """The alias it is read through."""
     name: str
-    """With its schema when that is not "public"."""
+    """With its schema where the connection does not find it without."""
     columns: tuple[str, ...]
     sql: str
     """Selects the columns, each as text or bytes."""
@@ -49,7 +49,9 @@ class Barred:
 
 
 def list_tables(connection: BaseDatabaseWrapper) -> tuple[TextTable | Barred, ...]:
-    """Return every table of the database, by name; views, which only repeat tables, are left out.
+    """Return every table of the database; views, which only repeat tables, are left out.
+
+    Materialized views, attached databases and the session's temporary tables are among them.
 
     Raises: DatabaseError for a replica and for a database this cannot read.
     """
@@ -67,8 +69,8 @@ def list_tables(connection: BaseDatabaseWrapper) -> tuple[TextTable | Barred, ..
 def database_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
     """Return what two aliases of one database have in common."""
     if connection.vendor == "sqlite":
-        path = _rows(connection, "PRAGMA database_list")[0][2]
-        return ("sqlite", path or str(connection.settings_dict["NAME"]))
+        # A database in memory has no path, and its name may be another one's too.
+        return ("sqlite", _rows(connection, "PRAGMA database_list")[0][2] or connection.alias)
     if connection.vendor == "postgresql":
         return ("postgresql", *_postgresql_id(connection))
     return (connection.alias,)
@@ -100,50 +102,64 @@ def system_identifier(connection: BaseDatabaseWrapper) -> str:
 
 
 def _list_sqlite(connection: BaseDatabaseWrapper) -> Iterator[TextTable]:
+    for _, schema, _ in _rows(connection, "PRAGMA database_list"):
+        yield from _list_sqlite_schema(connection, schema)
+
+
+def _list_sqlite_schema(connection: BaseDatabaseWrapper, schema: str) -> Iterator[TextTable]:
     # The rows of virtual tables (full-text indexes) lie in ordinary ones, which are listed.
     sql = (
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%'"
-        " ESCAPE '\\' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
+        f"SELECT name FROM {_quote(schema)}.sqlite_master WHERE type = 'table'"
+        " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+        " ORDER BY name"
     )
     for (name,) in _rows(connection, sql):
-        table = _quote(name)
-        columns = _rows(connection, f"PRAGMA table_xinfo({table})")
-        fields = [_sqlite_text(column[1], column[2]) for column in columns]
-        selected = ", ".join(f"{field} AS c{i}" for i, field in enumerate(fields))
+        pragma = f"PRAGMA {_quote(schema)}.table_xinfo({_quote(name)})"
+        columns = tuple(column[1] for column in _rows(connection, pragma))
+        selected = ", ".join(f"{_sqlite_text(column)} AS c{i}" for i, column in enumerate(columns))
         yield TextTable(
             database=connection.alias,
-            name=name,
-            columns=tuple(column[1] for column in columns),
-            sql=f"SELECT {selected} FROM {table}",
+            name=name if schema == "main" else f"{schema}.{name}",
+            columns=columns,
+            sql=f"SELECT {selected} FROM {_quote(schema)}.{_quote(name)}",
         )
 
 
-def _sqlite_text(column: str, declared: str) -> str:
-    # A declared type is advice to SQLite: any column may hold text, and most hold none.
-    name, kind = _quote(column), declared.upper()
-    if any(word in kind for word in ("CHAR", "CLOB", "TEXT")):
-        return f"CAST({name} AS TEXT)"
-    return f"CASE WHEN typeof({name}) IN ('text', 'blob') THEN CAST({name} AS TEXT) END"
+def _sqlite_text(column: str) -> str:
+    # A declared type is advice to SQLite: any column may hold text. Bytes are taken as they are;
+    # a cast would read them in the encoding of the database.
+    name = _quote(column)
+    return f"CASE WHEN typeof({name}) IN ('text', 'blob') THEN {name} END"
 
 
 # Categories of https://www.postgresql.org/docs/current/catalog-pg-type.html that hold no free text:
-# booleans, dates, enums, geometry, addresses, numbers, ranges, time spans and bits.
+# booleans, dates, enums, geometry, addresses, numbers, ranges, time spans and bits. Types that a
+# project made itself (their ids begin at 16384) may hold text whatever their category.
 _POSTGRESQL = """
+WITH RECURSIVE plain AS (
+    SELECT oid, oid AS base FROM pg_catalog.pg_type WHERE typtype <> 'd'
+    UNION ALL
+    SELECT d.oid, plain.base FROM pg_catalog.pg_type d JOIN plain ON d.typbasetype = plain.oid
+)
 SELECT n.nspname, c.relname, c.relkind::text,
        row_security_active(c.oid),
        has_schema_privilege(n.oid, 'USAGE'),
        has_table_privilege(c.oid, 'SELECT') OR has_column_privilege(c.oid, a.attnum, 'SELECT'),
-       a.attname, coalesce(b.typname, t.typname) = 'bytea'
+       pg_table_is_visible(c.oid),
+       a.attname, t.typname = 'bytea'
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-  LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
-  LEFT JOIN pg_catalog.pg_type e ON e.oid = coalesce(b.typelem, t.typelem) AND t.typcategory = 'A'
- WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
-   AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
-   AND coalesce(e.typcategory, t.typcategory) NOT IN ('B', 'D', 'E', 'G', 'I', 'N', 'R', 'T', 'V')
-   AND coalesce(e.typname, b.typname, t.typname) NOT IN
+  JOIN plain p ON p.oid = a.atttypid
+  JOIN pg_catalog.pg_type t ON t.oid = p.base
+  LEFT JOIN plain q ON q.oid = t.typelem AND t.typcategory = 'A'
+  LEFT JOIN pg_catalog.pg_type e ON e.oid = q.base
+ WHERE c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition AND c.relispopulated
+   AND (n.nspname NOT LIKE 'pg\\_%' OR n.oid = pg_my_temp_schema())
+   AND n.nspname <> 'information_schema'
+   AND NOT (coalesce(e.oid, t.oid) < 16384 AND coalesce(e.typcategory, t.typcategory)
+            IN ('B', 'D', 'E', 'G', 'I', 'N', 'R', 'T', 'V'))
+   AND coalesce(e.typname, t.typname) NOT IN
        ('uuid', 'tsvector', 'tsquery', 'vector', 'halfvec', 'sparsevec', 'geometry', 'geography')
  ORDER BY n.nspname, c.relname, a.attnum
 """
@@ -166,15 +182,15 @@ def _postgresql_table(
     alias: str, schema: str, name: str, columns: list[tuple[Any, ...]]
 ) -> TextTable:
     # A partitioned table answers for its partitions; other children are tables of their own.
-    only = "" if columns[0][2] == "p" else "ONLY "
+    only = "" if columns[0][2] in ("p", "m") else "ONLY "
     selected = ", ".join(
         _quote(column) if is_bytes else f"{_quote(column)}::text"
         for *_, column, is_bytes in columns
     )
     return TextTable(
         database=alias,
-        name=name if schema == "public" else f"{schema}.{name}",
-        columns=tuple(column[6] for column in columns),
+        name=name if columns[0][6] else f"{schema}.{name}",
+        columns=tuple(column[7] for column in columns),
         sql=f"SELECT {selected} FROM {only}{_quote(schema)}.{_quote(name)}",
     )
 

@@ -7,11 +7,14 @@ then. Everything is journalled before it happens, and an interrupted run goes on
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 
 from r2maint import identity, journal
@@ -45,6 +48,7 @@ BATCH = 500
 """Objects between two looks at the lease."""
 
 _DELETED = (ChangeState.DONE, ChangeState.UNDONE)
+_PERHAPS_DELETED = (ChangeState.DONE, ChangeState.INTENDED)
 _KEPT_CELLS = 0.80
 """The part of the cells of the first reading that a later one must find."""
 
@@ -55,7 +59,8 @@ class PurgeOutcome:
 
     items: Spool[PurgeItem]
     counts: Mapping[str, int]
-    saved_usd_per_month: str
+    saved_usd_per_month: Decimal
+    """Of what this execution deleted, once no copies are left either."""
     notes: tuple[str, ...] = ()
     refusals: tuple[()] = ()
     stopped: Stopped | None = None
@@ -121,8 +126,8 @@ class _Deletion:
 
     def _agree(self) -> None:
         """Make sure once more, now under the lease, that bucket and database belong together."""
-        standing = identity.read_standing(self.bucket)
-        if standing.owner_id != self.plan.standing.owner_id:
+        standing, planned = identity.read_standing(self.bucket), self.plan.standing
+        if (standing.owner_id, standing.fault) != (planned.owner_id, planned.fault):
             raise Refused(
                 "The bucket's marker changed since the plan.", "Run the same command again."
             )
@@ -148,10 +153,19 @@ class _Deletion:
         """Find out what became of the deletions that a killed execution was about to make."""
         rows = self._changes(ChangeKind.DELETE, ChangeState.INTENDED)
         for batch in batched(_in_order(rows), BATCH):
-            results = self.bucket.head_many(change.old for change in batch)
-            gone = {one.request for one in results if isinstance(one.error, NoSuchKey)}
-            self.run.settle((one for one in batch if one.old in gone), ChangeState.DONE)
-            self.run.settle((one for one in batch if one.old not in gone), ChangeState.CONFLICT)
+            self._settle_unsure(batch)
+
+    def _settle_unsure(self, deletions: list[Change]) -> set[str]:
+        """Look what became of deletions nobody vouches for; return the keys that are gone.
+
+        What cannot be told either stays INTENDED: it can be restored and undone like the others.
+        """
+        results = list(self.bucket.head_many(change.old for change in deletions))
+        gone = {one.request for one in results if isinstance(one.error, NoSuchKey)}
+        there = {one.request for one in results if one.value is not None}
+        self.run.settle((one for one in deletions if one.old in gone), ChangeState.DONE)
+        self.run.settle((one for one in deletions if one.old in there), ChangeState.CONFLICT)
+        return gone
 
     # Quarantine
 
@@ -173,8 +187,9 @@ class _Deletion:
     def _copied(self, batch: list[StoredObject], token: str) -> list[Quarantined | Kept]:
         """Copy one batch; what an earlier execution has copied is copied again to the same key."""
         known = self._known_copies(batch)
-        fresh = [item for item in batch if known.get(item.key) != item.etag]
-        changes = {item.key: _quarantine(item, copy_key(token, item.key)) for item in fresh}
+        copies = {item.key: copy_key(token, item) for item in batch}
+        fresh = [item for item in batch if copies[item.key] not in known]
+        changes = {item.key: _quarantine(item, copies[item.key]) for item in fresh}
         self.run.intend(changes.values())
         results = list(copy_all(self.bucket, batch, token))
         copied = {one.key for one in results if isinstance(one, Quarantined)} & changes.keys()
@@ -188,13 +203,13 @@ class _Deletion:
         first = self._changes(ChangeKind.QUARANTINE).order_by("pk").first()
         return first.new.removeprefix(PREFIX).partition("/")[0] if first else new_token()
 
-    def _known_copies(self, batch: list[StoredObject]) -> dict[str, str]:
-        """Return key -> ETag of what an earlier execution of this run has copied already."""
+    def _known_copies(self, batch: list[StoredObject]) -> set[str]:
+        """Return where an earlier execution of this run has put copies of these keys already."""
         if not self.run.resumed:
-            return {}
+            return set()
         rows = self._changes(ChangeKind.QUARANTINE, ChangeState.DONE)
         rows = rows.filter(old__in=[item.key for item in batch])
-        return dict(rows.values_list("old", "etag"))
+        return set(rows.values_list("new", flat=True))
 
     # Deletion
 
@@ -210,7 +225,8 @@ class _Deletion:
             write_manifest(self.bucket, self._token(), self.run.run_id, entries)
         try:
             with Inventory() as inventory:
-                self._read_again(inventory, (one.object for one in entries))
+                reading = self._read_again(inventory, (one.object for one in entries))
+                self._require_same_sources(reading)
                 for batch in batched(self.control.track(entries, "Deleting", len(entries)), BATCH):
                     yield from self._delete_batch(batch, inventory)
         except Stopped as reason:
@@ -239,10 +255,11 @@ class _Deletion:
         results = self.bucket.delete_many(one.key for one in wanted)
         errors = {result.request: result.error for result in results if result.error}
         self.run.settle((changes[key] for key in changes.keys() - errors.keys()), ChangeState.DONE)
-        self.run.settle((changes[key] for key in errors), ChangeState.CONFLICT)
+        # Without an answer that can be read, an object may be gone all the same.
+        gone = self._settle_unsure([changes[key] for key in errors])
         for one in wanted:
-            if error := errors.get(one.key):
-                yield _fate(one.object, Action.FAIL, error.message)
+            if one.key in errors and one.key not in gone:
+                yield _fate(one.object, Action.FAIL, errors[one.key].message)
             else:
                 yield _fate(one.object, Action.DELETE, "Nothing names it.")
 
@@ -252,7 +269,7 @@ class _Deletion:
 
     # Reading again
 
-    def _read_again(self, inventory: Inventory, objects: Iterable[StoredObject]) -> None:
+    def _read_again(self, inventory: Inventory, objects: Iterable[StoredObject]) -> Reading:
         """Read the whole keep set for these objects alone."""
         inventory.add_objects(batched(objects, BATCH), control=self.control)
 
@@ -260,10 +277,9 @@ class _Deletion:
             inventory.add_names(found.names)
 
         keep_set = KeepSet(self.config, self.bucket, now=journal.now())
-        reading = keep_set.read(
+        return keep_set.read(
             inventory.finder(), take, object_keys=self._object_keys, control=self.control
         )
-        self._require_same_sources(reading)
 
     def _object_keys(self) -> Iterator[str]:
         for page in self.bucket.list_pages():
@@ -280,16 +296,17 @@ class _Deletion:
 
     def _restore_named(self) -> None:
         """Bring back what this run deleted, in any execution, and something names by now."""
-        deletions = self._changes(ChangeKind.DELETE, ChangeState.DONE)
+        deletions = self._changes(ChangeKind.DELETE).filter(state__in=_PERHAPS_DELETED)
         hurried = self.stopped is not None and self.stopped.reason == "signal"
         if hurried or not deletions.exists():
             return
         try:
             with Inventory() as inventory, self._time_to_finish():
-                self._read_again(inventory, map(_object_of, _in_order(deletions)))
+                reading = self._read_again(inventory, map(_object_of, _in_order(deletions)))
                 for change in _in_order(deletions):
                     if inventory.is_named(change.old):
                         self._restore(change)
+                self._require_same_sources(reading)
         except Stopped as reason:
             self.stopped = reason
 
@@ -306,9 +323,10 @@ class _Deletion:
         back = _change(ChangeKind.RESTORE, _object_of(change), change.new)
         self.run.intend([back])
         result = restore(self.bucket, change.old, change.new)
-        self.run.settle([back], ChangeState.DONE if result.done else ChangeState.CONFLICT)
-        if result.done:
-            self.run.settle([change], ChangeState.UNDONE)
+        with transaction.atomic(using=journal.home()):
+            self.run.settle([back], ChangeState.DONE if result.done else ChangeState.CONFLICT)
+            if result.done:
+                self.run.settle([change], ChangeState.UNDONE)
         action = Action.RESTORE if result.done else Action.FAIL
         reason = f"Something names it since it was deleted. {result.reason}".rstrip()
         self.restored[change.old] = _fate(_object_of(change), action, reason)
@@ -332,7 +350,7 @@ class _Deletion:
         return PurgeOutcome(
             items=items,
             counts={**self.plan.counts, **done},
-            saved_usd_per_month=self.plan.saved_usd_per_month,
+            saved_usd_per_month=self.plan.saving_of(_bytes_by_class(items)),
             notes=self.plan.notes,
             stopped=self.stopped,
         )
@@ -352,6 +370,15 @@ class _Deletion:
         if state is not None:
             rows = rows.filter(state=state)
         return rows
+
+
+def _bytes_by_class(items: Iterable[PurgeItem]) -> Counter[str]:
+    """Return the bytes of what was deleted, by storage class."""
+    deleted: Counter[str] = Counter()
+    for item in items:
+        if item.action is Action.DELETE:
+            deleted[item.object.storage_class] += item.object.size
+    return deleted
 
 
 def _fate(item: StoredObject, action: Action, reason: str) -> PurgeItem:

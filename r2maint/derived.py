@@ -10,7 +10,9 @@ A pattern without any of them keeps whatever it matches.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+
+from r2maint.keytext import identity
 
 PRESETS = {
     # https://easy-thumbnails.readthedocs.io/ "namers": photo.jpg.100x100_q85.jpg
@@ -34,41 +36,45 @@ class Derivations:
 
     def __init__(self, patterns: Iterable[str]) -> None:
         every = [one for pattern in patterns for one in PRESETS.get(pattern, (pattern,))]
-        self._patterns = [re.compile(form, re.S) for one in every for form in _forms(one)]
+        self._patterns = [_Pattern(identity(one)) for one in every]
 
     def is_kept(self, key: str, has_named: HasNamed) -> bool:
         """Tell whether `key` is a rendition of something named."""
-        for pattern in self._patterns:
-            match = pattern.fullmatch(key)
-            if match is None:
+        name = identity(key)
+        return any(pattern.is_kept(name, has_named) for pattern in self._patterns)
+
+
+class _Pattern:
+    """One pattern, cut behind its first placeholder: the original may end wherever the tail fits.
+
+    "{stem}-*" may mean any part of "my-nice-photo-200x200-crop.webp" that ends before a hyphen.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        cut = next((match.end() for match in _PART.finditer(pattern) if match[1]), 0)
+        self._head = re.compile(_expression(pattern[:cut], group=True), re.S) if cut else None
+        self._tail = re.compile(_expression(pattern[cut:]), re.S)
+
+    def is_kept(self, key: str, has_named: HasNamed) -> bool:
+        if self._head is None:
+            return self._tail.fullmatch(key) is not None
+        for end in range(len(key), 0, -1):
+            if not self._tail.fullmatch(key, end):
                 continue
-            found = match.groupdict()
-            if "original" not in found or has_named((found.get("dir") or "") + found["original"]):
+            head = self._head.fullmatch(key, 0, end)
+            if head and has_named((head.groupdict().get("dir") or "") + head["original"]):
                 return True
         return False
 
 
-def _forms(pattern: str) -> Iterator[str]:
-    """Yield the pattern as expressions: the original's name as long and as short as can be."""
-    for any_text in (".+", ".+?"):
-        yield _expression(pattern, any_text)
-
-
-def _expression(pattern: str, any_text: str) -> str:
-    kinds = {match[1] for match in _PART.finditer(pattern)}
-    in_place = bool(kinds & {"stem", "name"})
-    text, last = "", 0
+def _expression(pattern: str, *, group: bool = False) -> str:
+    text, last, start = "", 0, ""
     for match in _PART.finditer(pattern):
+        in_place = match[1] in ("stem", "name")
+        any_text = ".*" if match[2] else "[^/]+" if in_place else ".+"
+        named = group and not match[2]
+        start = "(?P<dir>(?:.*/)?)" if named and in_place else start
         text += re.escape(pattern[last : match.start()])
-        if match[2]:
-            text += ".*"
-        elif "(?P<original>" in text:
-            text += "(?P=original)"
-        else:
-            text += f"(?P<original>{_flat(any_text) if in_place else any_text})"
+        text += f"(?P<original>{any_text})" if named else any_text
         last = match.end()
-    return ("(?P<dir>(?:.*/)?)" if in_place else "") + text + re.escape(pattern[last:])
-
-
-def _flat(any_text: str) -> str:
-    return any_text.replace(".", "[^/]", 1)
+    return start + text + re.escape(pattern[last:])

@@ -104,11 +104,8 @@ class KeepSet:
         omitted = _Omitted(self._config.not_references)
         locations = _file_locations()
         for alias in _iter_aliases(omitted):
-            with reading(alias):
-                every = list_tables(connections[alias])
-            tables = list(_readable(every, omitted))
             with open_snapshot(alias) as connection:
-                for table in tables:
+                for table in list(_readable(list_tables(connection), omitted)):
                     yield from _iter_table(connection, table, locations)
         notes.extend(omitted.notes())
 
@@ -122,7 +119,14 @@ class KeepSet:
         for pattern in self._config.extra_references.files:
             source = f"file:{pattern}"
             yield source, "", 0
-            for path in _matching_files(self._config.base_dir, pattern):
+            files = _matching_files(self._config.base_dir, pattern)
+            if not files:
+                raise ConfigError(
+                    f"EXTRA_REFERENCES['files'] matches no file: {pattern!r}.",
+                    "Run where these files are, correct the pattern (relative to BASE_DIR), or take"
+                    " it out.",
+                )
+            for path in files:
                 for text in _file_pieces(path):
                     yield source, text, 1
 
@@ -144,7 +148,7 @@ class KeepSet:
             (pattern, key)
             for key in object_keys()
             for pattern in patterns
-            if fnmatch.fnmatchcase(key, pattern)
+            if fnmatch.fnmatchcase(keys.identity(key), keys.identity(pattern))
         )
         for batch in batched(wanted, _BATCH):
             results = self._bucket.get_many(key for _, key in batch)
@@ -283,9 +287,16 @@ def _file_pieces(path: Path) -> Iterator[str]:
 
 def _called(name: str) -> Iterator[str]:
     try:
-        yield from map(str, import_string(name)())
+        found = import_string(name)()
+        # One text is an iterable of letters, and a mapping one of its keys alone.
+        is_one = isinstance(found, str | bytes | Mapping)
+        yield from map(_as_text, (found,) if is_one else found)
     except Exception as error:
         raise ConfigError(
             f"A callable of EXTRA_REFERENCES failed: {name} ({type(error).__name__}).",
             "Repair it, or take it out.",
         ) from error
+
+
+def _as_text(given: object) -> str:
+    return given.decode("utf-8", "replace") if isinstance(given, bytes) else str(given)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from r2maint import keys
-from r2maint.spellings import iter_spellings, turned
+from r2maint.spellings import iter_spellings, resolved, turned
 
 MAX_ROOTS = 64
 
@@ -123,12 +123,12 @@ class KeyFinder:
         """Return what `text` (cells separated by NUL) names."""
         found = Found()
         self._find(text, found)
-        if path := turned(text):
-            # Most backslashes are escapes: what turning them makes of a text may name a key, but
-            # nothing is absent because of it.
-            guessed = Found()
-            self._find(path, guessed)
-            found.names |= guessed.names
+        # Most backslashes are escapes, and a key may hold "//": what a guess makes of a text may
+        # name a key, but nothing is absent because of it.
+        guessed = Found()
+        for guess in filter(None, (turned(text), resolved(text))):
+            self._find(guess, guessed)
+        found.names |= guessed.names
         return found
 
     def _find(self, text: str, found: Found) -> None:
@@ -147,7 +147,8 @@ class KeyFinder:
         else:
             for token in set(self._token.findall(text)):
                 # The usual case, a whole key in which no other begins, is decided here.
-                if token in self._filter and self._root and not self._root.search(token, 1):
+                usual = token in self._filter and not _has_loose_end(token)
+                if usual and self._root and not self._root.search(token, 1):
                     found.names.add(token)
                 else:
                     self._judge(token, found)
@@ -173,7 +174,9 @@ class KeyFinder:
             goes_on = self._cut and _head(suffix) in self._filter
             if goes_on:
                 heads.append(start)
-            if not (named or self._add_ends(suffix, found) or goes_on) and self._is_file(suffix):
+            if not named or _has_loose_end(suffix):
+                named = self._add_ends(suffix, found) or named
+            if not (named or goes_on) and self._is_file(suffix):
                 found.absent.add(suffix)
         return heads
 
@@ -225,6 +228,11 @@ class KeyFinder:
 def _head(text: str) -> str:
     # Beginnings share the filter with whole keys, told apart by a character no key has.
     return "\0" + text
+
+
+def _has_loose_end(token: str) -> bool:
+    """Tell whether the last character may be of the sentence, though a key ends with it."""
+    return not (token[-1].isascii() and token[-1].isalnum())
 
 
 def _may_end(token: str, edge: int) -> bool:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -32,9 +33,9 @@ from r2maint.keepset import KeepSet, Reading
 from r2maint.keyfinder import Found
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind, Run, RunState
-from r2maint.pricing import load_prices, marginal_price
+from r2maint.pricing import Prices, load_prices, storage_saving
 from r2maint.quarantine import is_own
-from r2maint.report import Refusal, format_bytes, format_count, format_money
+from r2maint.report import Refusal, format_bytes, format_count
 from r2maint.sightings import BATCH, Sightings
 from r2maint.spool import Spool
 
@@ -135,7 +136,11 @@ class PurgePlan:
     counts: Mapping[str, int]
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
-    saved_usd_per_month: str
+    stored: Mapping[str, int]
+    """Bytes of the whole bucket, by storage class."""
+    removed: Mapping[str, int]
+    """Of these, the orphans'."""
+    prices: Prices
     baseline: Baseline
     standing: Standing
     circumstances: str
@@ -150,6 +155,15 @@ class PurgePlan:
         return {**counts, "saved_usd_per_month": self.saved_usd_per_month}
 
     @property
+    def saved_usd_per_month(self) -> Decimal:
+        """By how much the month's storage bill falls once no copies are left either."""
+        return self.saving_of(self.removed)
+
+    def saving_of(self, removed: Mapping[str, int]) -> Decimal:
+        """Return the same for these bytes, by storage class."""
+        return storage_saving(removed, stored=self.stored, prices=self.prices)
+
+    @property
     def has_work(self) -> bool:
         return bool(self.counts.get("orphans") or self.unfinished)
 
@@ -161,9 +175,10 @@ class PurgePlan:
     def question(self) -> str:
         count, size = self.counts.get("orphans", 0), self.counts.get("orphan_bytes", 0)
         what = f"{format_count(count, 'object')} ({format_bytes(size)})"
+        deed = f"delete {what} for good" if self.options.hard else f"quarantine and delete {what}"
         if self.unfinished:
-            return f"Go on with {self.unfinished} and delete {what}?"
-        return f"Delete {what} for good?" if self.options.hard else f"Quarantine and delete {what}?"
+            return f"Go on with {self.unfinished} and {deed}?"
+        return f"{deed[0].upper()}{deed[1:]}?"
 
     def orphans(self) -> Iterator[StoredObject]:
         """Yield what applying the plan deletes."""
@@ -205,15 +220,25 @@ class _Planner:
     control: Control
     inventory: Inventory
     counts: Counter[str] = field(default_factory=Counter)
+    stored: Counter[str] = field(default_factory=Counter)
+    removed: Counter[str] = field(default_factory=Counter)
     derivations: Derivations = field(init=False)
+    prices: Prices = field(init=False)
     has_marker: bool = False
 
     def __post_init__(self) -> None:
         self.derivations = Derivations(self.config.derived)
+        self.prices = load_prices(self.config.prices)
 
     @property
     def prefixes(self) -> tuple[str, ...]:
         return outermost(self.config.managed_prefixes or ("",))
+
+    @property
+    def _shields(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        # What is read for references goes with no purge: the next one would miss what it names.
+        read = self.config.extra_references.objects
+        return ("PROTECTED", self.config.protected), ("EXTRA_REFERENCES['objects']", read)
 
     @property
     def grace(self) -> timedelta:
@@ -240,7 +265,11 @@ class _Planner:
         )
         circumstances = self._circumstances(standing, reading)
         trusted = not UNTRUSTED & {one.brake for one in self._refusals(found, last)}
-        items = Spool.of(self._items(Sightings(self.bucket.name, circumstances, self.now), trusted))
+        sightings = Sightings(self.bucket.name, circumstances, self.now)
+        if standing.fault and not standing.is_first and "identity" not in self.options.overrides:
+            # What was seen while the bucket was another database's proves nothing.
+            sightings.disregard()
+        items = Spool.of(self._items(sightings, trusted))
         self.counts["kept"] = managed - self.counts["unnamed"]
         found = _with_orphans(found, self.counts)
         return PurgePlan(
@@ -249,7 +278,9 @@ class _Planner:
             counts=self.counts,
             refusals=self._refusals(found, last),
             notes=(*reading.notes, *self._notes()),
-            saved_usd_per_month=self._saving(),
+            stored=self.stored,
+            removed=self.removed,
+            prices=self.prices,
             baseline=found.baseline,
             standing=standing,
             circumstances=circumstances,
@@ -266,7 +297,9 @@ class _Planner:
             counts={},
             refusals=(refusal,),
             notes=(),
-            saved_usd_per_month="0.00",
+            stored={},
+            removed={},
+            prices=self.prices,
             baseline=Baseline(),
             standing=Standing(),
             circumstances="",
@@ -276,6 +309,8 @@ class _Planner:
     def _without_own(self, pages: Iterable[list[StoredObject]]) -> Iterator[list[StoredObject]]:
         # Keys come in order, so that only pages around ".r2maint/" need a closer look.
         for page in pages:
+            for item in page:
+                self.stored[item.storage_class] += item.size
             if page and page[0].key <= ".r2maint0" and page[-1].key >= ".r2maint/":
                 self.has_marker |= any(item.key == MARKER for item in page)
                 page = [item for item in page if not is_own(item.key)]
@@ -312,8 +347,10 @@ class _Planner:
         for batch in batched(self.control.track(unnamed, "Judging"), BATCH):
             self.counts["unnamed"] += len(batch)
             items = self._judged(batch, sightings)
+            bare = [one.object for one in items if one.verdict in UNNAMED]
+            self.counts["bare"] += len(bare)
             if trusted:
-                sightings.record(one.object for one in items if one.verdict in UNNAMED)
+                sightings.record(bare)
             for item in items:
                 if identity(item.object.key).startswith(identity(self.options.prefix)):
                     yield self._counted(item)
@@ -334,9 +371,10 @@ class _Planner:
         ]
 
     def _shield(self, key: str) -> tuple[Verdict, Action, str] | None:
-        for pattern in self.config.protected:
-            if fnmatch.fnmatchcase(identity(key), identity(pattern)):
-                return Verdict.PROTECTED, Action.KEPT, f"It matches PROTECTED {pattern!r}."
+        for setting, patterns in self._shields:
+            for pattern in patterns:
+                if fnmatch.fnmatchcase(identity(key), identity(pattern)):
+                    return Verdict.PROTECTED, Action.KEPT, f"It matches {setting} {pattern!r}."
         if self.config.derived and self.derivations.is_kept(key, self.inventory.has_named):
             return Verdict.DERIVED, Action.KEPT, "It is a rendition of an object something names."
         return None
@@ -362,7 +400,7 @@ class _Planner:
             return item._replace(action=Action.KEPT, reason="Nothing names it; over --limit.")
         self.counts["orphans"] += 1
         self.counts["orphan_bytes"] += item.object.size
-        self.counts[f"class:{item.object.storage_class}"] += item.object.size
+        self.removed[item.object.storage_class] += item.object.size
         return item
 
     def _unmanaged(self) -> Iterator[PurgeItem]:
@@ -385,20 +423,13 @@ class _Planner:
         """Return a digest of everything under which an orphan was seen."""
         return circumstances(self.config, standing.owner_id, reading.sources)
 
-    def _saving(self) -> str:
-        prices = load_prices(self.config.prices)
-        parts = [
-            marginal_price(size, prices, name.removeprefix("class:"))
-            for name, size in self.counts.items()
-            if name.startswith("class:")
-        ]
-        return format_money(sum(parts, start=marginal_price(0)))
-
     def _notes(self) -> Iterator[str]:
         if not self.options.second_look:
             yield "One look only: no earlier run has to have seen these objects orphaned."
         if self.options.hard:
             yield "No copies: what is deleted cannot be restored."
+        elif self.counts["orphans"]:
+            yield "Copies in quarantine are stored, and billed, until they are removed too."
         yield (
             "R2 cannot exclude that a writer replaces the same key between the last look at an"
             " object and its deletion."
@@ -434,6 +465,4 @@ def _deleted_by(run_id: str) -> Iterator[str]:
 
 
 def _with_orphans(found: Findings, counts: Counter[str]) -> Findings:
-    orphans = counts["orphans"]
-    unnamed = orphans + counts["over_limit"] + counts["too_young"] + counts["waiting"]
-    return replace(found, unnamed=unnamed, orphans=orphans)
+    return replace(found, unnamed=counts["bare"], orphans=counts["orphans"])

@@ -1,8 +1,9 @@
 """Copies of what is about to be deleted, a manifest of them in the bucket, and the way back.
 
-    .r2maint/quarantine/<token>/<digest of the key>    a copy with its headers and storage class
-    .r2maint/quarantine/<token>/manifest-<n>           one JSON line a copy; enough to undo without
-                                                       any database
+    .r2maint/quarantine/<token>/<digest>       a copy of one version of an object, with its headers
+                                               and storage class
+    .r2maint/quarantine/<token>/manifest-<n>   one JSON line a copy; enough to undo without any
+                                               database
 
 The token is random, because a public bucket serves whatever somebody can name.
 """
@@ -13,6 +14,7 @@ import json
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,9 +51,9 @@ class Quarantined:
     @property
     def object(self) -> StoredObject:
         """The object as it was listed."""
-        return StoredObject(
-            self.key, self.size, self.etag, datetime.fromisoformat(self.modified_at)
-        )
+        modified_at = datetime.fromisoformat(self.modified_at)
+        storage_class = self.headers["storage_class"]
+        return StoredObject(self.key, self.size, self.etag, modified_at, storage_class)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +71,10 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
-def copy_key(token: str, key: str) -> str:
-    """Return where the copy of `key` lies: the same for the same key, and without its name."""
-    return f"{PREFIX}{token}/{digest(key)}"
+def copy_key(token: str, item: StoredObject) -> str:
+    """Return where the copy of an object lies: the same for the same version, without its name."""
+    version = (item.key, item.etag, item.modified_at.isoformat(timespec="seconds"))
+    return f"{PREFIX}{token}/{digest(chr(0).join(version))}"
 
 
 def copy_all(
@@ -92,7 +95,7 @@ def copy_all(
     requests = (
         Copy(
             source=item.key,
-            target=copy_key(token, item.key),
+            target=copy_key(token, item),
             if_match=item.etag,
             headers=headers[item.key],
         )
@@ -108,7 +111,7 @@ def copy_all(
 
 def without_copy(item: StoredObject) -> Quarantined:
     """Return the entry of an object that is deleted without a copy."""
-    return _entry(item, "", Headers())
+    return _entry(item, "", Headers(storage_class=item.storage_class))
 
 
 def changed(item: StoredObject, info: ObjectInfo) -> bool:
@@ -186,10 +189,31 @@ def list_manifests(bucket: Bucket) -> Iterator[str]:
 
 
 def read_manifest(bucket: Bucket, key: str) -> tuple[str, Iterator[Quarantined]]:
-    """Return the run a manifest belongs to and its entries; raises NoSuchKey."""
+    """Return the run a manifest belongs to and its entries.
+
+    Raises: NoSuchKey; BucketError for one that is damaged, also while the entries are read.
+    """
     lines = _lines(bucket, key)
-    run_id = str(json.loads(next(lines))["run_id"])
-    return run_id, (Quarantined(**json.loads(line)) for line in lines)
+    with _readable(key):
+        run_id = str(json.loads(next(lines, ""))["run_id"])
+    return run_id, _entries(lines, key)
+
+
+def _entries(lines: Iterator[str], key: str) -> Iterator[Quarantined]:
+    with _readable(key):
+        for line in lines:
+            yield Quarantined(**json.loads(line))
+
+
+@contextmanager
+def _readable(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        raise BucketError(
+            f"A manifest cannot be read: {key!r} ({type(error).__name__}).",
+            "It is damaged, or another version of r2maint wrote it.",
+        ) from error
 
 
 def _lines(bucket: Bucket, key: str) -> Iterator[str]:

@@ -78,6 +78,10 @@ class Sightings:
             if (item := by_digest[name]).etag == etag and item.modified_at == modified_at
         }
 
+    def disregard(self) -> None:
+        """Let nothing count that was seen before; what is recorded now counts later."""
+        self._is_first = True
+
     def record(self, orphans: Iterable[StoredObject]) -> None:
         """Remember these objects as orphaned now; `forget_others` writes down the last of them."""
         for item in orphans:

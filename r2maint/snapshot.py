@@ -46,7 +46,7 @@ def open_snapshot(alias: str) -> Iterator[BaseDatabaseWrapper]:
 def _frozen(connection: BaseDatabaseWrapper) -> Iterator[None]:
     connection.ensure_connection()
     if connection.vendor == "sqlite":
-        with _sqlite_bytes(connection), _sqlite_transaction(connection):
+        with _sqlite_transaction(connection):
             yield
     elif connection.in_atomic_block:
         yield
@@ -75,6 +75,9 @@ def _sqlite_transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
 @contextmanager
 def _sqlite_bytes(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Let text come as bytes: cells that are no UTF-8 are read too, and none is decoded twice."""
+    if connection.vendor != "sqlite":
+        yield
+        return
     raw = connection.connection
     before, raw.text_factory = raw.text_factory, bytes
     try:
@@ -85,11 +88,12 @@ def _sqlite_bytes(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 def iter_cells(connection: BaseDatabaseWrapper, table: TextTable) -> Iterator[tuple[str, str, int]]:
     """Yield (column, cells joined with NUL, how many cells), about a mebibyte at a time."""
-    for rows in _iter_batches(connection, table):
-        for column, values in zip(table.columns, zip(*rows, strict=True), strict=True):
-            cells = [value for value in values if value]
-            if cells:
-                yield column, _joined(cells), len(cells)
+    with _sqlite_bytes(connection):
+        for rows in _iter_batches(connection, table):
+            for column, values in zip(table.columns, zip(*rows, strict=True), strict=True):
+                cells = [value for value in values if value]
+                if cells:
+                    yield column, _joined(cells), len(cells)
 
 
 def split(text: str) -> Iterator[str]:

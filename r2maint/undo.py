@@ -348,7 +348,9 @@ def _back(change: Change) -> Rewrite:
         shape=Shape.URL,
         target=Target(kind, Via.URL, change.key),
     )
-    extra = {name: before for name, (before, _) in change.extra.items()}
+    column = _column_of(change)
+    known = {each.name for each in column.model_class._meta.concrete_fields} if column else set()
+    extra = {name: before for name, (before, _) in change.extra.items() if name in known}
     return Rewrite(reference=reference, new=change.old, key=change.old_key, extra=extra)
 
 

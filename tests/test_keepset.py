@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import unicodedata
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -117,6 +120,36 @@ def test_the_last_of_many_rows_is_read(alias):
     assert named(KEY, OTHER) == {KEY}
 
 
+def test_row_199_999_of_a_table_nobody_configured_is_read(alias):
+    body = f"CASE i WHEN 199999 THEN 'see https://nobody.example/{quote(KEY)}.' ELSE 'words' END"
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)"
+    with connections[alias].cursor() as cursor:
+        cursor.execute("CREATE TABLE long_log (body text)")
+        cursor.execute(f"INSERT INTO long_log {numbers} SELECT {body} FROM n")
+    found, reading = read(KEY, OTHER)
+    assert (found, reading.cells[f"{alias}.long_log.body"]) == ({KEY}, 200_000)
+
+
+def test_a_primary_key_that_is_a_key_and_what_points_at_it_are_read(alias):
+    with connections[alias].cursor() as cursor:
+        cursor.execute("CREATE TABLE picture (name varchar(200) PRIMARY KEY)")
+        cursor.execute("CREATE TABLE frame (picture varchar(200) REFERENCES picture)")
+        cursor.execute("INSERT INTO picture VALUES (%s), (%s)", [KEY, OTHER])
+        cursor.execute("INSERT INTO frame VALUES (%s)", [KEY])
+    found, reading = read(KEY, OTHER)
+    assert found == {KEY, OTHER}
+    assert reading.names[f"{alias}.frame.picture"] == 1
+
+
+def test_a_generated_column_is_read(alias):
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE made (a text, b text GENERATED ALWAYS AS ('submissions/' || a) STORED)"
+        )
+        cursor.execute("INSERT INTO made (a) VALUES ('QAD-000001/icons/icon.webp')")
+    assert named(KEY, OTHER) == {KEY}
+
+
 def test_a_cell_of_megabytes_is_read_whole(alias):
     for shift in (0, 20, len(KEY) - 1):
         body = "x" * (CHUNK - shift) + f" {KEY} " + "y" * 2 * CHUNK
@@ -180,6 +213,90 @@ def test_text_that_is_no_utf8_is_read():
     assert named(KEY) == {KEY}
 
 
+def test_a_table_without_row_ids_is_read():
+    with connections["default"].cursor() as cursor:
+        cursor.execute("CREATE TABLE slim (k text PRIMARY KEY, v int) WITHOUT ROWID")
+        cursor.execute("INSERT INTO slim VALUES (%s, 1)", [KEY])
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_text_with_nuls_in_it_is_read_whole():
+    with connections["default"].cursor() as cursor:
+        cursor.execute("INSERT INTO oddities_article (body) VALUES (%s)", [f"a\0b\0{KEY}\0"])
+    assert named(KEY, OTHER) == {KEY}
+
+
+@contextmanager
+def another_database(settings, name: str) -> Iterator[Any]:
+    """A SQLite database of its own, under the alias "another"."""
+    given = {**connections.databases["default"], "NAME": name}
+    connections.databases["another"] = given
+    connection = connections.create_connection("another")
+    connections["another"] = connection
+    connection.inc_thread_sharing()
+    try:
+        connection.ensure_connection()
+        yield connection.connection
+    finally:
+        connection.dec_thread_sharing()
+        connection.connection.close()
+        del connections["another"], connections.databases["another"]
+
+
+@pytest.fixture
+def unblocked(django_db_blocker):
+    with django_db_blocker.unblock():
+        yield
+
+
+def test_bytes_in_a_database_of_utf16_are_read(settings, tmp_path, unblocked):
+    with another_database(settings, str(tmp_path / "wide.sqlite3")) as raw:
+        raw.execute("PRAGMA encoding = 'UTF-16'")
+        raw.execute("CREATE TABLE wide (b blob, t text)")
+        raw.execute("INSERT INTO wide VALUES (?, ?)", [KEY.encode(), "é" + OTHER])
+        assert named(KEY, OTHER) == {KEY, OTHER}
+
+
+def test_an_attached_database_and_a_temporary_table_are_read(settings, tmp_path, unblocked):
+    with another_database(settings, str(tmp_path / "one.sqlite3")) as raw:
+        raw.execute('ATTACH ? AS "the other"', [str(tmp_path / "two.sqlite3")])
+        raw.execute('CREATE TABLE "the other".far (body text)')
+        raw.execute('INSERT INTO "the other".far VALUES (?)', [KEY])
+        raw.execute("CREATE TEMP TABLE near (body text)")
+        raw.execute("INSERT INTO near VALUES (?)", [OTHER])
+        found, reading = read(KEY, OTHER)
+    assert found == {KEY, OTHER}
+    assert reading.names["another.the other.far.body"] == 1
+
+
+def test_two_databases_in_memory_are_two(settings, unblocked):
+    with another_database(settings, ":memory:") as raw:
+        raw.execute("CREATE TABLE mine (body text)")
+        raw.execute("INSERT INTO mine VALUES (?)", [KEY])
+        connections.databases["a third"] = connections.databases["another"]
+        connections["a third"] = third = connections.create_connection("a third")
+        try:
+            third.ensure_connection()
+            assert named(KEY, OTHER) == {KEY}
+            third.connection.execute("CREATE TABLE mine (body text)")
+            third.connection.execute("INSERT INTO mine VALUES (?)", [OTHER])
+            assert named(KEY, OTHER) == {KEY, OTHER}
+        finally:
+            third.connection.close()
+            del connections["a third"], connections.databases["a third"]
+
+
+def test_a_database_that_does_not_answer_refuses(settings, tmp_path, unblocked):
+    given = {**connections.databases["default"], "NAME": str(tmp_path / "no/such/dir/db")}
+    connections.databases["down"] = given
+    connections["down"] = connections.create_connection("down")
+    try:
+        with pytest.raises(DatabaseError, match="'down'"):
+            named(KEY)
+    finally:
+        del connections["down"], connections.databases["down"]
+
+
 def test_the_connection_gives_text_again_afterwards():
     Article.objects.create(body="words")
     named(KEY)
@@ -205,14 +322,79 @@ def sql(statement: str, *values: object) -> None:
         ("bytea", KEY.encode()),
         ("link", KEY),
         ("pair", f'(1,"{KEY}")'),
+        ("name", KEY),
+        ("links", [KEY]),
+        ("deep_bytes", KEY.encode()),
+        ("bytea[]", [b"a", KEY.encode()]),
+        ("sealed", rf'(1,"\\x{KEY.encode().hex()}")'),
+        ("marks", KEY),
+        ("marks[]", [KEY]),
+        ("span", f"[{KEY},zzz]"),
+        ("int", None),
     ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 15 else "",
 )
 def test_every_type_that_holds_text_is_read(declared, value):
     sql("CREATE DOMAIN link AS text")
+    sql("CREATE DOMAIN links AS text[]")
+    sql("CREATE DOMAIN some_bytes AS bytea")
+    sql("CREATE DOMAIN deep_bytes AS some_bytes")
     sql("CREATE TYPE pair AS (n integer, t text)")
+    sql("CREATE TYPE sealed AS (n integer, b bytea)")
+    sql(f"CREATE TYPE marks AS ENUM ('a', '{KEY}')")
+    sql("CREATE TYPE span AS RANGE (subtype = text)")
     sql(f"CREATE TABLE typed (c {declared})")
     sql("INSERT INTO typed VALUES (%s)", value)
+    assert named(KEY, OTHER) == ({KEY} if value else set())
+
+
+@pytest.mark.parametrize("output", ["hex", "escape"])
+def test_bytes_in_an_array_are_read_whatever_their_output(output):
+    key = "submissions/QAD-000001/صورة 1.webp"
+    sql(f"SET LOCAL bytea_output = {output}")
+    sql("CREATE TABLE typed (c bytea[])")
+    sql("INSERT INTO typed VALUES (%s)", [key.encode()])
+    assert named(key, OTHER) == {key}
+
+
+@pytest.mark.parametrize("category", ["S", "U", "N", "R"])
+def test_a_type_that_an_extension_made_is_read_whatever_its_category(category):
+    sql("CREATE TYPE strange")
+    made = "IMMUTABLE STRICT LANGUAGE internal AS"
+    sql(f"CREATE FUNCTION stextin(cstring) RETURNS strange {made} 'textin'")
+    sql(f"CREATE FUNCTION stextout(strange) RETURNS cstring {made} 'textout'")
+    sql(
+        "CREATE TYPE strange (INPUT = stextin, OUTPUT = stextout, LIKE = text,"
+        f" CATEGORY = '{category}')"
+    )
+    sql("CREATE TABLE typed (c strange)")
+    sql(f"INSERT INTO typed VALUES ('{KEY}')")
     assert named(KEY, OTHER) == {KEY}
+
+
+def test_what_a_materialized_view_still_holds_is_read():
+    sql("CREATE TABLE origin (body text)")
+    sql("INSERT INTO origin VALUES (%s)", KEY)
+    sql("CREATE MATERIALIZED VIEW held AS SELECT body FROM origin")
+    sql("CREATE MATERIALIZED VIEW never_filled AS SELECT body FROM origin WITH NO DATA")
+    sql("DELETE FROM origin")
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_a_temporary_table_is_read():
+    sql("CREATE TEMP TABLE brief (body text)")
+    sql("INSERT INTO brief VALUES (%s)", KEY)
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_in_a_schema_of_its_own_ours_are_still_no_sources():
+    sql("CREATE SCHEMA tenant")
+    sql("CREATE TABLE tenant.r2maint_sighting (key text)")
+    sql("INSERT INTO tenant.r2maint_sighting VALUES (%s)", KEY)
+    sql("SET LOCAL search_path = tenant, public")
+    found, reading = read(KEY, OTHER)
+    assert found == set()
+    assert "postgres.oddities_article.body" in reading.sources
 
 
 def test_other_schemas_are_read():
@@ -339,10 +521,20 @@ def test_two_aliases_of_one_database_are_read_once(settings):
 def test_files_are_read(settings, project):
     (project / "src/deep").mkdir(parents=True)
     (project / "src/deep/data.ts").write_text(f"const a = 'https://m/{KEY}';", encoding="utf-8")
-    change_settings(settings, EXTRA_REFERENCES={"files": ["src/**/*.ts", "none/*.ts"]})
+    change_settings(settings, EXTRA_REFERENCES={"files": ["src/**/*.ts"]})
     found, reading = read(KEY, OTHER)
-    assert found == {KEY}
-    assert (reading.cells["file:src/**/*.ts"], reading.cells["file:none/*.ts"]) == (1, 0)
+    assert (found, reading.cells["file:src/**/*.ts"]) == ({KEY}, 1)
+
+
+@pytest.mark.parametrize("pattern", ["none/*.ts", "src", "src/*.ts"])
+def test_a_pattern_that_matches_no_file_refuses(settings, project, pattern):
+    (project / "src/deep").mkdir(parents=True)
+    (project / "src/deep/data.ts").touch()
+    change_settings(settings, EXTRA_REFERENCES={"files": ["src/**/*.ts", pattern]})
+    with pytest.raises(ConfigError, match="matches no file") as raised:
+        named(KEY)
+    assert repr(pattern) in raised.value.message
+    assert "BASE_DIR" in raised.value.hint
 
 
 def test_callables_are_read(settings):
@@ -352,6 +544,33 @@ def test_callables_are_read(settings):
 
 def iter_urls():
     yield f"https://m/{KEY}"
+
+
+ARABIC = "submissions/صورة.webp"
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        f"<img src='{ARABIC}'>",
+        ARABIC.encode(),
+        [ARABIC.encode()],
+        {"icon": ARABIC},
+        {"icon": [ARABIC]}.items(),
+    ],
+    ids=["text", "bytes", "list of bytes", "mapping", "pairs"],
+)
+def test_whatever_a_callable_returns_is_read(settings, monkeypatch, returned):
+    change_settings(settings, EXTRA_REFERENCES={"callables": ["tests.test_keepset.iter_urls"]})
+    monkeypatch.setattr("tests.test_keepset.iter_urls", lambda: returned)
+    assert named(ARABIC, OTHER) == {ARABIC}
+
+
+def test_a_callable_without_a_result_refuses(settings, monkeypatch):
+    change_settings(settings, EXTRA_REFERENCES={"callables": ["tests.test_keepset.iter_urls"]})
+    monkeypatch.setattr("tests.test_keepset.iter_urls", lambda: None)
+    with pytest.raises(ConfigError, match=r"iter_urls \(TypeError\)"):
+        named(KEY)
 
 
 def test_a_callable_that_fails_refuses(settings):
@@ -368,6 +587,13 @@ def test_objects_are_read(settings):
     change_settings(settings, EXTRA_REFERENCES={"objects": ["apps/*.json"]})
     bucket = R2Fake()
     bucket.add("apps/12.json", json.dumps({"icon": f"https://m/{KEY}"}).encode())
+    assert named(KEY, OTHER, bucket=bucket) == {KEY}
+
+
+def test_objects_are_matched_whatever_their_spelling(settings):
+    change_settings(settings, EXTRA_REFERENCES={"objects": ["apps/café*.json"]})
+    bucket = R2Fake()
+    bucket.add(unicodedata.normalize("NFD", "apps/café.json"), KEY.encode())
     assert named(KEY, OTHER, bucket=bucket) == {KEY}
 
 
@@ -397,6 +623,13 @@ def test_a_file_name_counts_under_the_location_of_its_storage(alias, monkeypatch
     monkeypatch.setattr(App._meta.get_field("main_image_en"), "storage", PrefixedStorage())
     App.objects.using(alias).create(name_en="A", main_image_en="QAD-000001/icons/icon.webp")
     assert named(KEY, OTHER) == {KEY}
+
+
+def test_a_file_name_with_detours_counts_as_django_storages_resolves_it(alias, monkeypatch):
+    monkeypatch.setattr(App._meta.get_field("main_image_en"), "storage", PrefixedStorage())
+    App.objects.using(alias).create(name_en="A", main_image_en="./QAD-000001//icons/icon.webp")
+    App.objects.using(alias).create(name_en="B", main_image_en="x/../QAD-000002/icons/icon.webp")
+    assert named(KEY, OTHER) == {KEY, OTHER}
 
 
 def test_a_storage_that_cannot_be_made_refuses(monkeypatch):

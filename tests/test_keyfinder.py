@@ -111,9 +111,32 @@ def test_of_keys_that_share_a_beginning_each_is_found_where_it_ends():
     assert find("at submissions/a.webp (1), or so", *keys).names >= set(keys[:2])
 
 
+@pytest.mark.parametrize("end", [".", "_", "-", "ع", ":"])
+@pytest.mark.parametrize("roots", [("submissions/",), None], ids=["roots", "no roots"])
+def test_a_key_is_found_though_another_ends_like_the_sentence(end, roots):
+    finder = KeyFinder([[ICON, ICON + end]], roots)
+    assert finder.find(f"at https://m/{ICON}{end}").names == {ICON, ICON + end}
+
+
 def test_a_key_with_a_raw_space_is_found_between_other_words():
     key = "submissions/01_App Name/main image 1.png"
     assert finds(f"from {key} on", key)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "submissions//QAD-000001/icon.webp",
+        "submissions/./QAD-000001/././icon.webp",
+        "submissions/x/../QAD-000001/icon.webp",
+        "submissions/x/y/../../QAD-000001//icon.webp",
+        "submissions/x/../QAD-000001//icon%2Ewebp",
+    ],
+)
+def test_a_path_with_detours_is_found(path):
+    assert finds(path, ICON)
+    assert finds(json.dumps([f"https://m/{path}?a=https://x"]), ICON)
+    assert find(path, path).names >= {path}
 
 
 def test_a_windows_path_is_found():

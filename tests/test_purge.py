@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
+from django.db import connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from r2maint.bucket import Headers
 from r2maint.control import Control
 from r2maint.deletion import PurgeOutcome, apply_purge
 from r2maint.errors import (
+    BucketError,
     BucketUnreachable,
     DatabaseError,
     InvalidListing,
@@ -26,6 +29,7 @@ from r2maint.errors import (
 )
 from r2maint.journal import Journal
 from r2maint.models import Change, ChangeState, Identity, Run, RunState, Sighting
+from r2maint.pricing import GB
 from r2maint.purge import PurgeOptions, PurgePlan, Verdict, plan_purge
 from r2maint.quarantine import MAX_COPY_BYTES, PREFIX, list_manifests, read_manifest, restore_all
 from tests.conftest import DATABASES
@@ -122,8 +126,47 @@ def test_the_summary_has_the_names_of_the_contract(bucket):
         "deleted": 0,
         "restored": 0,
         "failed": 0,
-        "saved_usd_per_month": "0.000000000375",
+        "saved_usd_per_month": Decimal(0),
     }
+
+
+def test_the_saving_is_what_the_bill_falls_by(bucket):
+    arrange_sizes(bucket, {NAMED: 40 * GB, ORPHAN: 5 * GB, "elsewhere/a.txt": GB})
+    assert plan(bucket).saved_usd_per_month == 5 * Decimal("0.015")
+    arrange_sizes(bucket, {NAMED: 9 * GB, ORPHAN: GB, "elsewhere/a.txt": 0})
+    assert plan(bucket).saved_usd_per_month == 0, "all of it is within the free tier"
+    cold = Headers(storage_class="STANDARD_IA")
+    bucket.add(ORPHAN, headers=cold, age=2 * WEEK)
+    arrange_sizes(bucket, {NAMED: 40 * GB, ORPHAN: 5 * GB})
+    assert plan(bucket).saved_usd_per_month == 5 * Decimal("0.010")
+
+
+def test_what_is_in_quarantine_already_counts_as_stored(bucket):
+    bucket.add(".r2maint/quarantine/x/y")
+    arrange_sizes(bucket, {".r2maint/quarantine/x/y": 10 * GB, ORPHAN: GB})
+    assert plan(bucket).saved_usd_per_month == Decimal("0.015")
+
+
+def test_what_was_not_deleted_saves_nothing(bucket):
+    arrange_sizes(bucket, {NAMED: 40 * GB, ORPHAN: 4 * GB})
+    bucket.before = fail_on("delete", ORPHAN, error=lambda: ObjectLocked("A bucket lock."))
+    hard = replace(NOW_OR_NEVER, hard=True)
+    assert purge(bucket, hard).saved_usd_per_month == 0
+    bucket.before = lambda operation, key: None
+    assert purge(bucket, hard).saved_usd_per_month == 4 * Decimal("0.015")
+
+
+def arrange_sizes(bucket: R2Fake, sizes: dict[str, int]) -> None:
+    """Say that objects are as large as nobody would store in a test."""
+    for key, size in sizes.items():
+        stored = bucket.objects[key]
+        bucket.objects[key] = replace(stored, info=replace(stored.info, size=size))
+
+
+def test_the_note_says_that_copies_cost_too(bucket):
+    assert any("quarantine are stored" in note for note in plan(bucket).notes)
+    hard = replace(NOW_OR_NEVER, hard=True)
+    assert not any("quarantine are stored" in note for note in plan(bucket, hard).notes)
 
 
 def test_the_bucket_is_listed_before_anything_is_read(bucket):
@@ -191,6 +234,12 @@ def test_protected_and_derived_objects_are_kept(bucket, settings):
     assert found["submissions/1/orphan__sized__9x9.webp"] == "orphan"
 
 
+def test_an_object_that_is_read_for_references_is_kept(bucket, settings):
+    change_settings(settings, EXTRA_REFERENCES={"objects": ["submissions/*/index.txt"]})
+    bucket.add("submissions/1/index.txt", ORPHAN.encode(), age=2 * WEEK)
+    assert verdicts(plan(bucket)) == {"submissions/1/index.txt": "protected"}
+
+
 def test_unmanaged_objects_are_listed_on_request(bucket):
     assert verdicts(plan(bucket, PurgeOptions(everything=True)))["elsewhere/a.txt"] == "unmanaged"
 
@@ -202,6 +251,13 @@ def test_a_prefix_limits_what_is_acted_on_and_not_what_counts(bucket):
     )
     assert verdicts(planned) == {"submissions/2/orphan.webp": "orphan"}
     assert planned.summary()["kept"] == 1
+
+
+def test_what_the_next_run_is_measured_by_is_the_whole_bucket(bucket):
+    bucket.add("submissions/2/orphan.webp", age=2 * WEEK)
+    whole = plan(bucket).baseline
+    assert plan(bucket, replace(NOW_OR_NEVER, prefix="submissions/2/")).baseline == whole
+    assert plan(bucket, replace(NOW_OR_NEVER, limit=1)).baseline == whole
 
 
 def test_a_limit_keeps_the_rest(bucket):
@@ -279,6 +335,27 @@ def test_the_first_adoption_keeps_what_was_seen(bucket):
     assert actions(purge(bucket, options))[ORPHAN] == "delete"
     bucket.clock.move(WEEK)
     assert verdicts(plan(bucket, options)) == {"submissions/1/second.webp": "orphan"}
+
+
+def test_adopting_the_bucket_of_another_database_begins_with_the_first_look(bucket):
+    purge(bucket)
+    bucket.add(ORPHAN, age=5 * WEEK)
+    Identity.objects.update(owner_id="another")
+    adopting = PurgeOptions(adopt=True, max_delete=MaxDelete.parse("100%"))
+    plan(bucket, PurgeOptions())
+    bucket.clock.move(2 * WEEK)
+    assert verdicts(plan(bucket, adopting)) == {ORPHAN: "waiting"}
+    assert actions(purge(bucket, adopting)) == {ORPHAN: "kept"}
+    assert verdicts(plan(bucket, adopting)) == {ORPHAN: "waiting"}
+    bucket.clock.move(WEEK)
+    assert actions(purge(bucket, adopting)) == {ORPHAN: "delete"}
+
+
+def test_adopting_twice_adopts_once(bucket):
+    purge(bucket)
+    owner = Identity.objects.get().owner_id
+    purge(bucket)
+    assert Identity.objects.get().owner_id == owner
 
 
 def test_a_doubtful_reading_is_not_remembered(bucket):
@@ -379,6 +456,15 @@ def test_the_marker_tells_no_secret(bucket):
     assert Identity.objects.get().nonce not in marker.values()
 
 
+def test_a_bucket_that_another_database_adopted_since_the_plan_is_not_taken(bucket):
+    planned = plan(bucket)
+    stranger = identity.Marker(owner_id="another", salt="salt", nonce="nonce")
+    bucket.add(identity.KEY, json.dumps(asdict(stranger)).encode())
+    with pytest.raises(Refused, match="marker changed"):
+        apply_purge(planned, conf.load(), bucket, open_run(bucket))
+    assert ORPHAN in media(bucket)
+
+
 # Deleting
 
 
@@ -422,6 +508,25 @@ def test_a_manifest_alone_brings_everything_back(bucket):
         assert all(one.done for one in restore_all(bucket, entries, control=Control()))
     assert bucket.objects[ORPHAN].body == before.body
     assert bucket.objects[ORPHAN].info.headers == before.info.headers
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda body: b"",
+        lambda body: body[: len(body) - 9],
+        lambda body: body.replace(b'"run_id"', b'"id"'),
+        lambda body: body.replace(b'"etag"', b'"tag"'),
+        lambda body: body + b"\xff\n",
+    ],
+    ids=["empty", "cut", "no run", "no etag", "no text"],
+)
+def test_a_damaged_manifest_is_an_error_that_names_it(bucket, damage):
+    purge(bucket)
+    (manifest,) = list_manifests(bucket)
+    bucket.add(manifest, damage(bucket.body(manifest)))
+    with pytest.raises(BucketError, match=f"manifest cannot be read: '{manifest}'"):
+        list(read_manifest(bucket, manifest)[1])
 
 
 def test_restoring_overwrites_nothing(bucket):
@@ -541,6 +646,52 @@ def test_one_object_that_fails_is_reported_and_the_others_go_on(bucket, operatio
     assert media(bucket) == ["elsewhere/a.txt", NAMED, ORPHAN]
 
 
+def test_a_deletion_whose_answer_was_lost_is_found_out(bucket):
+    others = many(bucket)
+
+    def lose_the_answer(operation: str, key: str) -> None:
+        if operation == "delete" and key in (ORPHAN, others[0]):
+            if key == ORPHAN:
+                del bucket.objects[ORPHAN]
+            raise BucketError("The answer cannot be read.")
+
+    bucket.before = lose_the_answer
+    outcome = purge(bucket)
+    assert (actions(outcome)[ORPHAN], actions(outcome)[others[0]]) == ("delete", "fail")
+    assert outcome.summary()["deleted"] == len(others)
+    states = dict(Change.objects.filter(kind="delete").values_list("old", "state"))
+    assert (states[ORPHAN], states[others[0]]) == ("done", "conflict")
+
+
+def test_a_deletion_nobody_can_find_out_about_stays_open(bucket):
+    def fail(operation: str, key: str) -> None:
+        if (operation, key) == ("delete", ORPHAN):
+            del bucket.objects[ORPHAN]
+            bucket.before = fail_on("head", ORPHAN, error=lambda: BucketError("500"))
+            raise BucketError("500")
+
+    bucket.before = fail
+    assert actions(purge(bucket)) == {ORPHAN: "fail"}
+    assert Change.objects.get(kind="delete").state == ChangeState.INTENDED
+
+
+def test_what_became_of_a_killed_deletion_is_not_guessed_from_a_failed_probe(bucket):
+    planned, run = plan(bucket), open_run(bucket)
+
+    def kill_after(operation: str, key: str) -> None:
+        if (operation, key) == ("delete", ORPHAN):
+            del bucket.objects[ORPHAN]
+            raise Killed
+
+    bucket.before = kill_after
+    with pytest.raises(Killed):
+        apply_purge(planned, conf.load(), bucket, run)
+    bucket.before = fail_on("head", ORPHAN, error=lambda: BucketError("500"))
+    Article.objects.create(body=ORPHAN)
+    assert actions(purge(bucket)) == {ORPHAN: "restore"}
+    assert ORPHAN in media(bucket)
+
+
 class LostLease:
     def __init__(self, checks: int) -> None:
         self.checks = checks
@@ -577,6 +728,24 @@ def test_a_source_that_emptied_since_the_plan_deletes_nothing(bucket):
     Article.objects.all().delete()
     with pytest.raises(Refused, match="oddities_article"):
         apply_purge(planned, conf.load(), bucket, run)
+    assert ORPHAN in media(bucket)
+
+
+def test_a_source_that_emptied_at_last_does_not_keep_others_from_coming_back(bucket, alias):
+    with connections[alias].cursor() as cursor:
+        cursor.execute("CREATE TABLE short_lived (body text)")
+        cursor.execute("INSERT INTO short_lived VALUES (%s)", [NAMED])
+
+    def shift(operation: str, key: str) -> None:
+        if (operation, key) == ("delete", ORPHAN):
+            bucket.before = lambda operation, key: None
+            Article.objects.using(alias).create(body=ORPHAN)
+            with connections[alias].cursor() as cursor:
+                cursor.execute("DELETE FROM short_lived")
+
+    bucket.before = shift
+    with pytest.raises(Refused, match="short_lived"):
+        purge(bucket)
     assert ORPHAN in media(bucket)
 
 
@@ -657,6 +826,47 @@ def test_what_a_killed_run_deleted_and_a_row_names_now_comes_back(bucket):
     Article.objects.create(body=doomed[0])
     purge(bucket)
     assert doomed[0] in media(bucket)
+
+
+def die(deletion: object) -> None:
+    raise Killed
+
+
+def test_what_was_uploaded_again_meanwhile_gets_a_copy_of_its_own(bucket, monkeypatch):
+    monkeypatch.setattr("r2maint.deletion._Deletion._restore_named", die)
+    for body, kind, age in [(b"first", "a/a", 9), (b"second", "b/b", 8), (b"first", "b/b", 7)]:
+        bucket.add(ORPHAN, body, headers=Headers(content_type=kind), age=timedelta(days=age))
+        with pytest.raises(Killed):
+            purge(bucket)
+        assert ORPHAN not in media(bucket)
+    copies = dict(Change.objects.filter(kind="delete").values_list("new", "etag"))
+    stored = [bucket.objects[copy] for copy in copies]
+    assert [(one.body, one.info.headers.content_type) for one in stored] == [
+        (b"first", "a/a"),
+        (b"second", "b/b"),
+        (b"first", "b/b"),
+    ]
+
+
+def test_what_comes_back_twice_is_counted_once(bucket, monkeypatch):
+    name_when(bucket, "default", ("delete", ORPHAN), ORPHAN)
+    settle = Journal.settle
+
+    def killed(self, changes, state):
+        if state == ChangeState.UNDONE:
+            raise Killed
+        settle(self, changes, state)
+
+    monkeypatch.setattr(Journal, "settle", killed)
+    with pytest.raises(Killed):
+        purge(bucket)
+    monkeypatch.setattr(Journal, "settle", settle)
+    assert purge(bucket).summary()["restored"] == 1
+
+
+def test_an_interrupted_run_says_that_it_goes_on_without_copies(bucket):
+    open_run(bucket)
+    assert plan(bucket, replace(NOW_OR_NEVER, hard=True)).question.endswith("(25 B) for good?")
 
 
 def test_an_interrupted_run_is_work_even_with_no_orphan_left(bucket):

@@ -196,6 +196,13 @@ def test_names_of_file_fields_and_their_dimensions_go_back(config, alias):
     assert App.objects.using(alias).values_list(*columns).get() == ("a.png", None, 2)
 
 
+def test_columns_that_are_gone_from_the_model_do_not_come_back(config, alias):
+    run = migrated(config, alias, count=1).run_id
+    changes = Change.objects.using(alias).filter(run_id=run)
+    changes.filter(field="app_icon_url").update(extra={"a_column_of_old": [1, 2]})
+    assert undone(config, run).summary() == summary(run, 3, 0, 0, 0)
+
+
 def test_an_undo_killed_after_its_swap_is_completed(config, alias):
     run = migrated(config, alias).run_id
     undone(config, run)

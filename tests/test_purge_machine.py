@@ -1,0 +1,265 @@
+"""The promise of purge, with uploads, edits, kills, resumes and undos in any order.
+
+What was named at the last reading of a run is there when the run is over; whatever a run removed
+comes back byte for byte, with its headers.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import NamedTuple
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from r2maint import conf, journal
+from r2maint.brakes import NAMES, MaxDelete
+from r2maint.bucket import Headers
+from r2maint.control import Control
+from r2maint.deletion import apply_purge
+from r2maint.errors import Refused
+from r2maint.keepset import KeepSet
+from r2maint.keys import Addresses
+from r2maint.models import Change, ChangeKind, Identity, Run, RunState, Sighting
+from r2maint.purge import PurgeOptions, plan_purge
+from r2maint.undo import apply_undo, plan_undo
+from tests.conftest import DATABASES
+from tests.fakes import FakeClock, R2Fake
+from tests.oddities.models import Article
+
+ANCHOR = "submissions/anchor.webp"
+KEYS = (
+    "submissions/a.webp",
+    "submissions/a.webp.bak",
+    "submissions/b c (1).webp",
+    "submissions/café.webp",
+    "submissions/d%20e.webp",
+)
+FORMS: dict[str, Callable[[str], str]] = {
+    "plain": lambda key: key,
+    "url": lambda key: f"see https://any.example/{quote(key)}?a=1.",
+    "decomposed": lambda key: json.dumps([unicodedata.normalize("NFD", key)]),
+}
+Moment = tuple[str, int]
+"""The nth request of a kind in one execution."""
+NEVER = ("", 0)
+MOMENTS = st.just(NEVER) | st.tuples(
+    st.sampled_from(("head", "copy", "put", "delete", "get", "list")), st.integers(1, 7)
+)
+COPIES = st.just(NEVER) | st.tuples(st.just("copy"), st.integers(1, 7))
+HOUR = timedelta(hours=1)
+GRACE = timedelta(hours=3)
+
+
+class Content(NamedTuple):
+    body: bytes
+    headers: Headers
+
+
+class Killed(BaseException):
+    """What no code catches, as no code outlives kill -9."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+class PurgeMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        for model in (Run, Change, Sighting, Identity, Article):
+            model.objects.all().delete()
+        self.bucket = R2Fake(clock=FakeClock())
+        self.config = conf.load()
+        self.expected: dict[str, Content] = {}
+        """What somebody uploaded and nobody but a purge took away."""
+        self.read: set[str] = set()
+        """What was named at the last reading."""
+        self.versions = 0
+        for key in (ANCHOR, *KEYS):
+            self.upload(key, 2 * GRACE)
+        self.name(ANCHOR, "plain")
+
+    # What others do
+
+    @rule(key=st.sampled_from(KEYS), age=st.sampled_from((timedelta(0), 2 * GRACE)))
+    def upload(self, key: str, age: timedelta) -> None:
+        self.versions += 1
+        content = Content(f"{self.versions}".encode(), Headers(metadata={"v": str(self.versions)}))
+        self.bucket.add(key, content.body, headers=content.headers, age=age)
+        self.expected[key] = content
+
+    @rule(key=st.sampled_from(KEYS))
+    def take_away(self, key: str) -> None:
+        self.bucket.objects.pop(key, None)
+        self.expected.pop(key, None)
+
+    @rule(key=st.sampled_from(KEYS), form=st.sampled_from(sorted(FORMS)))
+    def name(self, key: str, form: str) -> None:
+        Article.objects.create(body=FORMS[form](key))
+
+    @rule(key=st.sampled_from(KEYS))
+    def forget(self, key: str) -> None:
+        Article.objects.filter(body__in=[form(key) for form in FORMS.values()]).delete()
+
+    @rule(hours=st.integers(1, 4))
+    def wait(self, hours: int) -> None:
+        self.bucket.clock.move(hours * HOUR)
+
+    # What r2maint does
+
+    @rule()
+    def look(self) -> None:
+        before = dict(self.bucket.objects)
+        self._plan(second_look=True)
+        assert self.bucket.objects == before
+
+    @rule(
+        second_look=st.sampled_from((False, False, True)),
+        killed_at=MOMENTS,
+        is_told=st.booleans(),
+        named_at=MOMENTS,
+        name=st.sampled_from(KEYS),
+        # Between the last HEAD of a key and its DELETE, R2 cannot exclude another writer.
+        uploaded_at=COPIES,
+        upload=st.sampled_from(KEYS),
+    )
+    def purge(
+        self,
+        second_look: bool,
+        killed_at: Moment,
+        is_told: bool,
+        named_at: Moment,
+        name: str,
+        uploaded_at: Moment,
+        upload: str,
+    ) -> None:
+        planned = self._plan(second_look=second_look)
+        assert not planned.refusals
+        named, there = self._named(), set(self.bucket.objects)
+        self._arrange(
+            (named_at, lambda: self.name(name, "url")),
+            (uploaded_at, lambda: self.upload(upload, 2 * GRACE)),
+            (killed_at, kill),
+        )
+        run = journal.open_journal(command="purge_orphans", bucket=self.bucket.name, options={})
+        state = RunState.STOPPED
+        try:
+            apply_purge(planned, self.config, self.bucket, run)
+            state = RunState.FINISHED
+        except (Killed, Refused):
+            pass
+        finally:
+            self.bucket.before = lambda operation, key: None
+        if state == RunState.FINISHED or is_told:
+            run.finish(state=state, summary={})
+        if state == RunState.FINISHED:
+            # Also what an earlier execution of this run deleted is back, if it is named by now.
+            theirs = Change.objects.filter(run_id=run.run_id, kind=ChangeKind.DELETE)
+            self._require(self.read & (there | set(theirs.values_list("old", flat=True))))
+        else:
+            self._require(named & there)
+
+    @rule(killed_at=MOMENTS)
+    def undo(self, killed_at: Moment) -> None:
+        runs = Run.objects.filter(command="purge_orphans").exclude(state=RunState.UNDONE)
+        if run := runs.first():
+            self._arrange((killed_at, kill))
+            try:
+                self._undo(run.pk)
+            except Killed:
+                return
+            finally:
+                self.bucket.before = lambda operation, key: None
+            assert runs.model.objects.get(pk=run.pk).state == RunState.UNDONE
+
+    def teardown(self) -> None:
+        for run in Run.objects.filter(command="purge_orphans").exclude(state=RunState.UNDONE):
+            self._undo(run.pk)
+        self._require(set(self.expected))
+
+    # Arranging and looking
+
+    def _plan(self, *, second_look: bool):
+        options = PurgeOptions(
+            grace=GRACE,
+            second_look=second_look,
+            max_delete=MaxDelete.parse("100%"),
+            adopt=True,
+            overrides=frozenset(NAMES),
+        )
+        return plan_purge(self.config, self.bucket, options)
+
+    def _arrange(self, *events: tuple[Moment, Callable[[], None]]) -> None:
+        counts: Counter[str] = Counter()
+
+        def before(operation: str, key: str) -> None:
+            counts[operation] += 1
+            for moment, happen in events:
+                if moment == (operation, counts[operation]):
+                    happen()
+
+        self.bucket.before = before
+
+    def _undo(self, run_id: str) -> None:
+        arguments = (self.config, Addresses.from_config(self.config), self.bucket)
+        run = journal.open_journal(
+            command="r2_runs", bucket=self.bucket.name, options={"undo": run_id}
+        )
+        planned = plan_undo(run_id, *arguments, control=Control())
+        result = apply_undo(planned, *arguments, run, control=Control())
+        run.finish(state=RunState.FINISHED, summary={})
+        if any(item.action == "fail" for item in result.items):
+            # Somebody uploaded something else under the key: nothing is overwritten.
+            Run.objects.filter(pk=run_id).update(state=RunState.UNDONE)
+            failed = [item.change for item in result.items if item.action == "fail"]
+            assert all("taken" in i.reason for i in result.items if i.action == "fail")
+            assert all(change.old in self.bucket.objects for change in failed)
+
+    def _named(self) -> set[str]:
+        bodies = set(Article.objects.values_list("body", flat=True))
+        return {key for key in KEYS if bodies & {form(key) for form in FORMS.values()}}
+
+    def _require(self, keys: set[str]) -> None:
+        """Check that the bucket holds these keys as they were uploaded, if they were."""
+        for key in keys & self.expected.keys():
+            assert key in self.bucket.objects, f"{key!r} is lost"
+        for key, content in self.expected.items():
+            if stored := self.bucket.objects.get(key):
+                assert Content(stored.body, stored.info.headers) == content
+
+
+@pytest.mark.django_db(databases=DATABASES)
+def test_nothing_named_is_lost_and_everything_removed_comes_back(project, settings, monkeypatch):
+    settings.R2MAINT = {**settings.R2MAINT, "NOT_REFERENCES": {"postgres": "not of this test"}}
+    machines: list[PurgeMachine] = []
+
+    def start() -> PurgeMachine:
+        machines.append(PurgeMachine())
+        return machines[-1]
+
+    read = KeepSet.read
+
+    def watched(self, *arguments, **options):
+        reading = read(self, *arguments, **options)
+        machines[-1].read = machines[-1]._named()
+        return reading
+
+    monkeypatch.setattr(KeepSet, "read", watched)
+    run_state_machine_as_test(
+        start,
+        settings=hypothesis_settings(
+            max_examples=12,
+            stateful_step_count=15,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
