@@ -234,14 +234,6 @@ def storage_saving(
     return storage_bill(stored, prices) - storage_bill(left, prices)
 
 
-def marginal_price(
-    size: int, prices: Prices = CLOUDFLARE, storage_class: str = STANDARD
-) -> Decimal:
-    """Return a month's list price of `size` bytes, without free tier and rounding."""
-    rates = prices.infrequent_access if storage_class == INFREQUENT_ACCESS else prices.standard
-    return size * rates.storage / GB
-
-
 # R2MAINT["PRICES"]
 
 

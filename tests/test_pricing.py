@@ -20,7 +20,6 @@ from r2maint.pricing import (
     bill,
     byte_days,
     load_prices,
-    marginal_price,
     month_of,
     storage_bill,
     storage_saving,
@@ -164,11 +163,6 @@ def test_a_saving_is_the_difference_of_two_bills():
 )
 def test_a_saving_respects_free_tier_and_rounding(removed, stored, saved):
     assert storage_saving({STANDARD: removed}, stored={STANDARD: stored}) == Decimal(saved)
-
-
-def test_the_marginal_price_is_the_list_price():
-    assert marginal_price(500_000_000) == Decimal("0.0075")
-    assert marginal_price(GB, storage_class=INFREQUENT_ACCESS) == Decimal("0.01")
 
 
 def test_storage_classes_are_billed_apart():

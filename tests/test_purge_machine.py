@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
+from django.db.models import QuerySet
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -170,8 +171,7 @@ class PurgeMachine(RuleBasedStateMachine):
 
     @rule(killed_at=MOMENTS)
     def undo(self, killed_at: Moment) -> None:
-        runs = Run.objects.filter(command="purge_orphans").exclude(state=RunState.UNDONE)
-        if run := runs.first():
+        if run := self._runs().first():
             self._arrange((killed_at, kill))
             try:
                 self._undo(run.pk)
@@ -179,10 +179,10 @@ class PurgeMachine(RuleBasedStateMachine):
                 return
             finally:
                 self.bucket.before = lambda operation, key: None
-            assert runs.model.objects.get(pk=run.pk).state == RunState.UNDONE
+            assert Run.objects.get(pk=run.pk).state == RunState.UNDONE
 
     def teardown(self) -> None:
-        for run in Run.objects.filter(command="purge_orphans").exclude(state=RunState.UNDONE):
+        for run in self._runs():
             self._undo(run.pk)
         self._require(set(self.expected))
 
@@ -223,6 +223,10 @@ class PurgeMachine(RuleBasedStateMachine):
             failed = [item.change for item in result.items if item.action == "fail"]
             assert all("taken" in i.reason for i in result.items if i.action == "fail")
             assert all(change.old in self.bucket.objects for change in failed)
+
+    def _runs(self) -> QuerySet[Run]:
+        runs = Run.objects.filter(command="purge_orphans").exclude(state=RunState.UNDONE)
+        return runs.order_by("-started_at")
 
     def _named(self) -> set[str]:
         bodies = set(Article.objects.values_list("body", flat=True))
