@@ -160,7 +160,7 @@ def plan(database: Path, endpoint: str) -> None:
     }
     from r2maint import conf
     from r2maint.bucket import open_bucket
-    from r2maint.purge import plan_purge
+    from r2maint.purge.plan import plan_purge
 
     config = conf.load()
     planned = plan_purge(config, open_bucket(config))

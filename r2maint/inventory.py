@@ -21,12 +21,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from r2maint import keys
+from r2maint.batching import batched
 from r2maint.bucket.base import StoredObject
 from r2maint.control import Control
-from r2maint.keyfinder import MAX_ROOTS, KeyFinder
+from r2maint.keepset.keyfinder import MAX_ROOTS, KeyFinder
 
 if TYPE_CHECKING:
-    from r2maint.references import Reference
+    from r2maint.references.reading import Reference
 
 Joined = tuple[StoredObject | None, tuple["Reference", ...]]
 
@@ -128,7 +129,7 @@ class Inventory:
         start = self._count("SELECT coalesce(max(seq), 0) FROM refs")
         numbers = itertools.count(start + 1)
         seq = start
-        for batch in _batches(r for r in references if r.target.key):
+        for batch in batched((r for r in references if r.target.key), _FETCH):
             rows = [(next(numbers), by(r) if by else keys.identity(r.target.key), r) for r in batch]
             self._db.executemany(
                 "INSERT INTO refs VALUES (?, ?, ?)",
@@ -347,12 +348,6 @@ def _unpack(row: tuple[Any, ...]) -> StoredObject:
 def _rows(cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:
     while rows := cursor.fetchmany(_FETCH):
         yield from rows
-
-
-def _batches(items: Iterable[Reference]) -> Iterator[list[Reference]]:
-    rest = iter(items)
-    while batch := list(itertools.islice(rest, _FETCH)):
-        yield batch
 
 
 def _merge(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from django.db import connections, router, transaction
 
+from r2maint.batching import batched
 from r2maint.databases import (
     database_option,
     iter_aliases,
@@ -79,7 +80,7 @@ class Journal:
 
     def settle(self, changes: Iterable[Change], state: ChangeState | str) -> None:
         """Record how changes written by `intend` ended."""
-        for batch in _batches([change.pk for change in changes]):
+        for batch in batched([change.pk for change in changes], _BATCH):
             Change.objects.using(home()).filter(pk__in=batch).update(state=state)
 
     def finish(self, *, state: RunState | str, summary: Mapping[str, Any]) -> None:
@@ -216,8 +217,3 @@ def last_accepted(command: str, bucket: str) -> Run | None:
     accepted = runs.filter(state__in=[RunState.FINISHED, RunState.UNDONE])
     run: Run | None = accepted.order_by("-id").first()
     return run
-
-
-def _batches(ids: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(ids), _BATCH):
-        yield ids[start : start + _BATCH]

@@ -15,11 +15,8 @@ from typing import Any
 
 from django.db.models.query import QuerySet
 
-from r2maint import jsontext
 from r2maint.batching import batched
 from r2maint.bucket import Bucket
-from r2maint.cells import StoredText
-from r2maint.columns import Column, ColumnKind, find_column
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.databases import reading
@@ -27,13 +24,16 @@ from r2maint.errors import Stopped, UsageError
 from r2maint.journal import UNDO_COMMAND, Journal, home, iter_changes
 from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
-from r2maint.quarantine import restore
-from r2maint.references import Reference, Shape, target_of
+from r2maint.purge.quarantine import restore
+from r2maint.references import jsontext
+from r2maint.references.cells import StoredText
+from r2maint.references.columns import Column, ColumnKind, find_column
+from r2maint.references.reading import Reference, Shape, target_of
+from r2maint.references.swap import Rewrite, Swapped, swap
 from r2maint.report import Refusal, format_count
 from r2maint.runs import ChangeFacts, find_run
 from r2maint.sources import UnusableSource, locate_file
 from r2maint.spool import Spool
-from r2maint.swap import Rewrite, Swapped, swap
 
 _BATCH = 200
 _Id = tuple[str, int]

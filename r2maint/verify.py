@@ -15,12 +15,12 @@ from typing import Any
 
 from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
-from r2maint.columns import discover
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.inventory import Inventory
 from r2maint.keys import Addresses, Kind, Via, identity
-from r2maint.references import Reference, Scope, Shape, iter_references, still_named
+from r2maint.references.columns import discover
+from r2maint.references.reading import Reference, Scope, Shape, iter_references, still_named
 from r2maint.report import format_count
 from r2maint.sources import UnusableSource, is_file, locate_file
 from r2maint.spool import Spool

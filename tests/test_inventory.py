@@ -13,7 +13,7 @@ from r2maint.control import Control
 from r2maint.errors import InvalidListing, Stopped
 from r2maint.inventory import Inventory, Totals, outermost
 from r2maint.keys import Kind, Target, Via
-from r2maint.references import Reference, Shape
+from r2maint.references.reading import Reference, Shape
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
 NFC = unicodedata.normalize("NFC", "submissions/café.png")

@@ -20,9 +20,9 @@ from r2maint import conf
 from r2maint.control import Control
 from r2maint.errors import ConfigError, DatabaseError
 from r2maint.inventory import Inventory
-from r2maint.keepset import KeepSet, Reading
+from r2maint.keepset.reading import KeepSet, Reading
+from r2maint.keepset.snapshot import CHUNK, open_snapshot, split
 from r2maint.models import Change, ChangeKind, ChangeState, Run
-from r2maint.snapshot import CHUNK, open_snapshot, split
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2maint.keyfinder import Found, KeyFilter, KeyFinder
+from r2maint.keepset.keyfinder import Found, KeyFilter, KeyFinder
 from r2maint.keys import identity
 
 

@@ -17,9 +17,9 @@ from r2maint.control import Control
 from r2maint.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.management.commands import _base
-from r2maint.migrate import apply_migration, plan_migration
+from r2maint.migrate.migration import apply_migration, plan_migration
 from r2maint.models import Change, Run, RunState
-from r2maint.references import Scope
+from r2maint.references.reading import Scope
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES
@@ -483,7 +483,7 @@ def test_json_that_a_journal_cannot_hold_stays_and_stops_nothing(project):
 def test_a_row_deleted_while_its_source_is_planned_is_said_to_be_gone(project, monkeypatch):
     picture(project, "a.png")
     submission(app_icon_url="/media/a.png")
-    monkeypatch.setattr("r2maint.migrate.row_values", lambda *arguments: {})
+    monkeypatch.setattr("r2maint.migrate.migration.row_values", lambda *arguments: {})
 
     (item,) = run("migrate_media_to_r2")["items"]
 

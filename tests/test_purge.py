@@ -12,11 +12,9 @@ from django.db import connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2maint import conf, identity, journal
-from r2maint.brakes import MaxDelete
+from r2maint import conf, journal
 from r2maint.bucket import Headers
 from r2maint.control import Control
-from r2maint.deletion import PurgeOutcome, apply_purge
 from r2maint.errors import (
     BucketError,
     BucketUnreachable,
@@ -30,8 +28,17 @@ from r2maint.errors import (
 from r2maint.journal import Journal
 from r2maint.models import Change, ChangeState, Identity, Run, RunState, Sighting
 from r2maint.pricing import GB
-from r2maint.purge import PurgeOptions, PurgePlan, Verdict, plan_purge
-from r2maint.quarantine import MAX_COPY_BYTES, PREFIX, list_manifests, read_manifest, restore_all
+from r2maint.purge import identity
+from r2maint.purge.brakes import MaxDelete
+from r2maint.purge.deletion import PurgeOutcome, apply_purge
+from r2maint.purge.plan import PurgeOptions, PurgePlan, Verdict, plan_purge
+from r2maint.purge.quarantine import (
+    MAX_COPY_BYTES,
+    PREFIX,
+    list_manifests,
+    read_manifest,
+    restore_all,
+)
 from tests.conftest import DATABASES
 from tests.fakes import FakeClock, R2Fake, fail_on
 from tests.oddities.models import Article
@@ -717,7 +724,7 @@ def test_a_reading_that_fails_later_deletes_nothing(bucket, settings, monkeypatc
     def fail(connection):
         raise DatabaseError("The database is gone.")
 
-    monkeypatch.setattr("r2maint.keepset.list_tables", fail)
+    monkeypatch.setattr("r2maint.keepset.reading.list_tables", fail)
     with pytest.raises(DatabaseError):
         apply_purge(planned, conf.load(), bucket, run)
     assert ORPHAN in media(bucket)
@@ -788,7 +795,7 @@ def kill_at(bucket: R2Fake, number: int) -> Callable[[str, str], None]:
 
 @pytest.mark.parametrize("moment", range(0, 30, 4))
 def test_a_run_killed_anywhere_goes_on_and_ends_in_the_same_state(bucket, moment, monkeypatch):
-    monkeypatch.setattr("r2maint.deletion.BATCH", 2)
+    monkeypatch.setattr("r2maint.purge.deletion.BATCH", 2)
     doomed = [*many(bucket), ORPHAN]
     planned, run = plan(bucket), open_run(bucket)
     bucket.before = kill_at(bucket, moment)
@@ -833,7 +840,7 @@ def die(deletion: object) -> None:
 
 
 def test_what_was_uploaded_again_meanwhile_gets_a_copy_of_its_own(bucket, monkeypatch):
-    monkeypatch.setattr("r2maint.deletion._Deletion._restore_named", die)
+    monkeypatch.setattr("r2maint.purge.deletion._Deletion._restore_named", die)
     for body, kind, age in [(b"first", "a/a", 9), (b"second", "b/b", 8), (b"first", "b/b", 7)]:
         bucket.add(ORPHAN, body, headers=Headers(content_type=kind), age=timedelta(days=age))
         with pytest.raises(Killed):

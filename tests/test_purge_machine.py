@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from r2maint import conf, journal
-from r2maint.brakes import NAMES, MaxDelete
 from r2maint.bucket import Headers
 from r2maint.control import Control
-from r2maint.deletion import apply_purge
 from r2maint.errors import Refused
-from r2maint.keepset import KeepSet
+from r2maint.keepset.reading import KeepSet
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, Identity, Run, RunState, Sighting
-from r2maint.purge import PurgeOptions, plan_purge
+from r2maint.purge.brakes import NAMES, MaxDelete
+from r2maint.purge.deletion import apply_purge
+from r2maint.purge.plan import PurgeOptions, plan_purge
 from r2maint.undo import apply_undo, plan_undo
 from tests.conftest import DATABASES
 from tests.fakes import FakeClock, R2Fake
@@ -49,6 +49,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "url": lambda key: f"see https://any.example/{quote(key)}?a=1.",
     "decomposed": lambda key: json.dumps([unicodedata.normalize("NFD", key)]),
 }
+SOME_KEYS = st.sets(st.sampled_from(KEYS))
 Moment = tuple[str, int]
 """The nth request of a kind in one execution."""
 NEVER = ("", 0)
@@ -86,45 +87,55 @@ class PurgeMachine(RuleBasedStateMachine):
         """What was named at the last reading."""
         self.versions = 0
         for key in (ANCHOR, *KEYS):
-            self.upload(key, 2 * GRACE)
-        self.name(ANCHOR, "plain")
+            self._upload(key, 2 * GRACE)
+        self._name(ANCHOR, "plain")
 
     # What others do
 
-    @rule(key=st.sampled_from(KEYS), age=st.sampled_from((timedelta(0), 2 * GRACE)))
-    def upload(self, key: str, age: timedelta) -> None:
+    @rule(
+        uploaded=SOME_KEYS,
+        age=st.sampled_from((2 * GRACE, 2 * GRACE, HOUR)),
+        taken=st.none() | st.sampled_from(KEYS),
+        named=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(sorted(FORMS)), max_size=2),
+        forgotten=SOME_KEYS,
+        hours=st.integers(0, 4),
+    )
+    def live(
+        self,
+        uploaded: set[str],
+        age: timedelta,
+        taken: str | None,
+        named: dict[str, str],
+        forgotten: set[str],
+        hours: int,
+    ) -> None:
+        self.bucket.clock.move(hours * HOUR)
+        self._forget(forgotten)
+        for key, form in named.items():
+            self._name(key, form)
+        for key in sorted(uploaded):
+            self._upload(key, age)
+        if taken:
+            self.bucket.objects.pop(taken, None)
+            self.expected.pop(taken, None)
+
+    def _upload(self, key: str, age: timedelta) -> None:
         self.versions += 1
         content = Content(f"{self.versions}".encode(), Headers(metadata={"v": str(self.versions)}))
         self.bucket.add(key, content.body, headers=content.headers, age=age)
         self.expected[key] = content
 
-    @rule(key=st.sampled_from(KEYS))
-    def take_away(self, key: str) -> None:
-        self.bucket.objects.pop(key, None)
-        self.expected.pop(key, None)
-
-    @rule(key=st.sampled_from(KEYS), form=st.sampled_from(sorted(FORMS)))
-    def name(self, key: str, form: str) -> None:
+    def _name(self, key: str, form: str) -> None:
         Article.objects.create(body=FORMS[form](key))
 
-    @rule(key=st.sampled_from(KEYS))
-    def forget(self, key: str) -> None:
-        Article.objects.filter(body__in=[form(key) for form in FORMS.values()]).delete()
-
-    @rule(hours=st.integers(1, 4))
-    def wait(self, hours: int) -> None:
-        self.bucket.clock.move(hours * HOUR)
+    def _forget(self, names: set[str]) -> None:
+        bodies = [form(key) for key in names for form in FORMS.values()]
+        Article.objects.filter(body__in=bodies).delete()
 
     # What r2maint does
 
-    @rule()
-    def look(self) -> None:
-        before = dict(self.bucket.objects)
-        self._plan(second_look=True)
-        assert self.bucket.objects == before
-
     @rule(
-        second_look=st.sampled_from((False, False, True)),
+        second_look=st.sampled_from((False, False, False, True)),
         killed_at=MOMENTS,
         is_told=st.booleans(),
         named_at=MOMENTS,
@@ -143,12 +154,14 @@ class PurgeMachine(RuleBasedStateMachine):
         uploaded_at: Moment,
         upload: str,
     ) -> None:
+        before = dict(self.bucket.objects)
         planned = self._plan(second_look=second_look)
+        assert self.bucket.objects == before, "a plan writes nothing"
         assert not planned.refusals
         named, there = self._named(), set(self.bucket.objects)
         self._arrange(
-            (named_at, lambda: self.name(name, "url")),
-            (uploaded_at, lambda: self.upload(upload, 2 * GRACE)),
+            (named_at, lambda: self._name(name, "url")),
+            (uploaded_at, lambda: self._upload(upload, 2 * GRACE)),
             (killed_at, kill),
         )
         run = journal.open_journal(command="purge_orphans", bucket=self.bucket.name, options={})
@@ -261,8 +274,8 @@ def test_nothing_named_is_lost_and_everything_removed_comes_back(project, settin
     run_state_machine_as_test(
         start,
         settings=hypothesis_settings(
-            max_examples=12,
-            stateful_step_count=15,
+            max_examples=25,
+            stateful_step_count=10,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

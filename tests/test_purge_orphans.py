@@ -142,8 +142,8 @@ def counted(method):
 
 for name in ("put_many", "copy_many", "delete_many"):
     setattr(directory.DirectoryBucket, name, counted(getattr(directory.DirectoryBucket, name)))
-import r2maint.deletion
-r2maint.deletion.BATCH = 2
+import r2maint.purge.deletion
+r2maint.purge.deletion.BATCH = 2
 call_command("purge_orphans", "--grace=0", "--no-second-look", "--max-delete=100%", "--adopt",
              "--apply", "--no-input", "--format=json")
 """

@@ -10,16 +10,16 @@ from django.apps import apps
 from django.contrib.postgres.fields import ArrayField
 from django.db import connections, models
 
-from r2maint import references as reading
-from r2maint.columns import Column, ColumnKind, Scope, discover, row_values
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import ConfigError, DatabaseError, Stopped, UsageError
 from r2maint.journal import open_journal
 from r2maint.keys import Addresses, Kind
 from r2maint.locations import Place
-from r2maint.references import Reference, Shape, iter_references
-from r2maint.swap import Rewrite, Swapped, swap
+from r2maint.references import reading
+from r2maint.references.columns import Column, ColumnKind, Scope, discover, row_values
+from r2maint.references.reading import Reference, Shape, iter_references
+from r2maint.references.swap import Rewrite, Swapped, swap
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.oddities.models import Article, Gallery, LegacyBanner, PromotedListing, SoftDeleted

@@ -13,7 +13,6 @@ from django.db import connections
 from PIL import Image, ImageDraw
 
 from r2maint.bucket import Headers, ObjectInfo, Upload, get, head, open_bucket, put
-from r2maint.columns import Scope
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import UsageError
@@ -21,7 +20,8 @@ from r2maint.images import Recipe, inspect
 from r2maint.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, Run
-from r2maint.reoptimize import (
+from r2maint.references.columns import Scope
+from r2maint.reoptimize.conversion import (
     RECIPE_KEY,
     SOURCE_KEY,
     Item,
@@ -373,7 +373,7 @@ def test_a_picture_replaced_under_its_key_while_it_is_encoded_wins(project, monk
         put(bucket, Upload(key="a.png", body=newer, if_absent=False))
         return put(bucket, upload)
 
-    monkeypatch.setattr("r2maint.reoptimize.put", put_and_replace)
+    monkeypatch.setattr("r2maint.reoptimize.conversion.put", put_and_replace)
     assert apply().summary()["skipped"] == {"changed": 1}
     row.refresh_from_db()
     assert get(open_bucket(load()), key_of(row.app_icon_url)).body == newer
@@ -415,7 +415,7 @@ def test_a_run_killed_between_upload_and_rewrite_is_completed_by_the_next(projec
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("r2maint.reoptimize.swap", killed)
+        patch.setattr("r2maint.reoptimize.conversion.swap", killed)
         with pytest.raises(KeyboardInterrupt):
             apply()
     assert len(keys()) == 2

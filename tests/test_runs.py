@@ -13,16 +13,16 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from r2maint.bucket import Bucket, Headers, Upload, head, open_bucket, put
-from r2maint.columns import Scope, discover
 from r2maint.conf import Config, load
 from r2maint.control import Control
 from r2maint.errors import UsageError
 from r2maint.journal import Journal, iter_changes, open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
-from r2maint.references import Reference, iter_references
+from r2maint.references.columns import Scope, discover
+from r2maint.references.reading import Reference, iter_references
+from r2maint.references.swap import Rewrite, Swapped, swap
 from r2maint.runs import list_runs, show_run
-from r2maint.swap import Rewrite, Swapped, swap
 from r2maint.undo import Undo, UndoAction, apply_undo, plan_undo
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES

@@ -13,16 +13,16 @@ from django.db import connections, transaction
 from django.db.models import signals as model_signals
 
 from r2maint import databases
-from r2maint.columns import Scope, discover
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import DatabaseError, LeaseHeld
 from r2maint.journal import Journal, open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeState
-from r2maint.references import Reference, iter_references
+from r2maint.references.columns import Scope, discover
+from r2maint.references.reading import Reference, iter_references
+from r2maint.references.swap import Rewrite, Swapped, swap
 from r2maint.signals import rows_rewritten
-from r2maint.swap import Rewrite, Swapped, swap
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.oddities.models import Gallery, Listing, PromotedListing

@@ -16,7 +16,10 @@ from r2maint.bucket import PendingUpload, StoredObject, Upload, open_bucket, put
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import Stopped
-from r2maint.grouping import (
+from r2maint.keys import Addresses
+from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, bill, month_of
+from r2maint.references.reading import Scope
+from r2maint.usage.grouping import (
     AGES,
     Count,
     GroupBy,
@@ -26,10 +29,7 @@ from r2maint.grouping import (
     prefix_of,
     type_of,
 )
-from r2maint.keys import Addresses
-from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, bill, month_of
-from r2maint.references import Scope
-from r2maint.usage import UsageOptions, measure_usage
+from r2maint.usage.measure import UsageOptions, measure_usage
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 
@@ -155,7 +155,7 @@ def test_a_share_is_of_the_bill_of_its_own_class():
 
 
 def test_too_many_names_are_folded_so_memory_stays_flat(monkeypatch):
-    monkeypatch.setattr("r2maint.grouping.MAX_GROUPS", 3)
+    monkeypatch.setattr("r2maint.usage.grouping.MAX_GROUPS", 3)
     listing = Listing()
     for number in range(10):
         listing.add(f"p{number}/", listed(f"p{number}/a", 1))

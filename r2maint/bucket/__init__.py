@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from r2maint.bucket.base import (
+    IMMUTABLE,
     Bucket,
     Copy,
     Download,
@@ -25,6 +26,7 @@ R = TypeVar("R")
 V = TypeVar("V")
 
 __all__ = [
+    "IMMUTABLE",
     "Bucket",
     "Copy",
     "DirectoryBucket",

@@ -13,6 +13,9 @@ from r2maint.errors import BucketError
 R = TypeVar("R")
 V = TypeVar("V")
 
+IMMUTABLE = "public, max-age=31536000, immutable"
+"""A key that holds the hash of its bytes never changes them, so caches may keep it for a year."""
+
 
 class StoredObject(NamedTuple):
     """One line of a listing."""

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from botocore.exceptions import HTTPClientError, IncompleteReadError
 
+from r2maint.batching import batched
 from r2maint.bucket import answers, rules
 from r2maint.bucket.base import (
     Copy,
@@ -189,7 +189,7 @@ class R2Bucket:
         return in_order(self._copy, copies, workers=self._workers)
 
     def delete_many(self, keys: Iterable[str]) -> Iterator[Result[str, None]]:
-        for batch in in_order(self._delete, _batches(keys), workers=self._workers):
+        for batch in in_order(self._delete, batched(keys, BATCH_SIZE), workers=self._workers):
             if batch.error is not None:
                 yield from (Result(request=key, error=batch.error) for key in batch.request)
             else:
@@ -262,9 +262,3 @@ class R2Bucket:
                 raise
             return error
         return None
-
-
-def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
-    remaining = iter(keys)
-    while batch := list(islice(remaining, BATCH_SIZE)):
-        yield batch

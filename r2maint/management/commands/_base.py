@@ -31,7 +31,7 @@ from r2maint.management.commands._delivery import deliver, unwrapped, write_to
 from r2maint.management.commands._endings import Declined, Unwritable, as_told, closing
 from r2maint.management.commands._interrupts import Interrupts
 from r2maint.models import Run, RunState
-from r2maint.references import Scope
+from r2maint.references.reading import Scope
 from r2maint.report import Column, Refusal, Report, Section
 from r2maint.report.output import require_writable
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from r2maint.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
-from r2maint.migrate import apply_migration, plan_migration
-from r2maint.migration import Action, Item, Migration
+from r2maint.migrate.items import Action, Item, Migration
+from r2maint.migrate.migration import apply_migration, plan_migration
 from r2maint.report import Column, Unit
 
 

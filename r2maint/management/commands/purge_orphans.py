@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
-from r2maint.brakes import NAMES, MaxDelete
-from r2maint.deletion import PurgeOutcome, apply_purge
 from r2maint.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration
-from r2maint.purge import PurgeItem, PurgeOptions, PurgePlan, Verdict, plan_purge
+from r2maint.purge.brakes import NAMES, MaxDelete
+from r2maint.purge.deletion import PurgeOutcome, apply_purge
+from r2maint.purge.plan import PurgeItem, PurgeOptions, PurgePlan, Verdict, plan_purge
 from r2maint.report import Column, Unit
 
 _ALL = "anything in any table may name an object, so every reference counts."

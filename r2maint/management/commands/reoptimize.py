@@ -12,7 +12,7 @@ from r2maint.images import Recipe
 from r2maint.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import natural
-from r2maint.reoptimize import (
+from r2maint.reoptimize.conversion import (
     SAMPLE,
     Action,
     Item,

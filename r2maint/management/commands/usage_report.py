@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
-from r2maint.grouping import GroupBy
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import natural, positive
 from r2maint.report import Column, Section, Unit, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
-from r2maint.usage import Limits, UsageOptions, UsageReport, measure_usage
+from r2maint.usage.grouping import GroupBy
+from r2maint.usage.measure import Limits, UsageOptions, UsageReport, measure_usage
 
 _COUNTS = (
     Column("objects", unit=Unit.COUNT),

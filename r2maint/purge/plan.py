@@ -20,23 +20,23 @@ from typing import Any, NamedTuple
 
 from r2maint import journal
 from r2maint.batching import batched
-from r2maint.brakes import UNTRUSTED, Baseline, Findings, MaxDelete, find_refusals
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.derived import Derivations
 from r2maint.errors import DatabaseError, InvalidListing
-from r2maint.identity import KEY as MARKER
-from r2maint.identity import Standing, read_standing
 from r2maint.inventory import Inventory, Totals, outermost
-from r2maint.keepset import KeepSet, Reading
-from r2maint.keyfinder import Found
+from r2maint.keepset.keyfinder import Found
+from r2maint.keepset.reading import KeepSet, Reading
 from r2maint.keys import identity
-from r2maint.models import Change, ChangeKind, Run, RunState
+from r2maint.models import Change, ChangeKind
 from r2maint.pricing import Prices, load_prices, storage_saving
-from r2maint.quarantine import is_own
+from r2maint.purge.brakes import UNTRUSTED, Baseline, Findings, MaxDelete, find_refusals
+from r2maint.purge.derived import Derivations
+from r2maint.purge.identity import KEY as MARKER
+from r2maint.purge.identity import Standing, read_standing
+from r2maint.purge.quarantine import is_own
+from r2maint.purge.sightings import BATCH, Sightings
 from r2maint.report import Refusal, format_bytes, format_count
-from r2maint.sightings import BATCH, Sightings
 from r2maint.spool import Spool
 
 COMMAND = "purge_orphans"
@@ -248,7 +248,8 @@ class _Planner:
         pages = self._without_own(self.bucket.list_pages())
         listed = self.inventory.add_objects(pages, control=self.control)
         reading = self._read()
-        unfinished = find_unfinished(self.bucket.name)
+        run = journal.find_unfinished(COMMAND, self.bucket.name)
+        unfinished = str(run.pk) if run else ""
         self.inventory.discard_absent(_deleted_by(unfinished))
         standing = read_standing(self.bucket, listed=self.has_marker)
         last = self._last_baseline()
@@ -387,7 +388,7 @@ class _Planner:
             reason = "It is younger than the grace period."
             return PurgeItem(item, Verdict.TOO_YOUNG, Action.KEPT, reason, due_at)
         if self.options.second_look and (first_seen is None or seen_at > self.now):
-            reason = "An earlier run must have seen it orphaned a grace period ago."
+            reason = "First seen orphaned too recently; due once that is a grace period ago."
             return PurgeItem(item, Verdict.WAITING, Action.KEPT, reason, due_at)
         return PurgeItem(item, Verdict.ORPHAN, Action.PLAN, "Nothing names it.", due_at)
 
@@ -449,13 +450,6 @@ def circumstances(config: Config, owner_id: str, sources: Iterable[str]) -> str:
     )
     text = json.dumps([owner_id, settings, sorted(sources)])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def find_unfinished(bucket: str) -> str:
-    """Return the id of the purge of this bucket that was interrupted, or ""."""
-    runs = Run.objects.using(journal.home()).filter(command=COMMAND, bucket=bucket)
-    open_runs = runs.filter(state__in=[RunState.RUNNING, RunState.STOPPED])
-    return open_runs.order_by("-id").values_list("pk", flat=True).first() or ""
 
 
 def _deleted_by(run_id: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
-from r2maint import identity, journal
+from r2maint import journal
 from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
@@ -25,11 +25,12 @@ from r2maint.control import Control
 from r2maint.errors import NoSuchKey, Refused, Stopped
 from r2maint.inventory import Inventory
 from r2maint.journal import Journal
-from r2maint.keepset import KeepSet, Reading
-from r2maint.keyfinder import Found
+from r2maint.keepset.keyfinder import Found
+from r2maint.keepset.reading import KeepSet, Reading
 from r2maint.models import Change, ChangeKind, ChangeState, Run
-from r2maint.purge import SUMMARY, Action, PurgeItem, PurgePlan, Verdict, circumstances
-from r2maint.quarantine import (
+from r2maint.purge import identity
+from r2maint.purge.plan import SUMMARY, Action, PurgeItem, PurgePlan, Verdict, circumstances
+from r2maint.purge.quarantine import (
     PREFIX,
     Kept,
     Quarantined,
@@ -41,7 +42,7 @@ from r2maint.quarantine import (
     without_copy,
     write_manifest,
 )
-from r2maint.sightings import Sightings
+from r2maint.purge.sightings import Sightings
 from r2maint.spool import Spool
 
 BATCH = 500

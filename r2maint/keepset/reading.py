@@ -22,14 +22,14 @@ from django.utils.module_loading import import_string
 from r2maint import journal, keys
 from r2maint.batching import batched
 from r2maint.bucket import Bucket
-from r2maint.catalogue import Barred, TextTable, database_id, is_replica, list_tables
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.databases import reading
 from r2maint.errors import ConfigError, DatabaseError
-from r2maint.keyfinder import Found, KeyFinder
-from r2maint.snapshot import CHUNK, OVERLAP, iter_cells, open_snapshot, split
-from r2maint.spellings import SEPARATOR
+from r2maint.keepset.catalogue import Barred, TextTable, database_id, is_replica, list_tables
+from r2maint.keepset.keyfinder import Found, KeyFinder
+from r2maint.keepset.snapshot import CHUNK, OVERLAP, iter_cells, open_snapshot, split
+from r2maint.keepset.spellings import SEPARATOR
 
 Take = Callable[[str, Found], object]
 """Told the source ("default.app_submissions.main_image_en") and what one piece of it names."""

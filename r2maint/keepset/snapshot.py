@@ -10,9 +10,9 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint.catalogue import TextTable
 from r2maint.errors import DatabaseError
-from r2maint.spellings import SEPARATOR
+from r2maint.keepset.catalogue import TextTable
+from r2maint.keepset.spellings import SEPARATOR
 
 CHUNK = 2**20
 """Characters handed over at once, about."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from r2maint import jsontext
-from r2maint.columns import ColumnKind
-from r2maint.references import Reference
+from r2maint.references import jsontext
+from r2maint.references.columns import ColumnKind
+from r2maint.references.reading import Reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

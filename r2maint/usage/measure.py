@@ -10,10 +10,17 @@ from decimal import Decimal
 from typing import Any
 
 from r2maint.bucket import Bucket, StoredObject
-from r2maint.columns import Scope, discover
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.grouping import (
+from r2maint.inventory import Inventory, Joined
+from r2maint.keys import Addresses, Kind
+from r2maint.pricing import Bill, Prices, bill, load_prices, month_of, priced_as, storage_saving
+from r2maint.purge.quarantine import PREFIX as QUARANTINE_PREFIX
+from r2maint.purge.quarantine import is_own
+from r2maint.references.columns import Scope, discover
+from r2maint.references.reading import Reference, Shape, iter_references
+from r2maint.report import Refusal, format_bytes, format_count, format_usd
+from r2maint.usage.grouping import (
     MAX_GROUPS,
     Count,
     Group,
@@ -24,13 +31,6 @@ from r2maint.grouping import (
     groups_of,
     namers,
 )
-from r2maint.inventory import Inventory, Joined
-from r2maint.keys import Addresses, Kind
-from r2maint.pricing import Bill, Prices, bill, load_prices, month_of, priced_as, storage_saving
-from r2maint.quarantine import PREFIX as QUARANTINE_PREFIX
-from r2maint.quarantine import is_own
-from r2maint.references import Reference, Shape, iter_references
-from r2maint.report import Refusal, format_bytes, format_count, format_usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from r2maint import keys
-from r2maint.spellings import iter_spellings, resolved, turned
+from r2maint.keepset.spellings import iter_spellings, resolved, turned
 
 MAX_ROOTS = 64
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 from django.db.models.query import QuerySet
 
-from r2maint import jsontext
-from r2maint.cells import StoredText
-from r2maint.columns import EVERYTHING, Column, ColumnKind, Scope, find_column
 from r2maint.control import Advance, Control
 from r2maint.databases import reading
 from r2maint.keys import Addresses, Kind, Target, host_of, redact
 from r2maint.locations import Place
+from r2maint.references import jsontext
+from r2maint.references.cells import StoredText
+from r2maint.references.columns import EVERYTHING, Column, ColumnKind, Scope, find_column
 
 __all__ = ["Reference", "Scope", "Shape", "iter_references", "still_named", "target_of"]
 

@@ -17,8 +17,6 @@ from django.db import DataError, IntegrityError, InternalError, NotSupportedErro
 from django.db import Error as DjangoDatabaseError
 from django.db.models.query import QuerySet
 
-from r2maint.cells import StoredText, update_row
-from r2maint.columns import Column, find_column
 from r2maint.control import Control
 from r2maint.databases import (
     is_contention,
@@ -28,10 +26,12 @@ from r2maint.databases import (
     sql_state,
 )
 from r2maint.errors import DatabaseError
-from r2maint.exchange import Rewrite, Swapped, exchange
 from r2maint.journal import Journal, insert_changes, now, require_tables
 from r2maint.keys import Kind
 from r2maint.models import Change, ChangeKind, ChangeState
+from r2maint.references.cells import StoredText, update_row
+from r2maint.references.columns import Column, find_column
+from r2maint.references.exchange import Rewrite, Swapped, exchange
 from r2maint.signals import rows_rewritten
 
 __all__ = ["Rewrite", "Swapped", "swap"]

@@ -11,13 +11,13 @@ from enum import Enum
 from typing import Any
 
 from r2maint.bucket import ObjectInfo
-from r2maint.columns import Scope
 from r2maint.errors import Stopped
 from r2maint.images import Encoded
 from r2maint.pricing import Prices, storage_bill
-from r2maint.references import Reference
+from r2maint.references.columns import Scope
+from r2maint.references.reading import Reference
+from r2maint.reoptimize.selection import Selected
 from r2maint.report import format_bytes, format_count
-from r2maint.selection import Selected
 from r2maint.spool import Spool
 
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from r2maint.bucket import Bucket, StoredObject
-from r2maint.columns import Column, ColumnKind, Scope, discover
 from r2maint.conf import Config, FieldRule
 from r2maint.control import Control
 from r2maint.images import Limits, Recipe, can_write
 from r2maint.inventory import Inventory
 from r2maint.keys import Addresses, Kind
-from r2maint.references import Reference, Shape, iter_references
-from r2maint.siblings import sibling_key
-from r2maint.swap import Rewrite
+from r2maint.references.columns import Column, ColumnKind, Scope, discover
+from r2maint.references.reading import Reference, Shape, iter_references
+from r2maint.references.swap import Rewrite
+from r2maint.reoptimize.siblings import sibling_key
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
 _OTHER_PICTURES = {".svg", ".ico", ".heic", ".heif", ".jxl"}

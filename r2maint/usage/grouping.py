@@ -11,9 +11,9 @@ from typing import Any
 
 from r2maint.bucket.base import StoredObject
 from r2maint.pricing import Bill, priced_as
-from r2maint.quarantine import PREFIX as QUARANTINE_PREFIX
-from r2maint.quarantine import is_own
-from r2maint.references import Reference
+from r2maint.purge.quarantine import PREFIX as QUARANTINE_PREFIX
+from r2maint.purge.quarantine import is_own
+from r2maint.references.reading import Reference
 
 OTHER = "(other)"
 UNREFERENCED = "(unreferenced)"

@@ -10,10 +10,10 @@ from typing import Any
 
 from r2maint.bucket import Headers, ObjectInfo
 from r2maint.errors import Stopped
-from r2maint.references import Reference
+from r2maint.references.reading import Reference
+from r2maint.references.swap import Rewrite
 from r2maint.report import Refusal, format_bytes, format_count
 from r2maint.spool import Spool
-from r2maint.swap import Rewrite
 
 SUMMARY = (
     "references",

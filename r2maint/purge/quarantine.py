@@ -24,7 +24,7 @@ from r2maint import keys
 from r2maint.bucket import Bucket, Copy, Headers, ObjectInfo, StoredObject, Upload, head, put
 from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey, PreconditionFailed
-from r2maint.sightings import digest
+from r2maint.purge.sightings import digest
 
 PREFIX = ".r2maint/quarantine/"
 MAX_COPY_BYTES = 4_995 * 2**20

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from django.db.models import Q
 from django.db.models.query import QuerySet
 
-from r2maint import jsontext
-from r2maint.cells import StoredText
-from r2maint.columns import Column, ColumnKind, Scope
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.databases import reading
 from r2maint.keys import Addresses, Kind
+from r2maint.references import jsontext
+from r2maint.references.cells import StoredText
+from r2maint.references.columns import Column, ColumnKind, Scope
 
 _ADDRESS = re.compile(r"""(?:https?:)?/[^\s"'<>()\[\]{}|\\^`]+""", re.IGNORECASE)
 _CHUNK = 200

@@ -13,11 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r2maint.batching import batched
-from r2maint.bucket import Bucket, Headers, ObjectInfo, Upload
-from r2maint.columns import Column, discover, row_values
+from r2maint.bucket import IMMUTABLE, Bucket, Headers, ObjectInfo, Upload
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.embedded import count_embedded
 from r2maint.errors import BucketError, PreconditionFailed, Stopped
 from r2maint.inventory import Inventory
 from r2maint.journal import Journal
@@ -30,9 +28,12 @@ from r2maint.keys import (
     shared_template,
 )
 from r2maint.locations import is_served
-from r2maint.migration import Action, Item, Migration, count_items, holds_same_bytes
+from r2maint.migrate.embedded import count_embedded
+from r2maint.migrate.items import Action, Item, Migration, count_items, holds_same_bytes
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.references import Reference, Scope, Shape, iter_references
+from r2maint.references.columns import Column, discover, row_values
+from r2maint.references.reading import Reference, Scope, Shape, iter_references
+from r2maint.references.swap import Rewrite, Swapped, swap
 from r2maint.sources import (
     MAX_IMAGE_BYTES,
     Source,
@@ -43,10 +44,7 @@ from r2maint.sources import (
     read_source,
 )
 from r2maint.spool import Spool
-from r2maint.swap import Rewrite, Swapped, swap
 
-IMMUTABLE = "public, max-age=31536000, immutable"
-"""A key that holds the hash of its bytes never changes them, so caches may keep it for a year."""
 BATCH = 100
 """Sources uploaded before their rows are rewritten."""
 

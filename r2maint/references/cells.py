@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import Expression, F, Func, TextField
 
-from r2maint.columns import Column, ColumnKind
+from r2maint.references.columns import Column, ColumnKind
 
 
 def text_sql(vendor: str, operand: str, kind: ColumnKind) -> str:

@@ -17,21 +17,20 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from r2maint.batching import batched
-from r2maint.bucket import Bucket, Headers, ObjectInfo, Upload, head, put
-from r2maint.columns import Scope
+from r2maint.bucket import IMMUTABLE, Bucket, Headers, ObjectInfo, Upload, head, put
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey, PreconditionFailed, Stopped, UsageError
 from r2maint.images import Encoded, ImageError, Job, Recipe, Skip, can_write, reencode_many
 from r2maint.journal import Journal
 from r2maint.keys import Addresses
-from r2maint.migrate import IMMUTABLE
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.pricing import load_prices
-from r2maint.reoptimization import Action, Item, Reoptimization, Version, count_items
-from r2maint.selection import Selected, Writer, iter_selected, make_writer
+from r2maint.references.columns import Scope
+from r2maint.references.swap import Swapped, swap
+from r2maint.reoptimize.items import Action, Item, Reoptimization, Version, count_items
+from r2maint.reoptimize.selection import Selected, Writer, iter_selected, make_writer
 from r2maint.spool import Spool
-from r2maint.swap import Swapped, swap
 
 SAMPLE = 20
 """Pictures a plan encodes."""

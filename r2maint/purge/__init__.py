@@ -1,0 +1,6 @@
+"""Removing what nothing names: the plan and its brakes, quarantine, deletion, and the way back."""
+
+from r2maint.purge.deletion import apply_purge
+from r2maint.purge.plan import PurgeOptions, plan_purge
+
+__all__ = ["PurgeOptions", "apply_purge", "plan_purge"]
