@@ -73,3 +73,16 @@ def s3_bucket(s3_connection) -> R2Bucket:
         Bucket=bucket.name, CreateBucketConfiguration={"LocationConstraint": "auto"}
     )
     return bucket
+
+
+@pytest.fixture
+def remote(project, settings, s3_bucket, s3_connection) -> Path:
+    """The project on an S3 server."""
+    settings.R2MAINT = {
+        **settings.R2MAINT,
+        "BUCKET": s3_bucket.name,
+        "ENDPOINT_URL": s3_connection.endpoint_url,
+        "ACCESS_KEY_ID": s3_connection.access_key_id,
+        "SECRET_ACCESS_KEY": s3_connection.secret_access_key,
+    }
+    return project

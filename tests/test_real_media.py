@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 import pytest
 
-from r2maint.bucket import get, open_bucket
+from r2maint.bucket import Upload, get, open_bucket, put
 from r2maint.conf import load
 from r2maint.keys import Addresses, Kind
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES
+from tests.oddities.models import Article, LegacyBanner, SoftDeleted
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "media"
 NAMES = (
@@ -35,19 +36,6 @@ pytestmark = [
         not PHOTOGRAPHS.is_dir(), reason="the photographs are not beside the project"
     ),
 ]
-
-
-@pytest.fixture
-def remote(project, settings, s3_bucket, s3_connection) -> Path:
-    """The project on an S3 server."""
-    settings.R2MAINT = {
-        **settings.R2MAINT,
-        "BUCKET": s3_bucket.name,
-        "ENDPOINT_URL": s3_connection.endpoint_url,
-        "ACCESS_KEY_ID": s3_connection.access_key_id,
-        "SECRET_ACCESS_KEY": s3_connection.secret_access_key,
-    }
-    return project
 
 
 def copy_photographs(media: Path) -> list[str]:
@@ -128,3 +116,41 @@ def test_every_row_resolves_to_its_source_and_undo_restores_every_value(remote, 
 
     apply("r2_runs", first["run_id"], "--undo")
     assert dict(values(alias)) == before
+
+
+@pytest.fixture
+def unmanaged_rows(alias) -> Iterator[None]:
+    """Empty the table that Django's own clean-up leaves alone."""
+    yield
+    LegacyBanner.objects.using(alias).all().delete()
+
+
+def test_a_purge_of_that_bucket_removes_exactly_what_nothing_names(remote, alias, unmanaged_rows):
+    fill(copy_photographs(remote / "media"), alias)
+    apply("migrate_media_to_r2")
+    bucket = open_bucket(load())
+    kept = {
+        "submissions/in an article.png": lambda key: Article(
+            body=f"As in https://nobody-configured.example/x/{quote(key)}, before."
+        ),
+        "submissions/soft-deleted.png": lambda key: SoftDeleted(
+            picture_url=f"https://media.example.org/{key}", deleted=True
+        ),
+        "submissions/unmanaged.png": lambda key: LegacyBanner(id=1, path=f"/{key}"),
+    }
+    for key, row in kept.items():
+        put(bucket, Upload(key=key, body=b"named"))
+        row(key).save(using=alias)
+    unnamed = {f"submissions/temp-anon/{number} unnamed.png" for number in range(5)}
+    for key in (*unnamed, "elsewhere/unmanaged prefix.png", "apps/1.json"):
+        put(bucket, Upload(key=key, body=b"unnamed"))
+    before = {item.key for page in bucket.list_pages() for item in page}
+
+    options = ("--grace", "0", "--no-second-look", "--adopt", "--max-delete", "25%")
+    done = apply("purge_orphans", *options)
+
+    after = {item.key for page in bucket.list_pages() for item in page}
+    assert before - after == unnamed
+    assert done["summary"]["deleted"] == len(unnamed)
+    assert all(key.startswith(".r2maint/") for key in after - before)
+    run("verify_urls")
