@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 from django.db import connections
+from hypothesis import settings as hypothesis_settings
 
 from r2maint.bucket.r2 import R2Bucket
 from r2maint.connection import Connection
 from tests.servers import moto_server
 
 DATABASES = ("default", "postgres")
+
+# CI tries the same examples on every run of the same code; everywhere else they are new ones.
+hypothesis_settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis_settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
