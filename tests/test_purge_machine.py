@@ -11,15 +11,22 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from random import Random
 from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
 from django.db.models import QuerySet
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, note
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from r2maint import conf, journal
 from r2maint.bucket import Headers
@@ -49,16 +56,11 @@ FORMS: dict[str, Callable[[str], str]] = {
     "url": lambda key: f"see https://any.example/{quote(key)}?a=1.",
     "decomposed": lambda key: json.dumps([unicodedata.normalize("NFD", key)]),
 }
-SOME_KEYS = st.sets(st.sampled_from(KEYS))
-Moment = tuple[str, int]
-"""The nth request of a kind in one execution."""
-NEVER = ("", 0)
-MOMENTS = st.just(NEVER) | st.tuples(
-    st.sampled_from(("head", "copy", "put", "delete", "get", "list")), st.integers(1, 7)
-)
-COPIES = st.just(NEVER) | st.tuples(st.just("copy"), st.integers(1, 7))
 HOUR = timedelta(hours=1)
 GRACE = timedelta(hours=3)
+OPERATIONS = ("delete", "delete", "put", "put", "head", "copy", "get", "list")
+Moment = tuple[str, int]
+"""The nth request of a kind in one execution."""
 
 
 class Content(NamedTuple):
@@ -84,38 +86,33 @@ class PurgeMachine(RuleBasedStateMachine):
         self.expected: dict[str, Content] = {}
         """What somebody uploaded and nobody but a purge took away."""
         self.read: set[str] = set()
-        """What was named at the last reading."""
+        """What was named at the last reading, or at a deletion after it."""
         self.versions = 0
         for key in (ANCHOR, *KEYS):
             self._upload(key, 2 * GRACE)
         self._name(ANCHOR, "plain")
 
+    @initialize(seed=st.integers(0, 2**64))
+    def begin(self, seed: int) -> None:
+        self.seed, self.steps = seed, 0
+
+    def _chance(self) -> Random:
+        # One seed for all steps: Hypothesis likes to repeat the step it drew before.
+        self.steps += 1
+        return Random(f"{self.seed} {self.steps}")
+
     # What others do
 
-    @rule(
-        uploaded=SOME_KEYS,
-        age=st.sampled_from((2 * GRACE, 2 * GRACE, HOUR)),
-        taken=st.none() | st.sampled_from(KEYS),
-        named=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(sorted(FORMS)), max_size=2),
-        forgotten=SOME_KEYS,
-        hours=st.integers(0, 4),
-    )
-    def live(
-        self,
-        uploaded: set[str],
-        age: timedelta,
-        taken: str | None,
-        named: dict[str, str],
-        forgotten: set[str],
-        hours: int,
-    ) -> None:
-        self.bucket.clock.move(hours * HOUR)
-        self._forget(forgotten)
-        for key, form in named.items():
-            self._name(key, form)
-        for key in sorted(uploaded):
-            self._upload(key, age)
-        if taken:
+    def _live(self, chance: Random) -> None:
+        self.bucket.clock.move(chance.randrange(5) * HOUR)
+        for key in chance.sample(KEYS, chance.randint(0, 3)):
+            self._forget(key)
+        for key in chance.sample(KEYS, chance.randint(0, 2)):
+            self._name(key, chance.choice(sorted(FORMS)))
+        for key in chance.sample(KEYS, chance.randint(1, 5)):
+            self._upload(key, chance.choice((2 * GRACE, 2 * GRACE, HOUR)))
+        if chance.random() < 0.2:
+            taken = chance.choice(KEYS)
             self.bucket.objects.pop(taken, None)
             self.expected.pop(taken, None)
 
@@ -128,32 +125,21 @@ class PurgeMachine(RuleBasedStateMachine):
     def _name(self, key: str, form: str) -> None:
         Article.objects.create(body=FORMS[form](key))
 
-    def _forget(self, names: set[str]) -> None:
-        bodies = [form(key) for key in names for form in FORMS.values()]
-        Article.objects.filter(body__in=bodies).delete()
+    def _forget(self, key: str) -> None:
+        Article.objects.filter(body__in=[form(key) for form in FORMS.values()]).delete()
 
     # What r2maint does
 
-    @rule(
-        second_look=st.sampled_from((False, False, False, True)),
-        killed_at=MOMENTS,
-        is_told=st.booleans(),
-        named_at=MOMENTS,
-        name=st.sampled_from(KEYS),
+    @rule()
+    def purge(self) -> None:
+        chance = self._chance()
+        self._live(chance)
+        second_look, is_told = chance.random() < 0.25, chance.random() < 0.5
+        killed_at, named_at = self._moment(chance), self._moment(chance)
+        name, upload = chance.choice(KEYS), chance.choice(KEYS)
         # Between the last HEAD of a key and its DELETE, R2 cannot exclude another writer.
-        uploaded_at=COPIES,
-        upload=st.sampled_from(KEYS),
-    )
-    def purge(
-        self,
-        second_look: bool,
-        killed_at: Moment,
-        is_told: bool,
-        named_at: Moment,
-        name: str,
-        uploaded_at: Moment,
-        upload: str,
-    ) -> None:
+        uploaded_at = ("copy", chance.randint(1, 5))
+        note(f"killed at {killed_at}, {name} named at {named_at}, {upload} replaced {uploaded_at}")
         before = dict(self.bucket.objects)
         planned = self._plan(second_look=second_look)
         assert self.bucket.objects == before, "a plan writes nothing"
@@ -182,8 +168,9 @@ class PurgeMachine(RuleBasedStateMachine):
         else:
             self._require(named & there)
 
-    @rule(killed_at=MOMENTS)
-    def undo(self, killed_at: Moment) -> None:
+    @rule()
+    def undo(self) -> None:
+        killed_at = self._moment(self._chance())
         if run := self._runs().first():
             self._arrange((killed_at, kill))
             try:
@@ -193,6 +180,13 @@ class PurgeMachine(RuleBasedStateMachine):
             finally:
                 self.bucket.before = lambda operation, key: None
             assert Run.objects.get(pk=run.pk).state == RunState.UNDONE
+
+    @invariant()
+    def what_is_gone_lies_in_quarantine(self) -> None:
+        for key in self.expected.keys() - self.bucket.objects.keys():
+            deleted = Change.objects.filter(kind=ChangeKind.DELETE, old=key).latest("pk")
+            copy = self.bucket.objects[deleted.new]
+            assert Content(copy.body, copy.info.headers) == self.expected[key]
 
     def teardown(self) -> None:
         for run in self._runs():
@@ -211,6 +205,10 @@ class PurgeMachine(RuleBasedStateMachine):
         )
         return plan_purge(self.config, self.bucket, options)
 
+    def _moment(self, chance: Random) -> Moment:
+        is_ever = chance.random() < 0.5
+        return (chance.choice(OPERATIONS), chance.randint(1, 5)) if is_ever else ("", 0)
+
     def _arrange(self, *events: tuple[Moment, Callable[[], None]]) -> None:
         counts: Counter[str] = Counter()
 
@@ -219,6 +217,8 @@ class PurgeMachine(RuleBasedStateMachine):
             for moment, happen in events:
                 if moment == (operation, counts[operation]):
                     happen()
+            if operation == "delete":
+                self.read = self._named()
 
         self.bucket.before = before
 
