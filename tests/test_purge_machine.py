@@ -274,7 +274,7 @@ def test_nothing_named_is_lost_and_everything_removed_comes_back(project, settin
     run_state_machine_as_test(
         start,
         settings=hypothesis_settings(
-            max_examples=25,
+            max_examples=18,
             stateful_step_count=10,
             deadline=None,
             suppress_health_check=list(HealthCheck),
