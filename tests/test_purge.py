@@ -31,7 +31,8 @@ from r2maint.pricing import GB
 from r2maint.purge import identity
 from r2maint.purge.brakes import MaxDelete
 from r2maint.purge.deletion import PurgeOutcome, apply_purge
-from r2maint.purge.plan import PurgeOptions, PurgePlan, Verdict, plan_purge
+from r2maint.purge.items import PurgeOptions, PurgePlan, Verdict
+from r2maint.purge.plan import plan_purge
 from r2maint.purge.quarantine import (
     MAX_COPY_BYTES,
     PREFIX,

@@ -37,7 +37,8 @@ from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, Identity, Run, RunState, Sighting
 from r2maint.purge.brakes import NAMES, MaxDelete
 from r2maint.purge.deletion import apply_purge
-from r2maint.purge.plan import PurgeOptions, plan_purge
+from r2maint.purge.items import PurgeOptions
+from r2maint.purge.plan import plan_purge
 from r2maint.undo import apply_undo, plan_undo
 from tests.conftest import DATABASES
 from tests.fakes import FakeClock, R2Fake

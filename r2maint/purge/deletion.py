@@ -29,7 +29,8 @@ from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading
 from r2maint.models import Change, ChangeKind, ChangeState, Run
 from r2maint.purge import identity
-from r2maint.purge.plan import SUMMARY, Action, PurgeItem, PurgePlan, Verdict, circumstances
+from r2maint.purge.items import SUMMARY, Action, PurgeItem, PurgePlan, Verdict
+from r2maint.purge.plan import circumstances
 from r2maint.purge.quarantine import (
     PREFIX,
     Kept,

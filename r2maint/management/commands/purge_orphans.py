@@ -13,7 +13,8 @@ from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration
 from r2maint.purge.brakes import NAMES, MaxDelete
 from r2maint.purge.deletion import PurgeOutcome, apply_purge
-from r2maint.purge.plan import PurgeItem, PurgeOptions, PurgePlan, Verdict, plan_purge
+from r2maint.purge.items import PurgeItem, PurgeOptions, PurgePlan, Verdict
+from r2maint.purge.plan import plan_purge
 from r2maint.report import Column, Unit
 
 _ALL = "anything in any table may name an object, so every reference counts."
