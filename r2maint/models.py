@@ -26,6 +26,8 @@ class ChangeKind(models.TextChoices):
     QUARANTINE = "quarantine"
     DELETE = "delete"
     RESTORE = "restore"
+    REMOVE = "remove"
+    """A local file, whose bytes the bucket holds under `key`; `old` is its path."""
 
 
 class ChangeState(models.TextChoices):
@@ -73,8 +75,10 @@ class Change(models.Model):
     field = models.CharField(max_length=200, blank=True, default="")
     path = models.TextField(blank=True, default="")
     """JSON pointer of the element; "" for the whole value."""
+    shape = models.CharField(max_length=8, blank=True, default="")
+    """"embedded" when `old` and `new` are addresses inside the longer text of the element."""
     old = models.TextField(blank=True, default="")
-    """The element before; of a quarantined object, its key."""
+    """The element before; of a quarantined object, its key; of an upload or removal, the source."""
     new = models.TextField(blank=True, default="")
     """The element after; of a quarantined object, where its copy lies."""
     old_key = models.TextField(blank=True, default="")
@@ -92,6 +96,11 @@ class Change(models.Model):
         indexes = [
             models.Index(fields=["run_id", "id"], name="r2maint_change_run"),
             models.Index(fields=["at"], name="r2maint_change_at"),
+            models.Index(
+                fields=["sha256"],
+                name="r2maint_change_upload",
+                condition=models.Q(kind=ChangeKind.UPLOAD),
+            ),
         ]
 
     def __str__(self) -> str:
