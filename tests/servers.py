@@ -78,6 +78,9 @@ LOSE_ANSWER = "lose answer"
 CUT_BODY = "cut body"
 """Half of the answer's body arrives."""
 
+DAMAGE = "damage"
+"""The server receives other bytes than the client sent."""
+
 Fault = Answer | str
 
 
@@ -137,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, Answer):
             self._send(fault.status, {"Content-Type": fault.content_type}, fault.body)
             return
+        if fault == DAMAGE:
+            request = request._replace(body=request.body[:-1] + b"!")
         status, headers, body = self._forward(request)
         if fault == LOSE_ANSWER:
             self.close_connection = True

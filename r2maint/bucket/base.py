@@ -76,8 +76,8 @@ class Upload:
     if_absent: bool = True
     if_match: str = ""
     """Replace only the object with this ETag; needs `if_absent=False`."""
-    md5: str = ""
-    """Hex; when given, other bytes than these are ObjectRejected and nothing is sent."""
+    sha256: str = ""
+    """Hex; when given, other bytes than these are ObjectRejected and nothing is stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
