@@ -36,7 +36,7 @@ _BARE = (
     rf"(?:(?<![a-z0-9_+.\-=/?&#%@~}}$\\)])(?=https?:)|(?<![{_JOINED}:])(?=/)"
     rf"|(?<=\ssrc=)|(?<=\shref=)){_OPEN}{_BODY}"
 )
-_FIRST_OF_MANY = r"\S*\.(?=[0-9]*[a-z])[a-z0-9]{1,8}[.,;:!?]*\s|.*[\s,;|](?:https?:/)?/"
+_FIRST_OF_MANY = r"\S*\.(?=[0-9]*[a-z])[a-z0-9]{1,8}[.,;:!?]*\s|.*[\s,;|،؛](?:https?:/)?/"
 _EXTENSION = r"\.[A-Za-z0-9]{1,8}"
 _ONE = re.compile(
     rf"(?!{_FIRST_OF_MANY}){_OPEN}[^?#<>{{}}\"\\|\r\n]*{_EXTENSION}(?:[?#]\S*)?", re.IGNORECASE
@@ -125,7 +125,7 @@ class Passage:
         That is, of every `new` now in the texts, whether this call put it there. [] when there was
         nothing to exchange, or when `old` is there so often that `made` tells nothing any more.
         """
-        meant = self._meant(old, made)
+        meant = self._meant(old, new, made)
         for place in meant:
             self._now[place] = new
         self._exchanged |= meant
@@ -136,7 +136,7 @@ class Passage:
         """Tell, when nothing was to be exchanged, whether that is because it has been before."""
         return new in self._now and old not in self._unclear
 
-    def _meant(self, old: str, made: Sequence[bool]) -> set[int]:
+    def _meant(self, old: str, new: str, made: Sequence[bool]) -> set[int]:
         places = [
             place
             for place, address in enumerate(self._now)
@@ -148,7 +148,7 @@ class Passage:
             return set(places)
         if len(places) == len(made):
             return {place for place, mine in zip(places, made, strict=True) if mine}
-        if len(places) != list(made).count(False):
+        if new not in self._now or len(places) != list(made).count(False):
             self._unclear.add(old)
         return set()
 
