@@ -5,8 +5,8 @@
 Each round starts the same S3 server (`rclone serve s3` on a directory) anew for either side:
 `s5cmd cp` copies the files, `migrate_media_to_r2 --apply --no-input` moves them and rewrites the
 rows that name them, one row a file, as one process from the interpreter's start to its end. Printed
-are seconds, CPU and peak memory of each, and the ratio of every round with the median of them. Needs
-rclone and s5cmd on PATH; the PostgreSQL comes from the test suite's wheel.
+are seconds, CPU and peak memory of each, and the ratio of every round with the median of them.
+Needs rclone and s5cmd on PATH; the PostgreSQL comes from the test suite's wheel.
 """
 
 from __future__ import annotations
@@ -91,9 +91,8 @@ def one_round(work: Path, database: dict, files: int) -> float:
     with server(work / "ours") as endpoint:
         ours = measure(child_command({**child, "endpoint": endpoint}), "migrate")
     run_child({**child, "check": True})
-    print(
-        f"  {files / ours.seconds:,.0f} files/s, {1000 * ours.cpu_seconds / files:.2f} ms CPU a file"
-    )
+    cpu = 1000 * ours.cpu_seconds / files
+    print(f"  {files / ours.seconds:,.0f} files/s, {cpu:.2f} ms CPU a file")
     return ours.seconds / peer.seconds
 
 

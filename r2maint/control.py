@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from r2maint.errors import Stopped
 
 T = TypeVar("T")
-Advance = Callable[[int], object]
 
 
-def _no_progress(total: int | None, label: str, unit: str) -> AbstractContextManager[Advance]:
-    return nullcontext(lambda count: None)
+class Advance(Protocol):
+    """Told what was done since the last call."""
+
+    def __call__(self, count: int, size: int = 0, /) -> object:
+        """Take `count` more items of `size` bytes together."""
+
+
+class Progress(Protocol):
+    """Shows how far a job has come."""
+
+    def __call__(
+        self, total: int | None, label: str, unit: str, size: int = 0, /
+    ) -> AbstractContextManager[Advance]:
+        """Return a context manager that gives `advance`; `size` is the total in bytes, if known."""
+
+
+def _no_progress(
+    total: int | None, label: str, unit: str, size: int = 0, /
+) -> AbstractContextManager[Advance]:
+    return nullcontext(lambda count, size=0, /: None)
 
 
 @dataclass(kw_only=True)
@@ -31,8 +48,7 @@ class Control:
     """Requests a second at most; None for no limit."""
     deadline: float | None = None
     """In `time.monotonic()` seconds."""
-    progress: Callable[[int | None, str, str], AbstractContextManager[Advance]] = _no_progress
-    """(total, label, unit) -> context manager that gives `advance(count)`."""
+    progress: Progress = _no_progress
     signal_code: int = field(default=0, init=False)
     """128 + the signal heard, 0 while none was."""
 

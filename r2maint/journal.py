@@ -128,15 +128,15 @@ def _insertion(
 ) -> tuple[str, list[Any]]:
     """Return one INSERT of several lines, and its parameters."""
     quote = connection.ops.quote_name
-    names = ", ".join(quote(field.column) for field in columns)
+    names = ", ".join(quote(column.column) for column in columns)
     line = f"({', '.join(['%s'] * len(columns))})"
     sql = f"INSERT INTO {quote(Change._meta.db_table)} ({names}) VALUES"
     sql += f" {', '.join([line] * len(changes))} RETURNING {quote(Change._meta.pk.column)}"
     values: list[list[Any]] = []
-    for field in columns:
-        given = [getattr(change, field.attname) for change in changes]
-        if isinstance(field, models.JSONField | models.DateTimeField):
-            given = [field.get_db_prep_save(value, connection) for value in given]
+    for column in columns:
+        given = [getattr(change, column.attname) for change in changes]
+        if isinstance(column, models.JSONField | models.DateTimeField):
+            given = [column.get_db_prep_save(value, connection) for value in given]
         values.append(given)
     return sql, list(chain.from_iterable(zip(*values, strict=True)))
 

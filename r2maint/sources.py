@@ -91,9 +91,7 @@ def read_source(path: Path, *, images_only: bool, max_bytes: int = MAX_IMAGE_BYT
         with path.open("rb", buffering=0) as file:
             found = os.fstat(file.fileno())
             chunk = file.read(_CHUNK_BYTES)
-            kind = accepted_type(
-                chunk, found.st_size, images_only=images_only, max_bytes=max_bytes
-            )
+            kind = accepted_type(chunk, found.st_size, images_only=images_only, max_bytes=max_bytes)
             sha256 = hashlib.sha256()
             size = 0
             while chunk:
@@ -111,13 +109,28 @@ def read_source(path: Path, *, images_only: bool, max_bytes: int = MAX_IMAGE_BYT
     )
 
 
-def is_as_it_was(path: Path, *, size: int, modified_ns: int) -> bool:
-    """Tell whether a file is, as far as its size and time tell, the one that was hashed."""
+def md5_of(path: Path) -> str:
+    """Return the MD5 of a file in hex: what an ETag may tell it by; "" when it cannot be read."""
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def is_as_it_was(path: Path, *, size: int | None, modified_ns: int) -> bool:
+    """Tell whether a file is, as far as its size and time tell, the one that was hashed.
+
+    Without a size its time alone tells.
+    """
     try:
         found = path.stat()
     except OSError:
         return False
-    return (found.st_size, found.st_mtime_ns) == (size, modified_ns)
+    return size in (None, found.st_size) and found.st_mtime_ns == modified_ns
 
 
 def accepted_type(

@@ -17,7 +17,7 @@ from r2maint.control import Control
 from r2maint.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.management.commands import _base
-from r2maint.migrate.migration import apply_migration, plan_migration
+from r2maint.migrate import apply_migration, plan_migration
 from r2maint.models import Change, Run, RunState
 from r2maint.references.reading import Scope
 from tests.appdirectory.models import App, AppSubmission
@@ -457,7 +457,7 @@ def test_a_file_edited_between_plan_and_upload_moves_no_row(project):
     picture(project, "icon.png", b"edited meanwhile")
 
     journal = open_journal(command="migrate_media_to_r2", bucket=bucket.name, options={})
-    done = apply_migration(plan, bucket, journal, control=control)
+    done = apply_migration(plan, config, addresses, bucket, journal, scope=Scope(), control=control)
 
     row.refresh_from_db()
     assert row.app_icon_url == "/media/icon.png"
@@ -483,7 +483,7 @@ def test_a_file_replaced_before_its_rows_follow_moves_no_row(project, monkeypatc
 
     monkeypatch.setattr(bucket, "put_many", put_and_replace)
     journal = open_journal(command="migrate_media_to_r2", bucket=bucket.name, options={})
-    done = apply_migration(plan, bucket, journal, control=control)
+    done = apply_migration(plan, config, addresses, bucket, journal, scope=Scope(), control=control)
 
     row.refresh_from_db()
     assert row.app_icon_url == "/media/apps/icons/one.png"
@@ -499,7 +499,7 @@ def test_a_row_edited_between_plan_and_rewrite_keeps_its_editors_value(project, 
     AppSubmission.objects.using(alias).filter(pk=row.pk).update(app_icon_url="/media/newer.png")
 
     journal = open_journal(command="migrate_media_to_r2", bucket=bucket.name, options={})
-    done = apply_migration(plan, bucket, journal, control=control)
+    done = apply_migration(plan, config, addresses, bucket, journal, scope=Scope(), control=control)
 
     row.refresh_from_db(using=alias)
     assert row.app_icon_url == "/media/newer.png"
@@ -616,7 +616,7 @@ def test_json_that_a_journal_cannot_hold_stays_and_stops_nothing(project):
 def test_a_row_deleted_while_its_source_is_planned_is_said_to_be_gone(project, monkeypatch):
     picture(project, "a.png")
     submission(app_icon_url="/media/a.png")
-    monkeypatch.setattr("r2maint.migrate.migration.row_values", lambda *arguments: {})
+    monkeypatch.setattr("r2maint.migrate.naming.row_values", lambda *arguments: {})
 
     (item,) = run("migrate_media_to_r2")["items"]
 

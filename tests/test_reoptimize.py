@@ -22,13 +22,12 @@ from r2maint.keys import Addresses
 from r2maint.models import Change, Run
 from r2maint.references.columns import Scope
 from r2maint.reoptimize.conversion import (
-    RECIPE_KEY,
-    SOURCE_KEY,
     Item,
     Reoptimization,
     apply_reoptimize,
     plan_reoptimize,
 )
+from r2maint.reoptimize.recipes import RECIPE_KEY, SOURCE_KEY
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.oddities.models import Gallery

@@ -30,13 +30,13 @@ from r2maint.bucket.base import (
     Download,
     Headers,
     ObjectInfo,
+    Page,
     PendingUpload,
     Result,
     StoredObject,
     Upload,
 )
 from r2maint.bucket.blobs import Blobs
-from r2maint.bucket.base import Page
 from r2maint.bucket.guard import guarded, guarded_page
 from r2maint.errors import (
     BucketError,

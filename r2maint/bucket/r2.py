@@ -21,13 +21,13 @@ from r2maint.bucket.base import (
     Copy,
     Download,
     ObjectInfo,
+    Page,
     PendingUpload,
     Result,
     StoredObject,
     Upload,
 )
 from r2maint.bucket.client import make_client
-from r2maint.bucket.base import Page
 from r2maint.bucket.guard import guarded, guarded_page
 from r2maint.bucket.listing import read_page
 from r2maint.bucket.sending import Sender

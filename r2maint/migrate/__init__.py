@@ -1,5 +1,6 @@
-"""Local media into the bucket, and the rows that name them after it."""
+"""Media into the bucket, and the rows that name them after it."""
 
-from r2maint.migrate.migration import apply_migration, plan_migration
+from r2maint.migrate.moving import apply_migration
+from r2maint.migrate.planning import plan_migration
 
 __all__ = ["apply_migration", "plan_migration"]

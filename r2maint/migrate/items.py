@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from r2maint.bucket import Headers, ObjectInfo
 from r2maint.errors import Stopped
+from r2maint.images import Recipe
+from r2maint.keys import redact
+from r2maint.migrate.forecast import Forecast
 from r2maint.references.reading import Reference
 from r2maint.references.swap import Rewrite
 from r2maint.report import Refusal, format_bytes, format_count
@@ -27,6 +29,8 @@ SUMMARY = (
     "failed",
     "bytes",
     "embedded_left",
+    "external_left",
+    "still_named",
 )
 
 
@@ -39,20 +43,29 @@ class Action(str, Enum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: items are spooled by the million, and dicts are pickled in C.
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """One source and every reference that names it."""
 
     action: Action
     source: str
+    """The file's path, or the URL as the row has it."""
+    is_remote: bool = False
+    recipe: Recipe | None = None
+    """How the picture is to be re-encoded on the way."""
     key: str = ""
+    """"" while the bytes to be stored are not known."""
     url: str = ""
     bytes: int = 0
     sha256: str = ""
-    md5: str = ""
+    """Of the source; once a re-encoded picture was made, of that."""
     modified_ns: int = 0
-    """When the source was last written, as it was hashed."""
-    headers: Headers = field(default_factory=Headers)
+    """When a local source was last written, as it was hashed."""
+    content_type: str = ""
+    cache_control: str = ""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """Metadata of the object beside its hash."""
     reason: str = ""
     references: tuple[Reference, ...] = ()
     rewrites: tuple[Rewrite, ...] = ()
@@ -62,11 +75,25 @@ class Item:
     refused: int = 0
     """Values that the database would not change; `reason` says why one of them."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether key and new values are known only once the bytes are at hand."""
+        return self.action is Action.UPLOAD and not self.key
+
+    @property
+    def to_rewrite(self) -> int:
+        """How many values are to change."""
+        return len(self.references) if self.is_open else len(self.rewrites)
+
+    @property
+    def has_work(self) -> bool:
+        return self.action is Action.UPLOAD or bool(self.rewrites)
+
     def as_dict(self) -> dict[str, Any]:
         new = {rewrite.reference: rewrite.new for rewrite in self.rewrites}
         return {
             "action": self.action.value,
-            "source": self.source,
+            "source": redact(self.source) if self.is_remote else self.source,
             "key": self.key or None,
             "url": self.url or None,
             "bytes": self.bytes,
@@ -84,6 +111,9 @@ class Migration:
 
     items: Spool[Item]
     counts: Mapping[str, int]
+    forecast: Forecast
+    databases: frozenset[str] = frozenset()
+    """The aliases whose rows are to be rewritten."""
     local_media: tuple[str, ...] = ()
     """The URL prefixes of local media that were looked for."""
     applied: bool = False
@@ -96,73 +126,93 @@ class Migration:
 
     @property
     def findings(self) -> bool:
-        return any(self.counts[name] for name in ("skipped", "failed", "changed", "refused"))
-
-    @property
-    def databases(self) -> frozenset[str]:
-        """The aliases whose rows are to be rewritten."""
-        return frozenset(each.reference.database for item in self.items for each in item.rewrites)
+        names = ("skipped", "failed", "changed", "refused", "still_named")
+        return any(self.counts[name] for name in names)
 
     @property
     def question(self) -> str:
         counts = self.counts
+        fetched = f", {counts['to_fetch']:,} of them fetched" if counts["to_fetch"] else ""
         return (
-            f"Upload {format_count(counts['to_upload'], 'file')} ({format_bytes(counts['bytes'])})"
+            f"Upload {format_count(counts['to_upload'], 'file')}"
+            f" ({format_bytes(counts['bytes'])}{fetched})"
             f" and rewrite {format_count(counts['to_rewrite'], 'value')}?"
         )
 
     @property
+    def extra(self) -> Mapping[str, Any]:
+        return {"forecast": self.forecast.as_dict()}
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(_notes(self.counts, self.local_media))
+        return tuple(_notes(self))
 
     def summary(self) -> dict[str, int]:
         return {name: self.counts[name] for name in SUMMARY}
 
 
-def _notes(counts: Mapping[str, int], local_media: tuple[str, ...]) -> Iterator[str]:
-    if not local_media:
+def _notes(result: Migration) -> Iterator[str]:
+    counts = result.counts
+    if not result.local_media:
         yield (
             "No local media is known: MEDIA_URL and MEDIA_ROOT do not name any. Set LOCAL_MEDIA in"
             ' R2MAINT: {"/media/": "/srv/media"}.'
         )
     elif not counts["references"]:
-        yield f"No value in scope names a file below {', '.join(local_media)} (LOCAL_MEDIA)."
+        yield f"No value in scope names a file below {', '.join(result.local_media)} (LOCAL_MEDIA)."
+    if result.has_work and not result.applied:
+        yield result.forecast.as_sentence()
+    yield from _left(counts)
+
+
+def _left(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield what a migration leaves as it is, and how to change that."""
     if counts["changed"]:
         yield f"{format_count(counts['changed'], 'value')} changed meanwhile and stayed."
     if counts["refused"]:
         refused = format_count(counts["refused"], "value")
         yield f"{refused} stayed because the database did not take the new one; see 'reason'."
+    if counts["still_named"]:
+        yield (
+            f"{format_count(counts['still_named'], 'value')} still name what was moved: written"
+            " since, or refused. Run the same command again."
+        )
     if counts["private_left"]:
         yield (
             f"{format_count(counts['private_left'], 'file')} of storages outside LOCAL_MEDIA stay"
             " private. Name their fields in FIELDS to move them."
         )
+    if counts["external_left"]:
+        yield (
+            f"{format_count(counts['external_left'], 'external URL')} in fields that FIELDS names"
+            " stay as they are; --remote fetches them."
+        )
     if counts["embedded_left"]:
         yield (
             f"{format_count(counts['embedded_left'], 'address', 'addresses')} of local media inside"
-            " longer text stay as they are."
+            ' longer text stay as they are; "text": True in FIELDS moves them.'
         )
 
 
-def holds_same_bytes(stored: ObjectInfo, item: Item) -> bool:
-    """Tell whether an object is the item's source: by SHA-256 where recorded, else by MD5."""
-    if stored.size != item.bytes:
-        return False
-    recorded = stored.headers.metadata.get("sha256")
-    return recorded == item.sha256 if recorded else stored.etag == item.md5
+def count_item(counts: Counter[str], item: Item, *, applied: bool) -> Item:
+    """Add an item to the counts and return it."""
+    counts["sources"] += 1
+    counts["references"] += len(item.references)
+    counts["rewritten" if applied else "to_rewrite"] += item.to_rewrite
+    counts["changed"] += item.changed
+    counts["refused"] += item.refused
+    counts[_OUTCOMES[item.action, applied]] += 1
+    if item.action is Action.UPLOAD:
+        counts["bytes"] += item.bytes
+        counts["to_fetch"] += item.is_remote
+    return item
 
 
-def count_items(items: Iterable[Item], *, applied: bool) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for item in items:
-        counts["sources"] += 1
-        counts["references"] += len(item.references)
-        counts["rewritten" if applied else "to_rewrite"] += len(item.rewrites)
-        counts["changed"] += item.changed
-        counts["refused"] += item.refused
-        counts[_OUTCOMES[item.action, applied]] += 1
-        counts["bytes"] += item.bytes * (item.action is Action.UPLOAD)
-    return counts
+def databases_of(items: Iterable[Item]) -> frozenset[str]:
+    """Return the aliases whose rows these items rewrite."""
+    return frozenset(
+        reference.database for item in items if item.to_rewrite for reference in item.references
+    )
 
 
 _OUTCOMES = {

@@ -29,13 +29,12 @@ from r2maint.pricing import load_prices
 from r2maint.references.columns import Scope
 from r2maint.references.swap import Swapped, swap
 from r2maint.reoptimize.items import Action, Item, Reoptimization, Version, count_items
+from r2maint.reoptimize.recipes import RECIPE_KEY, marks
 from r2maint.reoptimize.selection import Selected, Writer, iter_selected, make_writer
 from r2maint.spool import Spool
 
 SAMPLE = 20
 """Pictures a plan encodes."""
-RECIPE_KEY = "r2maint-recipe"
-SOURCE_KEY = "r2maint-source-sha256"
 _HEADS = 1000
 _BROKEN = {"corrupt", "empty", "crashed", "encoder_failed"}
 """Reasons that are findings; the others only say that nothing is to be gained."""
@@ -341,15 +340,11 @@ def _holds(found: ObjectInfo | None, size: int, sha256: str) -> bool:
 def _headers(version: Version, sha256: str) -> Headers:
     """Return the old object's own metadata and class, with what is new."""
     old = version.source.headers
-    own = {
-        "sha256": sha256,
-        SOURCE_KEY: version.source_sha256,
-        RECIPE_KEY: version.fingerprint,
-    }
+    own = marks(source_sha256=version.source_sha256, fingerprint=version.fingerprint)
     return Headers(
         content_type=version.encoded.type.content_type,
         cache_control=IMMUTABLE,
-        metadata={**old.metadata, **own},
+        metadata={**old.metadata, "sha256": sha256, **own},
         storage_class=old.storage_class,
     )
 

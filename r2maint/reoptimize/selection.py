@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from r2maint.bucket import Bucket, StoredObject
-from r2maint.conf import Config, FieldRule
+from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.images import Limits, Recipe, can_write
 from r2maint.inventory import Inventory
@@ -16,6 +16,7 @@ from r2maint.keys import Addresses, Kind
 from r2maint.references.columns import Column, ColumnKind, Scope, discover
 from r2maint.references.reading import Reference, Shape, iter_references
 from r2maint.references.swap import Rewrite
+from r2maint.reoptimize.recipes import strictest
 from r2maint.reoptimize.siblings import sibling_key
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
@@ -125,7 +126,7 @@ def iter_selected(
                 continue
             if _is_picture(item.key):
                 rules = [column.rule for each in references if (column := writer.column(each))]
-                own = _strictest(recipe, rules, overrides)
+                own = strictest(recipe, rules, overrides)
                 selected = Selected(object=item, references=references, recipe=own)
                 yield replace(selected, reason=_reason_to_keep(selected, writer))
 
@@ -158,20 +159,6 @@ def _is_picture(key: str) -> bool:
         return False
     ext = _EXT.search(key.lower())
     return ext is None or ext[0] in _PICTURES | _OTHER_PICTURES
-
-
-def _strictest(recipe: Recipe, rules: list[FieldRule], overrides: Collection[str]) -> Recipe:
-    """Return the recipe that satisfies every field's rule, but for what was given by hand."""
-    encodings = {rule.to for rule in rules if rule.to}
-    if encodings and "to" not in overrides:
-        # Where fields disagree, the format that more programs read.
-        recipe = replace(recipe, to=encodings.pop() if len(encodings) == 1 else "webp")
-    boxes = [rule.max_size for rule in rules if rule.max_size]
-    if boxes and "max_size" not in overrides:
-        widths, heights = zip(*boxes, *[recipe.max_size] * bool(recipe.max_size), strict=True)
-        recipe = replace(recipe, max_size=(min(widths), min(heights)))
-    limits = [rule.max_bytes for rule in rules if rule.max_bytes]
-    return replace(recipe, max_bytes=min(limits)) if limits else recipe
 
 
 def _reason_to_keep(selected: Selected, writer: Writer) -> str:

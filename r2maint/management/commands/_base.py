@@ -32,7 +32,7 @@ from r2maint.management.commands._endings import Declined, Unwritable, as_told, 
 from r2maint.management.commands._interrupts import Interrupts
 from r2maint.models import Run, RunState
 from r2maint.references.reading import Scope
-from r2maint.report import Column, Refusal, Report, Section
+from r2maint.report import Column, Refusal, Report, Section, format_bytes
 from r2maint.report.output import require_writable
 
 Options = Mapping[str, Any]
@@ -377,7 +377,9 @@ class R2Command(BaseCommand):
         wanted = options["verbosity"] and not options["no_progress"]
         return bool(wanted and self.stderr.isatty())
 
-    def _draw(self, total: int | None, label: str, unit: str) -> AbstractContextManager[Advance]:
+    def _draw(
+        self, total: int | None, label: str, unit: str, size: int = 0, /
+    ) -> AbstractContextManager[Advance]:
         @contextmanager
         def bar() -> Iterator[Advance]:
             with tqdm(
@@ -388,7 +390,7 @@ class R2Command(BaseCommand):
                 leave=False,
                 dynamic_ncols=True,
             ) as drawn:
-                yield drawn.update
+                yield _advance(drawn, size)
 
         return bar()
 
@@ -400,6 +402,22 @@ class R2Command(BaseCommand):
                     unwrapped(self.stderr).fileno(),
                     b"\nStopping at the next safe point; once more stops at once.\n",
                 )
+
+
+def _advance(drawn: Any, total: int) -> Advance:
+    """Return what moves a bar on; with a total in bytes it shows them and their rate, too."""
+    began, moved = time.monotonic(), 0
+
+    def advance(count: int, size: int = 0, /) -> None:
+        nonlocal moved
+        moved += size
+        if total:
+            rate = int(moved / max(time.monotonic() - began, 0.001))
+            told = f"{format_bytes(moved)} of {format_bytes(total)}, {format_bytes(rate)}/s"
+            drawn.set_postfix_str(told, refresh=False)
+        drawn.update(count)
+
+    return advance
 
 
 def _now() -> datetime:

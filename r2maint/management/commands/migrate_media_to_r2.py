@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from r2maint.images import Recipe
 from r2maint.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.migrate.items import Action, Item, Migration
-from r2maint.migrate.migration import apply_migration, plan_migration
+from r2maint.migrate.moving import apply_migration
+from r2maint.migrate.planning import plan_migration
 from r2maint.report import Column, Unit
 
 
@@ -31,8 +37,20 @@ class Command(R2Command):
         Column("references", in_text=False),
     )
 
+    def add_own_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--remote",
+            action="store_true",
+            help="Fetch external images, too, that fields named in FIELDS point at.",
+        )
+        parser.add_argument(
+            "--optimize",
+            action="store_true",
+            help="Re-encode pictures on the way, as reoptimize does; names keep their bytes.",
+        )
+
     def is_fine(self, item: Item) -> bool:
-        is_quiet = not (item.rewrites or item.changed or item.refused)
+        is_quiet = not (item.to_rewrite or item.changed or item.refused)
         return item.action is Action.REUSE and is_quiet
 
     def is_urgent(self, item: Item) -> bool:
@@ -40,8 +58,22 @@ class Command(R2Command):
 
     def plan(self, work: Work, options: Options) -> Migration:
         return plan_migration(
-            work.config, work.addresses, work.bucket, scope=work.scope, control=work.control
+            work.config,
+            work.addresses,
+            work.bucket,
+            scope=work.scope,
+            control=work.control,
+            remote=options["remote"],
+            recipe=Recipe() if options["optimize"] else None,
         )
 
-    def apply(self, plan: Migration, work: Work, journal: Journal) -> Migration:
-        return apply_migration(plan, work.bucket, journal, control=work.control)
+    def apply(self, plan: Any, work: Work, journal: Journal) -> Migration:
+        return apply_migration(
+            plan,
+            work.config,
+            work.addresses,
+            work.bucket,
+            journal,
+            scope=work.scope,
+            control=work.control,
+        )

@@ -1,0 +1,116 @@
+"""Which references name a source to be moved, and which source each one names."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from r2maint.conf import Config
+from r2maint.keys import Addresses, Kind
+from r2maint.locations import Place, is_served
+from r2maint.references.columns import Column
+from r2maint.references.reading import Reference, Shape
+from r2maint.sources import is_file
+
+
+@dataclass(slots=True, kw_only=True)
+class Gatherer:
+    """Picks the references of a migration out of all; counts what it leaves."""
+
+    config: Config
+    addresses: Addresses
+    columns: tuple[Column, ...]
+    remote: bool
+    left: Counter[str] = field(default_factory=Counter)
+    _private: frozenset[tuple[str, str, str]] = frozenset()
+    _locations: dict[tuple[str, str, str], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._private = frozenset(
+            _place_of(column) for column in self.columns if self._is_private(column)
+        )
+        self._locations = {
+            _place_of(column): column.location
+            for column in self.columns
+            if column.place is Place.BUCKET
+        }
+
+    def _is_private(self, column: Column) -> bool:
+        """Tell whether nothing serves the files of a column's storage, and no setting names it.
+
+        Nothing becomes public unasked (promise 10).
+        """
+        return (
+            column.local_root is not None
+            and not column.is_named
+            and not is_served(column.local_root, column.base_url, self.addresses)
+        )
+
+    def gather(self, references: Iterable[Reference]) -> Iterator[Reference]:
+        """Yield what names a source, each with the one reading of its value that is a file."""
+        for each in references:
+            kind = each.target.kind
+            if kind is Kind.LOCAL:
+                if each.shape is Shape.NAME and _cell(each) in self._private:
+                    self.left["private_left"] += 1
+                else:
+                    yield _as_spelled(each)
+            elif kind is Kind.EXTERNAL:
+                if self.remote:
+                    yield each._replace(target=each.target._replace(key=each.value.strip()))
+                else:
+                    self.left["external_left"] += 1
+            elif each.shape is Shape.NAME:
+                yield from self._left_behind(each)
+
+    def _left_behind(self, reference: Reference) -> Iterator[Reference]:
+        """Yield the name of a file that was stored locally before `STORAGES` was switched.
+
+        Its value means the bucket by now; LOCAL_MEDIA still has the file.
+        """
+        location = self._locations.get(_cell(reference))
+        key = reference.target.key
+        if location is None or not key.startswith(location):
+            return
+        name = key[len(location) :]
+        for _, root in self.config.local_media:
+            if is_file(root, name):
+                target = reference.target._replace(root=root, spellings=(name,))
+                yield reference._replace(target=target)
+                return
+
+
+def source_of(reference: Reference) -> str:
+    """Return the source a gathered reference names: the file's path, or the URL."""
+    target = reference.target
+    return target.key if target.root is None else f"{target.root}{os.sep}{relative_path(reference)}"
+
+
+def relative_path(reference: Reference) -> str:
+    """Return the path of the file below `target.root`."""
+    target = reference.target
+    return target.spellings[0] if target.kind is Kind.BUCKET else target.key
+
+
+def _as_spelled(reference: Reference) -> Reference:
+    """Return the reference with the one reading of its value that is a file, if any is.
+
+    "/media/50%20off.png" may mean the file "50 off.png", or one whose name holds "%20".
+    """
+    target = reference.target
+    if not target.spellings:
+        return reference
+    root = target.root or Path()
+    key = next((k for k in (target.key, *target.spellings) if is_file(root, k)), target.key)
+    return reference._replace(target=target._replace(key=key, spellings=()))
+
+
+def _place_of(column: Column) -> tuple[str, str, str]:
+    return column.database, column.model, column.field
+
+
+def _cell(reference: Reference) -> tuple[str, str, str]:
+    return reference.database, reference.model, reference.field

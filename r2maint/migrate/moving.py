@@ -1,0 +1,265 @@
+"""Carries a planned migration out: upload, verify, rewrite, batch by batch.
+
+Bytes are hashed again as they are sent, the server checks them, and only then do rows change: by
+compare-and-swap, journalled. While one batch is being rewritten the next one is under way. Nothing
+local is removed, nothing in the bucket is overwritten.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from r2maint.batching import batched
+from r2maint.bucket import Bucket, Headers, ObjectInfo, Result, Upload
+from r2maint.conf import Config
+from r2maint.control import Advance, Control
+from r2maint.errors import BucketError, PreconditionFailed, Stopped
+from r2maint.journal import Journal
+from r2maint.keys import Addresses
+from r2maint.migrate.items import Action, Item, Migration, count_item
+from r2maint.migrate.planning import make_namer
+from r2maint.migrate.preparing import Preparer, Ready
+from r2maint.migrate.selfcheck import count_still_named
+from r2maint.models import Change, ChangeKind, ChangeState
+from r2maint.references.reading import Reference, Scope
+from r2maint.references.swap import Swapped, swap
+from r2maint.sources import is_as_it_was, md5_of
+from r2maint.spool import Spool
+from r2maint.transfer import Limiter
+
+BATCH = 500
+"""Sources uploaded before their rows are rewritten."""
+
+Sent = list[Result[Upload, ObjectInfo]]
+
+
+class _UnderWay(NamedTuple):
+    """A batch whose uploads were handed over."""
+
+    batch: list[Ready]
+    changes: list[Change]
+    sent: Future[Sent]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mover:
+    """Moves batches of sources, each one sent while the rows of the one before it follow."""
+
+    bucket: Bucket
+    journal: Journal
+    control: Control
+    preparer: Preparer
+
+    def moved(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield every item as it ended. Raises `Stopped` after what was begun is finished."""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="r2maint-upload")
+        before: _UnderWay | None = None
+        try:
+            for batch in batched(items, BATCH):
+                if self.control.stop():
+                    break
+                ready = list(self.preparer.ready(batch))
+                begun = self._begin(ready, pool)
+                if before:
+                    yield from self._finish(before)
+                before = begun
+            if before:
+                yield from self._finish(before)
+            self.control.check()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _begin(self, batch: list[Ready], pool: ThreadPoolExecutor) -> _UnderWay:
+        """Hand over a batch's uploads.
+
+        The journal names source and key before any byte is sent: so no purge takes an object whose
+        rows are still to be rewritten, and a later run finds the key again.
+        """
+        sending = [each for each in batch if each.body is not None]
+        changes = [
+            Change(
+                kind=ChangeKind.UPLOAD,
+                old=each.item.source,
+                key=each.item.key,
+                sha256=each.item.sha256,
+                bytes=each.item.bytes,
+            )
+            for each in sending
+        ]
+        self.journal.intend(changes)
+        uploads = [_upload(each) for each in sending]
+        sent = pool.submit(lambda: list(self.bucket.put_many(uploads)))
+        return _UnderWay(batch, changes, sent)
+
+    def _finish(self, under_way: _UnderWay) -> Iterator[Item]:
+        """Settle a batch's uploads, prove what is reused, and point the rows at what is stored."""
+        results = iter(under_way.sent.result())
+        items = [
+            each.item if each.body is None else _sent(each.item, next(results).error)
+            for each in under_way.batch
+        ]
+        sending = [
+            item for item, each in zip(items, under_way.batch, strict=True) if each.body is not None
+        ]
+        pairs = list(zip(sending, under_way.changes, strict=True))
+        for wanted, state in ((True, ChangeState.DONE), (False, ChangeState.CONFLICT)):
+            ended = [change for item, change in pairs if (item.action is Action.UPLOAD) is wanted]
+            self.journal.settle(ended, state)
+        for each in under_way.batch:
+            if each.body is not None and each.body.parent == self.preparer.directory:
+                each.body.unlink(missing_ok=True)
+        unchanged = [_unless_changed(item) for item in items]
+        yield from self._rewrite(_proved(unchanged, self.bucket))
+
+    def _rewrite(self, items: Sequence[Item]) -> Iterator[Item]:
+        """Point the rows at what is stored; yield each item with the rewrites that were done.
+
+        A stop is raised after the items, so that what was swapped before it is told.
+        """
+        wanted = [rewrite for item in items for rewrite in item.rewrites]
+        outcomes: dict[Reference, Swapped] = {}
+        stopped: Stopped | None = None
+        try:
+            for rewrite, how in swap(wanted, self.journal, control=self.control):
+                outcomes[rewrite.reference] = how
+        except Stopped as stop:
+            stopped = stop
+        yield from (_swapped(item, outcomes) for item in items)
+        if stopped:
+            raise stopped
+
+
+def apply_migration(
+    plan: Migration,
+    config: Config,
+    addresses: Addresses,
+    bucket: Bucket,
+    journal: Journal,
+    *,
+    scope: Scope,
+    control: Control,
+) -> Migration:
+    """Upload, then rewrite, batch by batch; return what happened.
+
+    A stop request ends it between two batches; the next run takes up the rest. Afterwards the rows
+    in scope are read once more for values that still name what was moved.
+    Raises: BucketError and DatabaseError that every further item would meet too; LeaseHeld.
+    """
+    counts, stops = Counter[str](), list[Stopped]()
+    namer = make_namer(config, addresses, scope)
+    with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
+        preparer = Preparer(
+            namer=namer,
+            bucket=bucket.name,
+            directory=Path(directory),
+            control=control,
+            limiter=Limiter(control.rate),
+        )
+        mover = _Mover(bucket=bucket, journal=journal, control=control, preparer=preparer)
+        items = Spool.of(_counted(mover, plan, control, counts, stops))
+    for name in _PLANNED:
+        counts[name] = plan.counts[name]
+    if not stops:
+        counts["still_named"] = count_still_named(items, namer, scope, control=control)
+    stopped = stops[0] if stops else None
+    return replace(plan, items=items, counts=counts, applied=True, stopped=stopped)
+
+
+_PLANNED = ("to_upload", "to_rewrite", "embedded_left", "private_left", "external_left")
+
+
+def _counted(
+    mover: _Mover, plan: Migration, control: Control, counts: Counter[str], stops: list[Stopped]
+) -> Iterator[Item]:
+    total = sum(item.bytes for item in plan.items if item.action is Action.UPLOAD)
+    with control.progress(len(plan.items), "Migrating", "file", total) as advance:
+        try:
+            for item in mover.moved(plan.items):
+                _advance(advance, item)
+                yield count_item(counts, item, applied=True)
+        except Stopped as stop:
+            stops.append(stop)
+
+
+def _advance(advance: Advance, item: Item) -> None:
+    advance(1, item.bytes if item.action is Action.UPLOAD else 0)
+
+
+def _upload(each: Ready) -> Upload:
+    item, body = each
+    assert body is not None
+    headers = Headers(
+        content_type=item.content_type,
+        cache_control=item.cache_control,
+        metadata={"sha256": item.sha256, **item.marks},
+    )
+    return Upload(key=item.key, body=body, headers=headers, sha256=item.sha256)
+
+
+def _sent(item: Item, error: BucketError | None) -> Item:
+    if error is None:
+        return item
+    if isinstance(error, PreconditionFailed):
+        return replace(item, action=Action.REUSE)
+    return _failed(item, error.code)
+
+
+def _proved(items: Sequence[Item], bucket: Bucket) -> list[Item]:
+    """Fail every reused key that does not hold the item's bytes at this moment."""
+    reused = [item.key for item in items if item.action is Action.REUSE]
+    heads = iter(bucket.head_many(reused))
+    return [
+        _proof(item, next(heads).value) if item.action is Action.REUSE else item for item in items
+    ]
+
+
+def _proof(item: Item, stored: ObjectInfo | None) -> Item:
+    if stored is None:
+        return _failed(item, "gone")
+    return item if _holds(stored, item) else _failed(item, "key_taken")
+
+
+def _holds(stored: ObjectInfo, item: Item) -> bool:
+    """Tell whether an object is the item's source: by SHA-256 where recorded, else by MD5."""
+    if stored.size != item.bytes:
+        return False
+    recorded = stored.headers.metadata.get("sha256")
+    if recorded or item.is_remote or item.marks:
+        return recorded == item.sha256
+    return stored.etag == md5_of(Path(item.source))
+
+
+def _unless_changed(item: Item) -> Item:
+    """Fail an item whose file was written again: rows must go on naming the newer bytes."""
+    is_stored = item.action in (Action.UPLOAD, Action.REUSE)
+    if not is_stored or item.is_remote or not item.modified_ns:
+        return item
+    size = item.bytes if item.recipe is None else None
+    if not is_as_it_was(Path(item.source), size=size, modified_ns=item.modified_ns):
+        return _failed(item, "changed")
+    return item
+
+
+def _failed(item: Item, reason: str) -> Item:
+    return replace(item, action=Action.FAIL, reason=reason, rewrites=())
+
+
+def _swapped(item: Item, outcomes: Mapping[Reference, Swapped]) -> Item:
+    """Return the item with what was done; rewrites a stop left undone count as nothing."""
+    if not item.rewrites:
+        return item
+    ended = [(r, outcomes[r.reference]) for r in item.rewrites if r.reference in outcomes]
+    done = tuple(rewrite for rewrite, how in ended if how is Swapped.DONE)
+    changed = sum(how in (Swapped.CHANGED, Swapped.GONE) for _, how in ended)
+    refused = [how.value for _, how in ended if how in _REFUSED]
+    reason = refused[0] if refused else item.reason
+    return replace(item, rewrites=done, changed=changed, refused=len(refused), reason=reason)
+
+
+_REFUSED = (Swapped.TOO_LONG, Swapped.BUSY, Swapped.REFUSED)

@@ -1,0 +1,215 @@
+"""The bytes to be stored: local files as they are, remote ones fetched, pictures re-encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from r2maint.control import Control
+from r2maint.images import Encoded, ImageError, Job, Skip, inspect, reencode_many, sniff
+from r2maint.journal import uploads_of
+from r2maint.migrate.items import Action, Item
+from r2maint.migrate.naming import Namer, RowValues
+from r2maint.reoptimize.recipes import marks
+from r2maint.sources import (
+    MAX_IMAGE_BYTES,
+    UnusableSource,
+    accepted_type,
+    is_as_it_was,
+)
+from r2maint.transfer import FetchError, FetchLimits, Guard, Limiter, fetch_many
+
+FETCHES = 4
+"""Remote sources under way at once: each may be as large as the limit, several times over."""
+
+
+class Ready(NamedTuple):
+    """An item whose key is known, and where its bytes are; None where nothing is to be sent."""
+
+    item: Item
+    body: Path | None
+
+
+class _Made(NamedTuple):
+    """An item that was open, its source's bytes, and the picture made of them, if one was."""
+
+    item: Item
+    data: bytes
+    encoded: Encoded | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Preparer:
+    """Makes items ready to be sent. Files it makes lie in `directory` until the caller's end."""
+
+    namer: Namer
+    bucket: str
+    """Its name."""
+    directory: Path
+    control: Control
+    limiter: Limiter
+    made: int = 0
+
+    def ready(self, items: Sequence[Item]) -> Iterator[Ready]:
+        """Yield every item, ready or settled; those that were open after the others."""
+        for item in items:
+            if not item.is_open:
+                yield Ready(item, Path(item.source) if item.action is Action.UPLOAD else None)
+        opened = [item for item in items if item.is_open]
+        if opened:
+            values = self.namer.row_values(item.references for item in opened)
+            with closing(self._encoded(self._opened(opened))) as encoded:
+                for each in encoded:
+                    yield self._stored(each, values)
+
+    # Bytes
+
+    def _opened(self, items: Sequence[Item]) -> Iterator[_Made | Item]:
+        """Yield each open item with its bytes, or settled without them."""
+        for item in items:
+            if not item.is_remote:
+                yield _read(item)
+        remote = [item for item in items if item.is_remote]
+        found = fetch_many(
+            [item.source for item in remote],
+            guard=Guard.from_config(self.namer.config),
+            limits=FetchLimits(max_bytes=MAX_IMAGE_BYTES),
+            workers=max(1, min(self.control.workers, FETCHES)),
+            limiter=self.limiter,
+        )
+        for item, (_, fetched) in zip(remote, found, strict=True):
+            self.control.check()
+            if isinstance(fetched, FetchError):
+                yield replace(item, action=Action.SKIP, reason=fetched.reason)
+            else:
+                yield _checked(item, fetched.body, decode=item.recipe is None)
+
+    def _encoded(self, opened: Iterable[_Made | Item]) -> Generator[_Made | Item, None, None]:
+        """Yield each item with the bytes to store; pictures with a recipe re-encoded."""
+        settled: deque[_Made | Item] = deque()
+        jobs = self._jobs(opened, settled)
+        workers = max(1, min(self.control.workers, os.cpu_count() or 1))
+        with closing(reencode_many(jobs, workers=workers)) as results:
+            for finished in results:
+                item, data = finished.label
+                yield _outcome(item, data, finished.result)
+                while settled:
+                    yield settled.popleft()
+        yield from settled
+
+    def _jobs(
+        self,
+        opened: Iterable[_Made | Item],
+        settled: deque[_Made | Item],
+    ) -> Iterator[Job[tuple[Item, bytes]]]:
+        for each in opened:
+            if isinstance(each, Item) or each.item.recipe is None:
+                settled.append(each)
+            else:
+                yield Job((each.item, each.data), each.data, each.item.recipe)
+
+    # Keys
+
+    def _stored(self, each: _Made | Item, values: RowValues) -> Ready:
+        if isinstance(each, Item):
+            return Ready(each, None)
+        body = each.encoded.body if each.encoded else each.data
+        try:
+            return Ready(self._named(each, values), self._file(body))
+        except UnusableSource as unusable:
+            return Ready(replace(each.item, action=Action.SKIP, reason=unusable.reason), None)
+
+    def _named(self, made: _Made, values: RowValues) -> Item:
+        """Return the item under its key. Raises: UnusableSource."""
+        item, data, encoded = made
+        if encoded is None:
+            limit = min(self._limits(item))
+            kind = accepted_type(data, len(data), images_only=False, max_bytes=limit)
+            body, size, own = data, None, {}
+        else:
+            kind, body, size = encoded.type, encoded.body, (encoded.width, encoded.height)
+            own = _marks(item, data)
+        sha256 = _sha256(body)
+        key = self.namer.key(
+            item.references,
+            values,
+            stem=_stem(item),
+            sha256=sha256,
+            ext=kind.ext if kind else "",
+        )
+        known = uploads_of([sha256], self.bucket).get((item.source, sha256), key)
+        if self.namer.fits(item.references, known):
+            key = known
+        stored = replace(item, sha256=sha256, bytes=len(body), marks=own)
+        return self.namer.named(stored, key, kind, size=size)
+
+    def _limits(self, item: Item) -> Iterator[int]:
+        yield MAX_IMAGE_BYTES
+        for reference in item.references:
+            if limit := self.namer.column(reference).rule.max_bytes:
+                yield limit
+
+    def _file(self, body: bytes) -> Path:
+        self.made += 1
+        path = self.directory / f"{self.made}"
+        path.write_bytes(body)
+        return path
+
+
+def _read(item: Item) -> _Made | Item:
+    """Return a local source with its bytes, if they are still those that were planned."""
+    path = Path(item.source)
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return replace(item, action=Action.SKIP, reason="unreadable")
+    is_same = is_as_it_was(path, size=item.bytes, modified_ns=item.modified_ns)
+    if not is_same or _sha256(data) != item.sha256:
+        return replace(item, action=Action.FAIL, reason="changed")
+    return _Made(item, data)
+
+
+def _checked(item: Item, data: bytes, *, decode: bool) -> _Made | Item:
+    """Return a fetched source if it is an image; every frame is decoded unless that comes next."""
+    kind = sniff(data)
+    if not data or kind is None or not kind.is_image:
+        reason = "not_an_image" if data else "empty"
+        return replace(item, action=Action.SKIP, reason=reason)
+    if decode:
+        try:
+            inspect(data)
+        except ImageError as error:
+            return replace(item, action=Action.SKIP, reason=error.reason)
+    return _Made(item, data)
+
+
+def _outcome(item: Item, data: bytes, result: Encoded | Skip | ImageError) -> _Made | Item:
+    if isinstance(result, Encoded):
+        return _Made(item, data, result)
+    if isinstance(result, ImageError):
+        return replace(item, action=Action.SKIP, reason=result.reason)
+    if item.is_remote:
+        # What the encoder passes over (an animation) it did not decode to the end.
+        return _checked(item, data, decode=True)
+    return _Made(item, data)
+
+
+def _marks(item: Item, source: bytes) -> dict[str, str]:
+    assert item.recipe is not None
+    return marks(source_sha256=_sha256(source), fingerprint=item.recipe.fingerprint)
+
+
+def _stem(item: Item) -> str:
+    path = unquote(urlsplit(item.source).path) if item.is_remote else item.source
+    return PurePosixPath(path).stem
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
