@@ -154,6 +154,13 @@ def test_older_rewrites_stay_where_a_newer_one_cannot_be_told():
     assert not passage.is_there(NEW, OLD)
 
 
+def test_what_was_exchanged_once_is_not_exchanged_again():
+    passage = Passage([f"{OLD} {NEW}"])
+    assert passage.exchange(OLD, NEW) == [True, False]
+    assert passage.exchange(NEW, LATER) == [True]
+    assert passage.texts() == [f"{NEW} {LATER}"]
+
+
 def test_an_address_that_would_run_into_its_text_is_noticed():
     passage = Passage(["![x](/media/a.png)"])
     passage.exchange(OLD, "/media/a b.png")
