@@ -57,6 +57,7 @@ TEXTS: list[tuple[str, list[str]]] = [
     ('"<img src=\\"/media/a.png\\">"', ["/media/a.png"]),
     # Longer addresses, of which a part would be another
     ("x /media/a.png.bak", ["/media/a.png.bak"]),
+    ("x /media/a.png~ /media/a.png- /media/a.png_", []),
     ("x /other/media/a.png y", []),
     ("x ../media/a.png ~/media/a.png C:/media/a.png file:/media/a.png", []),
     ("x https://elsewhere.example/media/a.png", []),
