@@ -7,11 +7,11 @@ to exist, and nothing is overwritten. An undo is a run of its own, which cannot 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db.models.query import QuerySet
 
@@ -38,7 +38,6 @@ from r2maint.spool import Spool
 
 _BATCH = 200
 _Id = tuple[str, int]
-_T = TypeVar("_T")
 
 
 class UndoAction(str, Enum):
@@ -294,14 +293,14 @@ def plan_undo(
         )
     prover = _Prover(config=config, addresses=addresses, bucket=bucket)
     changes = control.track(_reversible(run_id), "Looking at changes", unit="change")
-    batches = _by_rows(changes, _row_of)
+    batches = _by_rows(changes)
     return Undo(run_id=run_id, items=Spool.of(i for b in batches for i in prover.judge(b)))
 
 
-def _by_rows(items: Iterable[_T], row_of: Callable[[_T], object]) -> Iterator[list[_T]]:
-    """Yield batches that never part neighbours of one row: they are one UPDATE."""
-    batch: list[_T] = []
-    for _, group in groupby(items, key=row_of):
+def _by_rows(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    """Yield batches that never part neighbours of one row: one after the other they go back."""
+    batch: list[Change] = []
+    for _, group in groupby(changes, key=_row_of):
         batch += group
         if len(batch) >= _BATCH:
             yield batch
@@ -346,7 +345,7 @@ def _undone(
     plan: Undo, prover: _Prover, journal: Journal, control: Control, stops: list[Stopped]
 ) -> Iterator[UndoItem]:
     with control.progress(len(plan.items), "Undoing", "change") as advance:
-        for batch in _by_rows(plan.items, lambda item: _row_of(item.change)):
+        for batch in batched(plan.items, _BATCH):
             if stop := control.stop():
                 stops.append(stop)
                 return

@@ -57,6 +57,7 @@ TEXTS: list[tuple[str, list[str]]] = [
     ('"<img src=\\"/media/a.png\\">"', ["/media/a.png"]),
     # Longer addresses, of which a part would be another
     ("x /media/a.png.bak", ["/media/a.png.bak"]),
+    ("x /media/a.png~ /media/a.png- /media/a.png_", []),
     ("x /other/media/a.png y", []),
     ("x ../media/a.png ~/media/a.png C:/media/a.png file:/media/a.png", []),
     ("x https://elsewhere.example/media/a.png", []),
@@ -152,6 +153,13 @@ def test_older_rewrites_stay_where_a_newer_one_cannot_be_told():
     assert passage.exchange(NEW, "/media/c.png", [False, False, True]) == []
     assert passage.exchange(NEW, OLD, [True, True]) == []
     assert not passage.is_there(NEW, OLD)
+
+
+def test_what_was_exchanged_once_is_not_exchanged_again():
+    passage = Passage([f"{OLD} {NEW}"])
+    assert passage.exchange(OLD, NEW) == [True, False]
+    assert passage.exchange(NEW, LATER) == [True]
+    assert passage.texts() == [f"{NEW} {LATER}"]
 
 
 def test_an_address_that_would_run_into_its_text_is_noticed():

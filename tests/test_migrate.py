@@ -337,7 +337,7 @@ def text_rows(alias: str, body: str = BODY) -> tuple[AppSubmission, Gallery]:
     return row, Gallery.objects.using(alias).create(content=content)
 
 
-def test_addresses_inside_text_move_and_the_undo_restores_every_byte(texts, alias):
+def test_addresses_inside_text_move_and_the_undo_restores_every_byte(texts, alias, monkeypatch):
     row, gallery = text_rows(alias)
     before = dump(alias)
 
@@ -362,6 +362,8 @@ def test_addresses_inside_text_move_and_the_undo_restores_every_byte(texts, alia
     changes = Change.objects.using(alias).filter(kind="rewrite")
     assert not [c for c in changes if " " in c.new or "<" in c.old + c.new]
 
+    # Of three spellings that became one URL in one text, each goes back to its own.
+    monkeypatch.setattr("r2maint.undo._BATCH", 1)
     undone = apply("r2_runs", done["run_id"], "--undo")
 
     assert dump(alias) == before

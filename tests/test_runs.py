@@ -196,6 +196,18 @@ def test_names_of_file_fields_and_their_dimensions_go_back(config, alias):
     assert App.objects.using(alias).values_list(*columns).get() == ("a.png", None, 2)
 
 
+def test_a_bare_name_goes_back_whether_or_not_its_field_is_still_named(config, alias, settings):
+    row = AppSubmission.objects.using(alias).create(tracking_id="Q", app_icon_url="a.png")
+    (reference,) = references(config, alias)
+    journal = open_journal(command="reoptimize", bucket=config_name(config), options={})
+    list(swap([Rewrite(reference=reference, new="a.webp")], journal, control=Control()))
+    journal.finish(state=RunState.FINISHED, summary={})
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": {}}
+    assert undone(load(), journal.run_id).summary() == summary(journal.run_id, 1, 0, 0, 0)
+    row.refresh_from_db(using=alias)
+    assert row.app_icon_url == "a.png"
+
+
 def test_columns_that_are_gone_from_the_model_do_not_come_back(config, alias):
     run = migrated(config, alias, count=1).run_id
     changes = Change.objects.using(alias).filter(run_id=run)

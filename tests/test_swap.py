@@ -429,6 +429,7 @@ def test_an_address_that_its_text_would_swallow_is_refused(alias, journal):
     rewrites = [Rewrite(reference=reference, new=f"{BASE}a b).png")]
     assert swapped(rewrites, journal) == {Swapped.REFUSED: 1}
     assert AppSubmission.objects.using(alias).get().description_en == text
+    assert not Change.objects.using(alias).exists()
 
 
 @pytest.mark.usefixtures("texts")

@@ -50,7 +50,7 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _NAMED = re.compile(rf"(?!.*(?:<|&lt;))[^?#]*{_EXTENSION}(?:[?#].*)?")
-_PUNCTUATION = ".,;:!?*_~-"
+_PUNCTUATION = ".,;:!?*"
 _ANY_ENTITY = re.compile(r"&#?\w+;")
 
 
