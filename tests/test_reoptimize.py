@@ -12,7 +12,7 @@ from django.core.files.storage import Storage
 from django.db import connections
 from PIL import Image, ImageDraw
 
-from r2maint.bucket import Headers, ObjectInfo, Upload, get, head, open_bucket, put
+from r2maint.bucket import SOURCE_KEY, Headers, ObjectInfo, Upload, get, head, open_bucket, put
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import UsageError
@@ -23,7 +23,6 @@ from r2maint.models import Change, Run
 from r2maint.references.columns import Scope
 from r2maint.reoptimize.conversion import (
     RECIPE_KEY,
-    SOURCE_KEY,
     Item,
     Reoptimization,
     apply_reoptimize,

@@ -17,7 +17,16 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from r2maint.batching import batched
-from r2maint.bucket import IMMUTABLE, Bucket, Headers, ObjectInfo, Upload, head, put
+from r2maint.bucket import (
+    IMMUTABLE,
+    SOURCE_KEY,
+    Bucket,
+    Headers,
+    ObjectInfo,
+    Upload,
+    head,
+    put,
+)
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey, PreconditionFailed, Stopped, UsageError
@@ -35,7 +44,6 @@ from r2maint.spool import Spool
 SAMPLE = 20
 """Pictures a plan encodes."""
 RECIPE_KEY = "r2maint-recipe"
-SOURCE_KEY = "r2maint-source-sha256"
 _HEADS = 1000
 _BROKEN = {"corrupt", "empty", "crashed", "encoder_failed"}
 """Reasons that are findings; the others only say that nothing is to be gained."""
