@@ -324,7 +324,13 @@ def _store(batch: Sequence[Item], bucket: Bucket, journal: Journal) -> list[Item
     """
     uploads = [item for item in batch if item.action is Action.UPLOAD]
     changes = [
-        Change(kind=ChangeKind.UPLOAD, key=item.key, sha256=item.sha256, bytes=item.bytes)
+        Change(
+            kind=ChangeKind.UPLOAD,
+            key=item.key,
+            old=item.source,
+            sha256=item.sha256,
+            bytes=item.bytes,
+        )
         for item in uploads
     ]
     journal.intend(changes)
