@@ -25,6 +25,8 @@ from r2maint.signals import run_finished
 UNFINISHED = (RunState.RUNNING, RunState.STOPPED)
 UNDO_COMMAND = "r2_runs"
 """The command whose runs are undos."""
+_SUBJECTS = ("undo", "remove_local")
+"""Options that name the run another run is about."""
 _BATCH = 500
 
 
@@ -159,13 +161,13 @@ def open_journal(
 ) -> Journal:
     """Begin a run, or go on with the unfinished one of the same command and bucket.
 
-    An undo goes on only with the undo of the same run. `run_id` is what a new run is called, when
-    the caller has told it to others already. `options` must be plain JSON values without
+    A run about another run goes on only about the same one. `run_id` is what a new run is called,
+    when the caller has told it to others already. `options` must be plain JSON values without
     secrets. Raises: DatabaseError when r2maint's tables are missing or a transaction is open.
     """
     require_tables([home()])
     refuse_open_transaction(home())
-    unfinished = find_unfinished(command, bucket, undo=options.get("undo"))
+    unfinished = find_unfinished(command, bucket, options)
     if unfinished is not None:
         Run.objects.using(home()).filter(pk=unfinished.pk).update(
             state=RunState.RUNNING, finished_at=None, options=dict(options)
@@ -178,10 +180,15 @@ def open_journal(
     return Journal(run_id=run.pk, command=command, bucket=bucket, resumed=False)
 
 
-def find_unfinished(command: str, bucket: str, *, undo: object = None) -> Run | None:
-    """Return the run that the next execution of a command goes on with; None when there is none."""
+def find_unfinished(command: str, bucket: str, options: Mapping[str, Any]) -> Run | None:
+    """Return the run that the next execution of a command goes on with; None when there is none.
+
+    Of `options` those count that name a run to undo, or whose local files are to be removed.
+    """
     runs = Run.objects.using(home()).filter(command=command, bucket=bucket, state__in=UNFINISHED)
-    return next((run for run in runs.order_by("-id") if run.options.get("undo") == undo), None)
+    about = [options.get(name) for name in _SUBJECTS]
+    same = (run for run in runs.order_by("-id") if [*map(run.options.get, _SUBJECTS)] == about)
+    return next(same, None)
 
 
 def require_tables(databases: Iterable[str]) -> None:
@@ -232,13 +239,16 @@ def _iter_in_order(
 def kept_values(*, undo_window: timedelta, now: datetime) -> Iterator[str]:
     """Yield what the journal itself keeps alive, as texts and keys.
 
-    Old values of rewrites inside the window, so that undo finds its objects; new keys and values of
-    unfinished runs, whose rows may not name them yet. What was undone, and what an undo replaced,
-    is not kept.
+    Old values of rewrites inside the window, so that undo finds its objects, and the keys that hold
+    the bytes of removed files; new keys and values of unfinished runs, whose rows may not name them
+    yet. What was undone, and what an undo replaced, is not kept.
     """
     runs = Run.objects.using(home())
     undos = set(runs.filter(command=UNDO_COMMAND).values_list("pk", flat=True))
-    inside: dict[str, Any] = {"at__gte": now - undo_window, "kind": ChangeKind.REWRITE}
+    inside: dict[str, Any] = {
+        "at__gte": now - undo_window,
+        "kind__in": [ChangeKind.REWRITE, ChangeKind.REMOVE],
+    }
     open_runs = list(runs.filter(state__in=UNFINISHED).values_list("pk", flat=True))
     unfinished: dict[str, Any] = {
         "run_id__in": open_runs,
@@ -247,7 +257,9 @@ def kept_values(*, undo_window: timedelta, now: datetime) -> Iterator[str]:
     for alias in journal_aliases():
         for change in _iter_in_order(alias, inside):
             if change.run_id not in undos and change.state != ChangeState.UNDONE:
-                yield from filter(None, (change.old, change.old_key))
+                is_file = change.kind == ChangeKind.REMOVE
+                texts = (change.key,) if is_file else (change.old, change.old_key)
+                yield from filter(None, texts)
         for change in _iter_in_order(alias, unfinished):
             yield from filter(None, (change.new, change.key))
 

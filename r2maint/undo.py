@@ -1,7 +1,8 @@
-"""Take a run back: values by compare-and-swap, deleted objects from quarantine.
+"""Take a run back: values by compare-and-swap, deleted objects from quarantine, removed files.
 
 Where somebody edited since, their value stays. No value comes back before what it names is proved
-to exist, and nothing is overwritten. An undo is a run of its own, which cannot be undone.
+to exist, or brought back, and nothing is overwritten. An undo is a run of its own, which cannot be
+undone.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from r2maint.errors import Stopped, UsageError
 from r2maint.journal import UNDO_COMMAND, Journal, home, iter_changes
 from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
+from r2maint.originals import Original
 from r2maint.purge.quarantine import restore
-from r2maint.references import embedded, jsontext
+from r2maint.references import jsontext
 from r2maint.references.cells import StoredText
 from r2maint.references.columns import Column, ColumnKind, find_column
 from r2maint.references.exchange import exchange
-from r2maint.references.reading import Reference, Shape, target_of
+from r2maint.references.reading import Reference, Shape
 from r2maint.references.swap import Rewrite, Swapped, swap
 from r2maint.report import Refusal, format_count
 from r2maint.runs import ChangeFacts, find_run
-from r2maint.sources import UnusableSource, locate_file
 from r2maint.spool import Spool
+from r2maint.targets import Proof, Prover
 
 _BATCH = 200
 _Id = tuple[str, int]
@@ -46,11 +48,11 @@ class UndoAction(str, Enum):
     UNDO = "undo"
     """A value goes back."""
     RESTORE = "restore"
-    """A quarantined object goes back."""
+    """A quarantined object or a removed file goes back."""
     SKIP = "skip"
     """Edited or deleted since: it stays as it is."""
     FAIL = "fail"
-    """What the old value names cannot be proved to exist."""
+    """What the old value names cannot be proved to exist, or the removed file cannot come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class UndoItem:
     change: Change
     action: UndoAction
     reason: str = ""
+    original: Original | None = None
+    """A local file that comes back first: what the old value names, or the one removed."""
 
     def as_dict(self) -> dict[str, Any]:
         facts = ChangeFacts(change=self.change).as_dict()
@@ -92,16 +96,24 @@ class Undo:
     @property
     def question(self) -> str:
         counts = self.counts()
+        noun = "file" if self._is_of_files else "object"
         return (
             f"Put back {format_count(counts[UndoAction.UNDO], 'value')} and"
-            f" {format_count(counts[UndoAction.RESTORE], 'object')} of run {self.run_id}?"
+            f" {format_count(counts[UndoAction.RESTORE], noun)} of run {self.run_id}?"
         )
 
     @property
+    def _is_of_files(self) -> bool:
+        return any(item.change.kind == ChangeKind.REMOVE for item in self.items)
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        if all(item.change.kind == ChangeKind.DELETE for item in self.items):
+        if not any(item.change.kind == ChangeKind.REWRITE for item in self.items):
             return ()
-        return ("Objects the run uploaded stay in the bucket; purge_orphans takes them in time.",)
+        stay = "Objects the run uploaded stay in the bucket; purge_orphans takes them in time."
+        if not any(item.original for item in self.items):
+            return (stay,)
+        return ("Local files that values name again come back from the bucket first.", stay)
 
     def summary(self) -> dict[str, Any]:
         counts = self.counts()
@@ -116,24 +128,21 @@ class Undo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Prover:
+class _Judge:
     """Looks at what is there now: cells, files and objects. Writes nothing."""
 
-    config: Config
-    addresses: Addresses
-    bucket: Bucket
+    prover: Prover
 
     def judge(self, changes: list[Change]) -> list[UndoItem]:
         """Return what undoing each change would come to, in the same order."""
         cells = _current_cells(changes)
         inside = _outcomes_inside(changes, cells)
-        items = [self._judge_one(change, cells, inside) for change in changes]
-        return self._with_targets(items)
+        return self._proved([self._judge_one(change, cells, inside) for change in changes])
 
     def _judge_one(
         self, change: Change, cells: Mapping[_Id, str | None], inside: Mapping[_Id, Swapped]
     ) -> UndoItem:
-        if change.kind == ChangeKind.DELETE:
+        if change.kind in (ChangeKind.DELETE, ChangeKind.REMOVE):
             return UndoItem(change=change, action=UndoAction.RESTORE)
         column = _column_of(change)
         if column is None or _id(change) not in cells:
@@ -146,61 +155,18 @@ class _Prover:
             return UndoItem(change=change, action=UndoAction.SKIP, reason="It was edited since.")
         return UndoItem(change=change, action=UndoAction.UNDO)
 
-    def _with_targets(self, items: list[UndoItem]) -> list[UndoItem]:
-        targets = {
-            _id(item.change): self._target(item.change)
-            for item in items
-            if item.action is UndoAction.UNDO
-        }
-        keys = {t.key for t in targets.values() if t is not None and t.kind is Kind.BUCKET}
-        absent = self._absent(sorted(keys))
-        for target in targets.values():
-            if target is not None and target.key in absent and target.spellings:
-                others = set(target.spellings)
-                if self._absent(sorted(others)) != others:
-                    absent.discard(target.key)
-        return [self._proved(item, targets.get(_id(item.change)), absent) for item in items]
-
-    def _target(self, change: Change) -> Target | None:
-        column = find_column(change.database, change.model, change.field, self.config)
-        if column is None:
-            return None
-        if _is_embedded(change):
-            return embedded.locate(change.old, self.addresses)
-        found = target_of(column, change.old, self.addresses)
-        return found and found[1]
-
-    def _absent(self, keys: list[str]) -> set[str]:
-        """Return the keys that are not proved to be there."""
-        return {result.request for result in self.bucket.head_many(keys) if result.value is None}
-
-    def _proved(self, item: UndoItem, target: Target | None, absent: set[str]) -> UndoItem:
-        if item.action is not UndoAction.UNDO:
-            return item
-        reason = _objection(target, absent)
-        return replace(item, action=UndoAction.FAIL, reason=reason) if reason else item
+    def _proved(self, items: list[UndoItem]) -> list[UndoItem]:
+        active = [item.change for item in items if item.action in _ACTIVE]
+        proofs = iter(self.prover.prove(active))
+        return [
+            _with_proof(item, next(proofs)) if item.action in _ACTIVE else item for item in items
+        ]
 
 
-def _objection(target: Target | None, absent: set[str]) -> str:
-    """Return why the old value must not come back; "" when what it names exists."""
-    if target is None:
-        return "Its old value means nothing under today's settings; is LOCAL_MEDIA complete?"
-    if target.kind is Kind.BUCKET and target.key in absent:
-        return f"The bucket does not hold its old object: {target.key!r}."
-    if target.kind is Kind.LOCAL and not _is_file(target):
-        return f"There is no such local file: {target.key!r}."
-    return ""
-
-
-def _is_file(target: Target) -> bool:
-    for path in (target.key, *target.spellings):
-        try:
-            assert target.root is not None
-            locate_file(target.root, path)
-        except UnusableSource:
-            continue
-        return True
-    return False
+def _with_proof(item: UndoItem, proof: Proof) -> UndoItem:
+    if proof.reason:
+        return replace(item, action=UndoAction.FAIL, reason=proof.reason)
+    return replace(item, original=proof.original)
 
 
 def _column_of(change: Change) -> Column | None:
@@ -291,10 +257,13 @@ def plan_undo(
             f"The run wrote to another bucket: {run.bucket!r}, and this is {bucket.name!r}.",
             "Undo it with the settings it was made with.",
         )
-    prover = _Prover(config=config, addresses=addresses, bucket=bucket)
+    judge = _Judge(prover=Prover(config=config, addresses=addresses, bucket=bucket))
     changes = control.track(_reversible(run_id), "Looking at changes", unit="change")
     batches = _by_rows(changes)
-    return Undo(run_id=run_id, items=Spool.of(i for b in batches for i in prover.judge(b)))
+    return Undo(run_id=run_id, items=Spool.of(i for b in batches for i in judge.judge(b)))
+
+
+_REVERSIBLE = (ChangeKind.REWRITE, ChangeKind.DELETE, ChangeKind.REMOVE)
 
 
 def _by_rows(changes: Iterable[Change]) -> Iterator[list[Change]]:
@@ -312,7 +281,7 @@ def _by_rows(changes: Iterable[Change]) -> Iterator[list[Change]]:
 def _reversible(run_id: str) -> Iterator[Change]:
     for change in iter_changes(run_id, newest_first=True):
         is_over = change.state in (ChangeState.UNDONE, ChangeState.CONFLICT)
-        if change.kind in (ChangeKind.REWRITE, ChangeKind.DELETE) and not is_over:
+        if change.kind in _REVERSIBLE and not is_over:
             yield change
 
 
@@ -330,9 +299,9 @@ def apply_undo(
     The run is marked undone unless something failed or a stop came first.
     Raises: BucketError and DatabaseError that every further item would meet too; LeaseHeld.
     """
-    prover = _Prover(config=config, addresses=addresses, bucket=bucket)
+    judge = _Judge(prover=Prover(config=config, addresses=addresses, bucket=bucket))
     stops: list[Stopped] = []
-    items = Spool.of(_undone(plan, prover, journal, control, stops))
+    items = Spool.of(_undone(plan, judge, journal, control, stops))
     outcome = Undo(
         run_id=plan.run_id, items=items, applied=True, stopped=stops[0] if stops else None
     )
@@ -342,35 +311,62 @@ def apply_undo(
 
 
 def _undone(
-    plan: Undo, prover: _Prover, journal: Journal, control: Control, stops: list[Stopped]
+    plan: Undo, judge: _Judge, journal: Journal, control: Control, stops: list[Stopped]
 ) -> Iterator[UndoItem]:
     with control.progress(len(plan.items), "Undoing", "change") as advance:
         for batch in batched(plan.items, _BATCH):
             if stop := control.stop():
                 stops.append(stop)
                 return
-            yield from _undo_batch(batch, prover, journal)
+            yield from _undo_batch(batch, judge, journal)
             advance(len(batch))
 
 
-def _undo_batch(batch: list[UndoItem], prover: _Prover, journal: Journal) -> list[UndoItem]:
+def _undo_batch(batch: list[UndoItem], judge: _Judge, journal: Journal) -> list[UndoItem]:
     """Undo what the plan allows and what still can be proved; return how each item ended."""
     active = [item for item in batch if item.action in _ACTIVE]
-    judged = {_id(i.change): i for i in prover.judge([item.change for item in active])}
+    judged = {_id(i.change): i for i in judge.judge([item.change for item in active])}
     items = [judged.get(_id(item.change), item) for item in batch]
-    ends = _swap_back([i.change for i in items if i.action is UndoAction.UNDO], journal)
-    return [ends.get(_id(i.change)) or _put_back(i, prover.bucket, journal) for i in items]
+    items = _with_files(items, judge.prover, journal)
+    ends = _swap_back([i for i in items if i.action is UndoAction.UNDO], journal)
+    bucket = judge.prover.bucket
+    return [ends.get(_id(i.change)) or _put_back(i, bucket, journal) for i in items]
 
 
-def _swap_back(changes: list[Change], journal: Journal) -> dict[_Id, UndoItem]:
+def _with_files(items: list[UndoItem], prover: Prover, journal: Journal) -> list[UndoItem]:
+    """Bring back the files these items need, each once; fail the items whose file does not come."""
+    wanted = dict.fromkeys(item.original for item in items if item.original)
+    steps = {original: _file_step(original) for original in wanted}
+    journal.intend(steps.values())
+    faults = {original: prover.bring_back(original) for original in wanted}
+    for state, is_done in ((ChangeState.DONE, True), (ChangeState.CONFLICT, False)):
+        journal.settle((steps[o] for o, fault in faults.items() if (not fault) is is_done), state)
+    return [
+        replace(item, action=UndoAction.FAIL, reason=fault)
+        if item.original and (fault := faults[item.original])
+        else item
+        for item in items
+    ]
+
+
+def _file_step(original: Original) -> Change:
+    return Change(
+        kind=ChangeKind.RESTORE,
+        key=original.key,
+        old=str(original.path),
+        sha256=original.sha256,
+    )
+
+
+def _swap_back(items: list[UndoItem], journal: Journal) -> dict[_Id, UndoItem]:
     """Exchange the new values for the old ones; mark the changes whose old value is there."""
-    rewrites = {_id(change): _back(change) for change in changes}
+    rewrites = {_id(item.change): _back(item.change) for item in items}
     # A stop is heard between batches: here it would lose what became of this one.
     outcomes = dict(swap(dict.fromkeys(rewrites.values()), journal, control=Control()))
     ends: dict[_Id, UndoItem] = {}
-    for change in changes:
-        action, reason = _ENDS[outcomes[rewrites[_id(change)]]]
-        ends[_id(change)] = UndoItem(change=change, action=action, reason=reason)
+    for item in items:
+        action, reason = _ENDS[outcomes[rewrites[_id(item.change)]]]
+        ends[_id(item.change)] = replace(item, action=action, reason=reason)
     _mark([item.change for item in ends.values() if item.action is UndoAction.UNDO])
     return ends
 
@@ -414,6 +410,9 @@ def _put_back(item: UndoItem, bucket: Bucket, journal: Journal) -> UndoItem:
     if item.action is not UndoAction.RESTORE:
         return item
     deleted = item.change
+    if deleted.kind == ChangeKind.REMOVE:
+        _mark([deleted])
+        return item
     step = Change(kind=ChangeKind.RESTORE, key=deleted.key, old=deleted.new, etag=deleted.etag)
     journal.intend([step])
     ended = restore(bucket, deleted.key, deleted.new)

@@ -12,7 +12,7 @@ from django.core.files.storage import Storage
 from django.db import connections
 from PIL import Image, ImageDraw
 
-from r2maint.bucket import Headers, ObjectInfo, Upload, get, head, open_bucket, put
+from r2maint.bucket import SOURCE_KEY, Headers, ObjectInfo, Upload, get, head, open_bucket, put
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import UsageError
@@ -27,7 +27,7 @@ from r2maint.reoptimize.conversion import (
     apply_reoptimize,
     plan_reoptimize,
 )
-from r2maint.reoptimize.recipes import RECIPE_KEY, SOURCE_KEY
+from r2maint.reoptimize.recipes import RECIPE_KEY
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.oddities.models import Gallery

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from r2maint.bucket.base import (
     IMMUTABLE,
+    SOURCE_KEY,
     Bucket,
     Copy,
     Download,
@@ -27,6 +28,7 @@ V = TypeVar("V")
 
 __all__ = [
     "IMMUTABLE",
+    "SOURCE_KEY",
     "Bucket",
     "Copy",
     "DirectoryBucket",

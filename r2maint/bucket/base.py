@@ -15,6 +15,8 @@ V = TypeVar("V")
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 """A key that holds the hash of its bytes never changes them, so caches may keep it for a year."""
+SOURCE_KEY = "r2maint-source-sha256"
+"""Metadata of a re-encoded object: the SHA-256, in hex, of the bytes it was made from."""
 
 
 class StoredObject(NamedTuple):

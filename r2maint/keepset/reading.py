@@ -34,7 +34,11 @@ from r2maint.keepset.spellings import SEPARATOR
 
 Take = Callable[[str, Found], object]
 """Told the source ("default.app_submissions.main_image_en") and what one piece of it names."""
+Part = Callable[[str, str], str]
+"""Given a source and what it holds: the part that is searched."""
 
+JOURNAL = "r2maint.journal"
+"""The source of what r2maint itself still needs."""
 _BATCH = 1000
 _LISTED = re.compile(r'"((?:[^"\\]|\\.)*)"|[^",{}\[\]]+')
 """The texts of JSON, or of an array as PostgreSQL writes it."""
@@ -72,12 +76,14 @@ class KeepSet:
         take: Take,
         *,
         object_keys: Callable[[], Iterable[str]] = tuple,
+        part: Part = lambda source, text: text,
         control: Control,
     ) -> Reading:
         """Look for the finder's keys in every source and hand over what each piece names.
 
         `object_keys` gives the keys of the listing, of which those that
-        EXTRA_REFERENCES["objects"] means are read too.
+        EXTRA_REFERENCES["objects"] means are read too. `part` leaves out what names nothing that is
+        looked for; an object is named by the whole.
         Raises: DatabaseError, ConfigError or BucketError when a source cannot be read as a whole;
         what was handed over before is then worth nothing.
         """
@@ -87,7 +93,7 @@ class KeepSet:
         pieces = self._iter_pieces(object_keys, notes)
         for source, text, count in control.track(pieces, "Reading references", unit="piece"):
             cells[source] += count
-            for piece in split(text):
+            for piece in split(part(source, text)):
                 found = finder.find(piece)
                 names[source] += len(found.names)
                 take(source, found)
@@ -113,10 +119,10 @@ class KeepSet:
         notes.extend(omitted.notes())
 
     def _iter_journal(self) -> Iterator[tuple[str, str, int]]:
-        yield "r2maint.journal", "", 0
+        yield JOURNAL, "", 0
         kept = journal.kept_values(undo_window=self._config.undo_window, now=self._now)
         for batch in batched(kept, _BATCH):
-            yield "r2maint.journal", SEPARATOR.join(batch), len(batch)
+            yield JOURNAL, SEPARATOR.join(batch), len(batch)
 
     def _iter_files(self) -> Iterator[tuple[str, str, int]]:
         for pattern in self._config.extra_references.files:

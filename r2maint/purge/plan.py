@@ -111,7 +111,7 @@ class _Planner:
         pages = self._without_own(self.bucket.list_pages())
         listed = self.inventory.add_objects(pages, control=self.control)
         reading = self._read()
-        run = journal.find_unfinished(COMMAND, self.bucket.name)
+        run = journal.find_unfinished(COMMAND, self.bucket.name, {})
         unfinished = str(run.pk) if run else ""
         self.inventory.discard_absent(_deleted_by(unfinished))
         standing = read_standing(self.bucket, listed=self.has_marker)

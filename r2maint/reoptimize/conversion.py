@@ -17,7 +17,15 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from r2maint.batching import batched
-from r2maint.bucket import IMMUTABLE, Bucket, Headers, ObjectInfo, Upload, head, put
+from r2maint.bucket import (
+    IMMUTABLE,
+    Bucket,
+    Headers,
+    ObjectInfo,
+    Upload,
+    head,
+    put,
+)
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey, PreconditionFailed, Stopped, UsageError

@@ -232,8 +232,8 @@ class R2Command(BaseCommand):
 
     def _unfinished(self, work: Work, options: Options) -> Run | None:
         """Return the run of an execution that was cut short: it ends with this one."""
-        undo = self.journal_options(options).get("undo")
-        return journal.find_unfinished(self.name, work.bucket.name, undo=undo)
+        recorded = self.journal_options(options)
+        return journal.find_unfinished(self.name, work.bucket.name, recorded)
 
     def _open(self, config: Config, control: Control, options: Options) -> Work:
         control.workers, control.rate = options["workers"], options["rate"]

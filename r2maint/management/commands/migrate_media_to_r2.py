@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.management.base import CommandParser
 
+from r2maint.errors import UsageError
 from r2maint.images import Recipe
 from r2maint.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.migrate.items import Action, Item, Migration
 from r2maint.migrate.moving import apply_migration
 from r2maint.migrate.planning import plan_migration
+from r2maint.migrate.removal import apply_removal, plan_removal
+from r2maint.migrate.removed import GONE, Removal, RemovalAction, RemovalItem
 from r2maint.report import Column, Unit
+
+_OF_MOVING = ("remote", "optimize", "model", "field", "where", "prefix", "limit", "database")
+"""Options that say what is moved, and how."""
 
 
 class Command(R2Command):
     help = (
         "Upload the local media that rows name, once per source, and rewrite the rows to the"
-        " bucket's URLs. FileFields keep their names, and so their keys. Nothing local is removed."
+        " bucket's URLs. FileFields keep their names, and so their keys. Nothing local is removed"
+        " but by --remove-local: the files a finished run moved, where nothing names them and the"
+        " bucket holds their very bytes."
     )
     examples = (
-        "manage.py migrate_media_to_r2",
         "manage.py migrate_media_to_r2 --apply",
         "manage.py migrate_media_to_r2 --model submissions.AppSubmission --limit 100 --apply"
         " --no-input --format json",
+        "manage.py migrate_media_to_r2 --remove-local 20261123T161200Z-ab12cd",
     )
     columns = (
         Column("action", "Action"),
@@ -48,32 +54,48 @@ class Command(R2Command):
             action="store_true",
             help="Re-encode pictures on the way, as reoptimize does; names keep their bytes.",
         )
+        parser.add_argument(
+            "--remove-local",
+            default="",
+            metavar="RUN",
+            help="Move nothing: remove the local files that this finished run moved.",
+        )
 
-    def is_fine(self, item: Item) -> bool:
+    def is_fine(self, item: Item | RemovalItem) -> bool:
+        if isinstance(item, RemovalItem):
+            return item.reason == GONE
         is_quiet = not (item.to_rewrite or item.changed or item.refused)
         return item.action is Action.REUSE and is_quiet
 
-    def is_urgent(self, item: Item) -> bool:
+    def is_urgent(self, item: Item | RemovalItem) -> bool:
+        if isinstance(item, RemovalItem):
+            return item.action is not RemovalAction.REMOVE
         return item.action in (Action.SKIP, Action.FAIL) or bool(item.changed or item.refused)
 
-    def plan(self, work: Work, options: Options) -> Migration:
+    def plan(self, work: Work, options: Options) -> Migration | Removal:
+        at = work.config, work.addresses, work.bucket
+        if run_id := options["remove_local"]:
+            _refuse_others(options)
+            return plan_removal(run_id, *at, control=work.control)
         return plan_migration(
-            work.config,
-            work.addresses,
-            work.bucket,
+            *at,
             scope=work.scope,
             control=work.control,
             remote=options["remote"],
             recipe=Recipe() if options["optimize"] else None,
         )
 
-    def apply(self, plan: Any, work: Work, journal: Journal) -> Migration:
-        return apply_migration(
-            plan,
-            work.config,
-            work.addresses,
-            work.bucket,
-            journal,
-            scope=work.scope,
-            control=work.control,
-        )
+    def apply(self, plan: Migration | Removal, work: Work, journal: Journal) -> Migration | Removal:
+        at = work.config, work.addresses, work.bucket
+        if isinstance(plan, Removal):
+            return apply_removal(plan, *at, journal, control=work.control)
+        return apply_migration(plan, *at, journal, scope=work.scope, control=work.control)
+
+
+def _refuse_others(options: Options) -> None:
+    for name in _OF_MOVING:
+        if options.get(name):
+            raise UsageError(
+                f"--{name} does not go with --remove-local: a run's files are judged as a whole.",
+                "Pass one of them.",
+            )

@@ -40,8 +40,8 @@ _WHOLE = "a run is shown and undone as a whole."
 class Command(R2Command):
     help = (
         "List the runs of the writing commands, show one with its changes, or undo it: values go"
-        " back by compare-and-swap and deleted objects come out of quarantine. An edit made since"
-        " wins, and nothing is overwritten."
+        " back by compare-and-swap, deleted objects come out of quarantine, and removed local files"
+        " out of the bucket. An edit made since wins, and nothing is overwritten."
     )
     examples = (
         "manage.py r2_runs",
