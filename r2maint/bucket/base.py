@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -78,6 +78,8 @@ class Upload:
     """Replace only the object with this ETag; needs `if_absent=False`."""
     md5: str = ""
     """Hex; when given, other bytes than these are ObjectRejected and nothing is sent."""
+    progress: Callable[[int], None] | None = field(default=None, repr=False, compare=False)
+    """Told how many bytes are sent, on another thread; fewer again when an attempt is repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

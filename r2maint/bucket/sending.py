@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -36,6 +36,7 @@ class Sender:
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
+        client.meta.events.register("before-send.s3", _begin_counting)
 
     def send(self, upload: Upload, headers: Headers) -> tuple[Answer, int]:
         """Store the upload; return the last answer and the size in bytes.
@@ -61,7 +62,7 @@ class Sender:
             answer: Answer = self._client.put_object(
                 Bucket=self._bucket,
                 Key=upload.key,
-                Body=body,
+                Body=_counted(body, upload.progress),
                 ContentMD5=_base64(bytes.fromhex(md5)),
                 **_condition(upload),
                 **header_arguments(headers),
@@ -79,7 +80,7 @@ class Sender:
         begun = self._client.create_multipart_upload(**target, **header_arguments(headers))
         target["UploadId"] = begun["UploadId"]
         try:
-            parts, expected, sent = self._parts(target, body, part_bytes(size))
+            parts, expected, sent = self._parts(upload, target, body, part_bytes(size))
             rules.require_expected(replace(upload, md5=md5), sent)
             return self._complete(upload, target, parts, size, expected)
         except BaseException:
@@ -97,7 +98,7 @@ class Sender:
             raise PreconditionFailed(f"The key is taken: {upload.key!r}.")
 
     def _parts(
-        self, target: dict[str, Any], body: BinaryIO, length: int
+        self, upload: Upload, target: dict[str, Any], body: BinaryIO, length: int
     ) -> tuple[list[Any], str, str]:
         """Send the body; return its parts, the ETag they will have, and the MD5 of all bytes."""
         parts: list[Any] = []
@@ -110,6 +111,8 @@ class Sender:
                 **target, PartNumber=number, Body=chunk, ContentMD5=_base64(digest)
             )
             parts.append({"PartNumber": number, "ETag": f'"{etag(answer)}"'})
+            if upload.progress:
+                upload.progress(body.tell())
         return parts, f"{digests.hexdigest()}-{len(parts)}", whole.hexdigest()
 
     def _complete(
@@ -148,6 +151,36 @@ def _condition(upload: Upload) -> dict[str, Any]:
     if upload.if_absent:
         return {"IfNoneMatch": "*"}
     return {"IfMatch": f'"{upload.if_match}"'} if upload.if_match else {}
+
+
+class _Counted:
+    """A body that tells how far it was read, once it is being sent.
+
+    Before that, botocore may read it for the signature.
+    """
+
+    def __init__(self, body: BinaryIO, progress: Callable[[int], None]) -> None:
+        self.is_sent = False
+        self.seek = body.seek
+        self.tell = body.tell
+        self._body = body
+        self._progress = progress
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._body.read(size)
+        if self.is_sent and chunk:
+            self._progress(self.tell())
+        return chunk
+
+
+def _counted(body: BinaryIO, progress: Callable[[int], None] | None) -> BinaryIO:
+    # The stubs ask for more of a body than botocore does.
+    return cast("BinaryIO", _Counted(body, progress)) if progress else body
+
+
+def _begin_counting(request: Any, **event: object) -> None:
+    if isinstance(request.body, _Counted):
+        request.body.is_sent = True
 
 
 def _opened(body: bytes | Path) -> BinaryIO:

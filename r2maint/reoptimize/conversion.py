@@ -21,7 +21,17 @@ from r2maint.bucket import IMMUTABLE, Bucket, Headers, ObjectInfo, Upload, head,
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey, PreconditionFailed, Stopped, UsageError
-from r2maint.images import Encoded, ImageError, Job, Recipe, Skip, can_write, reencode_many
+from r2maint.images import (
+    RECIPE_KEY,
+    SOURCE_KEY,
+    Encoded,
+    ImageError,
+    Job,
+    Recipe,
+    Skip,
+    can_write,
+    reencode_many,
+)
 from r2maint.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, ChangeState
@@ -34,14 +44,14 @@ from r2maint.spool import Spool
 
 SAMPLE = 20
 """Pictures a plan encodes."""
-RECIPE_KEY = "r2maint-recipe"
-SOURCE_KEY = "r2maint-source-sha256"
 _HEADS = 1000
 _BROKEN = {"corrupt", "empty", "crashed", "encoder_failed"}
 """Reasons that are findings; the others only say that nothing is to be gained."""
 
 __all__ = [
+    "RECIPE_KEY",
     "SAMPLE",
+    "SOURCE_KEY",
     "Action",
     "Item",
     "Reoptimization",
