@@ -1,0 +1,212 @@
+"""One easy handle of libcurl: sends one request at a time and tells what came back."""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import certifi
+import pycurl
+
+from r2maint import __version__
+from r2maint.transfer.guard import Guard
+from r2maint.transfer.pacing import Pace
+from r2maint.transfer.values import Answer, Credentials, Failure, Reason, Request
+
+USER_AGENT = f"r2maint/{__version__}"
+_BUFFER_BYTES = 256 * 1024
+_SLOWEST_BYTES = 64
+"""A second; an attempt that stays below for `stall_seconds` ends."""
+_REASONS = {
+    pycurl.E_URL_MALFORMAT: Reason.BAD_URL,
+    pycurl.E_UNSUPPORTED_PROTOCOL: Reason.BAD_URL,
+    pycurl.E_COULDNT_RESOLVE_HOST: Reason.NO_HOST,
+    pycurl.E_OPERATION_TIMEDOUT: Reason.TOO_SLOW,
+    pycurl.E_FILESIZE_EXCEEDED: Reason.TOO_LARGE,
+    pycurl.E_SSL_CONNECT_ERROR: Reason.TLS,
+    pycurl.E_PEER_FAILED_VERIFICATION: Reason.TLS,
+    pycurl.E_SSL_CACERT_BADFILE: Reason.TLS,
+    pycurl.E_SSL_CIPHER: Reason.TLS,
+}
+_WORDS = {
+    Reason.BAD_URL: "it is no http(s) URL",
+    Reason.NOT_PUBLIC: "its host has no public address",
+    Reason.NO_HOST: "the name of its host does not resolve",
+    Reason.TOO_SLOW: "no answer in time",
+    Reason.TLS: "its certificate is not trusted",
+}
+_VERSIONS = {1: "1.0", 2: "1.1", 3: "2", 30: "3"}
+"""As CURLINFO_HTTP_VERSION numbers them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """What all requests of one engine have in common."""
+
+    pace: Pace
+    guard: Guard | None = None
+    credentials: Credentials | None = None
+    ca_bundle: str = ""
+
+
+class Attempt:
+    """A handle and the request it is busy with."""
+
+    def __init__(self, manner: Manner) -> None:
+        self.curl = pycurl.Curl()
+        self.ticket = 0
+        self._guard = manner.guard
+        self._request = Request(url="")
+        self._lines: list[bytes] = []
+        self._body = io.BytesIO()
+        self._received = 0
+        self._is_too_large = False
+        self._refused = self._admitted = 0
+        self._file: BinaryIO | None = None
+        self._prepare(manner)
+
+    def _prepare(self, manner: Manner) -> None:
+        """Set what is the same for every request; `begin` sets the rest each time."""
+        options: dict[int, Any] = {
+            pycurl.NOSIGNAL: 1,
+            pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
+            pycurl.FOLLOWLOCATION: 0,
+            pycurl.PATH_AS_IS: 1,
+            pycurl.USERAGENT: USER_AGENT,
+            pycurl.CAINFO: manner.ca_bundle or certifi.where(),
+            pycurl.CONNECTTIMEOUT_MS: int(1000 * manner.pace.connect_seconds),
+            pycurl.LOW_SPEED_LIMIT: _SLOWEST_BYTES,
+            pycurl.LOW_SPEED_TIME: manner.pace.stall_seconds,
+            pycurl.BUFFERSIZE: _BUFFER_BYTES,
+            pycurl.UPLOAD_BUFFERSIZE: _BUFFER_BYTES,
+            pycurl.HEADERFUNCTION: self._take_header,
+            pycurl.WRITEFUNCTION: self._take_body,
+        }
+        if self._guard is not None:
+            # A proxy would resolve and connect where the guard cannot see it.
+            options |= {pycurl.PROXY: "", pycurl.OPENSOCKETFUNCTION: self._open_socket}
+        if manner.credentials is not None:
+            signer = manner.credentials
+            options |= {
+                pycurl.AWS_SIGV4: f"aws:amz:{signer.region}:s3",
+                pycurl.USERPWD: f"{signer.access_key_id}:{signer.secret_access_key}",
+            }
+        for option, value in options.items():
+            self.curl.setopt(option, value)
+
+    def begin(self, request: Request, ticket: int) -> None:
+        """Make the handle ready to send `request`."""
+        self.ticket, self._request = ticket, request
+        self._lines, self._body = [], io.BytesIO()
+        self._received = self._refused = self._admitted = 0
+        self._is_too_large = False
+        curl = self.curl
+        curl.setopt(pycurl.URL, request.url)
+        curl.setopt(pycurl.TIMEOUT_MS, int(1000 * (request.seconds or 0)))
+        curl.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes or 0)
+        curl.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:"])
+        self._set_method(request)
+
+    def _set_method(self, request: Request) -> None:
+        curl = self.curl
+        curl.setopt(pycurl.NOBODY, 0)
+        if isinstance(request.body, bytes):
+            # As POSTFIELDS a body in memory needs no callback, and leaves with the headers.
+            curl.setopt(pycurl.POSTFIELDS, request.body)
+            curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(request.body))
+        elif isinstance(request.body, Path):
+            self._file = request.body.open("rb")
+            curl.setopt(pycurl.UPLOAD, 1)
+            curl.setopt(pycurl.INFILESIZE_LARGE, request.size)
+            curl.setopt(pycurl.READFUNCTION, self._file.read)
+            curl.setopt(pycurl.SEEKFUNCTION, self._rewind)
+        else:
+            curl.setopt(pycurl.HTTPGET, 1)
+        if request.method == "HEAD":
+            curl.setopt(pycurl.NOBODY, 1)
+            curl.unsetopt(pycurl.CUSTOMREQUEST)
+        else:
+            curl.setopt(pycurl.CUSTOMREQUEST, request.method)
+
+    # What libcurl calls; an exception here would be printed and lost, so none is raised
+
+    def _rewind(self, offset: int, origin: int) -> int:
+        if self._file is None:
+            return int(pycurl.SEEKFUNC_FAIL)
+        self._file.seek(offset, origin)
+        return int(pycurl.SEEKFUNC_OK)
+
+    def _take_header(self, line: bytes) -> None:
+        if line.startswith(b"HTTP/"):
+            self._lines = []
+        self._lines.append(line)
+
+    def _take_body(self, chunk: bytes) -> int | None:
+        self._received += len(chunk)
+        limit = self._request.max_bytes
+        if limit is not None and self._received > limit:
+            self._is_too_large = True
+            return -1
+        self._body.write(chunk)
+        return None
+
+    def _open_socket(
+        self, purpose: int, address: tuple[int, int, int, tuple[str, int]]
+    ) -> socket.socket | int:
+        family, kind, protocol, place = address
+        is_ip = family in (socket.AF_INET, socket.AF_INET6)
+        assert self._guard is not None
+        if not is_ip or not self._guard.admits(self._request.url, place[0]):
+            self._refused += 1
+            return int(pycurl.SOCKET_BAD)
+        self._admitted += 1
+        return socket.socket(family, kind, protocol)
+
+    # What came of it
+
+    def answer(self) -> Answer | Failure:
+        """Return the answer that is complete now."""
+        self._close_file()
+        headers = _parsed(self._lines)
+        return Answer(
+            status=self.curl.getinfo(pycurl.RESPONSE_CODE),
+            url=self._request.url,
+            headers=headers,
+            body=self._body.getvalue(),
+            http_version=_VERSIONS.get(self.curl.getinfo(pycurl.INFO_HTTP_VERSION), ""),
+        )
+
+    def failure(self, code: int, message: str) -> Failure:
+        """Return why there is no answer."""
+        self._close_file()
+        if self._is_too_large or code == pycurl.E_FILESIZE_EXCEEDED:
+            limit = self._request.max_bytes
+            return Failure(reason=Reason.TOO_LARGE, detail=f"more than {limit} bytes")
+        reason = _REASONS.get(code, Reason.NO_ANSWER)
+        if self._refused and not self._admitted and reason is Reason.NO_ANSWER:
+            reason = Reason.NOT_PUBLIC
+        return Failure(reason=reason, detail=_WORDS.get(reason) or _plain(message) or "no answer")
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self.curl.setopt(pycurl.UPLOAD, 0)
+
+
+def _parsed(lines: Iterable[bytes]) -> dict[str, str]:
+    headers = {}
+    for line in lines:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if colon:
+            headers[name.strip().lower()] = value.strip()
+    return headers
+
+
+def _plain(message: str) -> str:
+    """Return libcurl's words without the URL some of them quote."""
+    return "" if "://" in message else message.strip().rstrip(".").lower()

@@ -1,0 +1,338 @@
+"""Many HTTP requests at once on one thread: libcurl's multi interface. The only importer of pycurl.
+
+Connections are kept between calls, names are resolved once a minute, HTTP/2 is spoken where the
+server offers it over TLS. Redirects are followed here and not by libcurl, so that every hop passes
+the guard.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import pycurl
+
+from r2maint.errors import R2MaintError
+from r2maint.transfer.attempt import Attempt, Manner
+from r2maint.transfer.guard import Guard
+from r2maint.transfer.pacing import Limiter, Pace, wait_seconds
+from r2maint.transfer.values import Answer, Credentials, Failure, Outcome, Reason, Request
+
+L = TypeVar("L")
+
+AHEAD = 4
+"""Requests taken from the caller ahead of the outcome it waits for, for each worker."""
+_LOOK_SECONDS = 1.0
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Engine:
+    """Sends requests; may be used from several threads, each of which has its own connections."""
+
+    def __init__(
+        self,
+        pace: Pace | None = None,
+        *,
+        limiter: Limiter | None = None,
+        guard: Guard | None = None,
+        credentials: Credentials | None = None,
+        ca_bundle: str = "",
+    ) -> None:
+        """With a guard, only what it admits is connected to, and no proxy is used.
+
+        With credentials every request is signed. `ca_bundle` is a file of trusted certificates;
+        "" for the bundle requests uses.
+        """
+        self.pace = pace or Pace()
+        self.limiter = limiter or Limiter(None)
+        self.guard = guard
+        self._manner = Manner(
+            pace=self.pace, guard=guard, credentials=credentials, ca_bundle=ca_bundle
+        )
+        self._idle: list[_Lines] = []
+        self._lock = threading.Lock()
+
+    def send(self, request: Request) -> Outcome[Request]:
+        """Send one request and wait for its outcome."""
+        (outcome,) = self.send_many([request], lambda same: same)
+        return outcome
+
+    def send_many(
+        self, labels: Iterable[L], make: Callable[[L], Request | None]
+    ) -> Generator[Outcome[L], None, None]:
+        """Yield how the request of each label ended, in the order of the labels.
+
+        `make` is called when a request is about to be sent; an R2MaintError it raises is that
+        label's outcome, and None makes one that is empty. Lazy: labels are taken a few ahead of the
+        consumer, and nothing moves while the consumer is busy.
+        """
+        lines = self._take()
+        try:
+            yield from _Sending(self, lines, make).outcomes(labels)
+        finally:
+            lines.drop_all()
+            with self._lock:
+                self._idle.append(lines)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for lines in idle:
+            lines.close()
+
+    def _take(self) -> _Lines:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return _Lines(self._manner)
+
+
+class _Lines:
+    """A multi handle with its easy handles: the connections of one caller at a time."""
+
+    def __init__(self, manner: Manner) -> None:
+        workers = max(manner.pace.workers, 1)
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * workers)
+        self._free = [Attempt(manner) for _ in range(workers)]
+        self._busy: dict[pycurl.Curl, Attempt] = {}
+
+    @property
+    def has_room(self) -> bool:
+        return bool(self._free)
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._busy)
+
+    def start(self, request: Request, ticket: int) -> None:
+        """Send a request. Raises: OSError when the file that is its body cannot be opened."""
+        attempt = self._free[-1]
+        attempt.begin(request, ticket)
+        self._free.pop()
+        self._multi.add_handle(attempt.curl)
+        self._busy[attempt.curl] = attempt
+
+    def wait(self, seconds: float) -> None:
+        """Return when something may have happened, or after so long."""
+        known = self._multi.timeout()
+        if known >= 0:
+            seconds = min(seconds, known / 1000)
+        if seconds > 0 and self._multi.select(seconds) < 1:
+            # Without a socket to look at, `select` returns at once.
+            time.sleep(min(seconds, 0.001))
+
+    def ended(self) -> Iterator[tuple[int, Answer | Failure]]:
+        """Move bytes; yield the ticket of each attempt that ended, and what came of it."""
+        self._multi.perform()
+        left = 1
+        while left:
+            left, done, failed = self._multi.info_read()
+            for curl in done:
+                attempt = self._release(curl)
+                yield attempt.ticket, attempt.answer()
+            for curl, code, message in failed:
+                attempt = self._release(curl)
+                yield attempt.ticket, attempt.failure(code, message)
+
+    def _release(self, curl: pycurl.Curl) -> Attempt:
+        attempt = self._busy.pop(curl)
+        self._multi.remove_handle(curl)
+        self._free.append(attempt)
+        return attempt
+
+    def drop_all(self) -> None:
+        """Break off what is under way; its connections are closed."""
+        for curl in list(self._busy):
+            self._release(curl)
+
+    def close(self) -> None:
+        for attempt in self._free:
+            attempt.curl.close()
+        self._multi.close()
+
+
+@dataclass(slots=True)
+class _Job(Generic[L]):
+    """One label on its way to an outcome."""
+
+    label: L
+    ticket: int
+    request: Request | None = None
+    attempts: int = 0
+    hops: int = 0
+    outcome: Outcome[L] | None = None
+
+
+@dataclass(slots=True)
+class _Sending(Generic[L]):
+    """One call of `send_many`."""
+
+    engine: Engine
+    lines: _Lines
+    make: Callable[[L], Request | None]
+    window: deque[_Job[L]] = field(default_factory=deque)
+    """Every job whose outcome was not yielded yet, in order."""
+    ready: deque[_Job[L]] = field(default_factory=deque)
+    later: list[tuple[float, int, _Job[L]]] = field(default_factory=list)
+    """Those that wait to be tried again: a heap by time."""
+    running: dict[int, _Job[L]] = field(default_factory=dict)
+    hosts: Counter[str] = field(default_factory=Counter)
+    next_at: float = 0.0
+    """When the limiter lets the next request through."""
+    has_place: bool = False
+
+    def outcomes(self, labels: Iterable[L]) -> Iterator[Outcome[L]]:
+        jobs = (_Job(label, ticket) for ticket, label in enumerate(labels))
+        ahead = AHEAD * self.engine.pace.workers
+        while True:
+            taken = list(itertools.islice(jobs, ahead - len(self.window)))
+            self.window.extend(taken)
+            self.ready.extend(taken)
+            self._start_what_may()
+            if not self.window:
+                return
+            outcome = self.window[0].outcome
+            self._move(wait=outcome is None)
+            if outcome is not None:
+                self.window.popleft()
+                yield outcome
+
+    def _start_what_may(self) -> None:
+        self._recall()
+        for _ in range(len(self.ready)):
+            if not self.lines.has_room or not self._may_send():
+                return
+            job = self.ready.popleft()
+            if not self._start(job):
+                self.ready.append(job)
+
+    def _start(self, job: _Job[L]) -> bool:
+        """Start a job, or settle it; False when its host has no room for it."""
+        if job.request is None and not self._make(job):
+            return True
+        assert job.request is not None
+        host = urlsplit(job.request.url).netloc
+        limit = self.engine.pace.per_host
+        if limit and self.hosts[host] >= limit:
+            return False
+        guard = self.engine.guard
+        objection = guard.objection(job.request.url) if guard else ""
+        if objection:
+            self._settle(job, Failure(reason=Reason.BAD_URL, detail=objection))
+            return True
+        try:
+            self.lines.start(job.request, job.ticket)
+        except OSError as error:
+            self._settle(job, Failure(reason=Reason.UNREADABLE, detail=error.strerror or ""))
+            return True
+        self.has_place = False
+        self.hosts[host] += 1
+        self.running[job.ticket] = job
+        job.attempts += 1
+        return True
+
+    def _make(self, job: _Job[L]) -> bool:
+        try:
+            job.request = self.make(job.label)
+        except R2MaintError as error:
+            job.outcome = Outcome(label=job.label, error=error)
+            return False
+        if job.request is None:
+            job.outcome = Outcome(label=job.label)
+        return job.request is not None
+
+    def _may_send(self) -> bool:
+        """Tell whether the rate allows one more request now."""
+        if self.engine.limiter.is_unlimited:
+            return True
+        if not self.has_place:
+            self.next_at, self.has_place = self.engine.limiter.reserve(), True
+        return time.monotonic() >= self.next_at
+
+    def _recall(self) -> None:
+        now = time.monotonic()
+        while self.later and self.later[0][0] <= now:
+            self.ready.appendleft(heapq.heappop(self.later)[2])
+
+    def _move(self, *, wait: bool) -> None:
+        if wait:
+            self.lines.wait(self._patience())
+        for ticket, ended in self.lines.ended():
+            job = self.running.pop(ticket)
+            assert job.request is not None
+            self.hosts[urlsplit(job.request.url).netloc] -= 1
+            self._judge(job, ended)
+
+    def _patience(self) -> float:
+        """Return how long nothing but the network can bring anything on."""
+        times = [at for at, _, _ in self.later[:1]]
+        if self.ready and self.lines.has_room and self.has_place:
+            times.append(self.next_at)
+        soonest = min(times, default=time.monotonic() + _LOOK_SECONDS)
+        return min(_LOOK_SECONDS, max(0.0, soonest - time.monotonic()))
+
+    def _judge(self, job: _Job[L], ended: Answer | Failure) -> None:
+        """Follow a redirect, try again, or take what came as the outcome."""
+        assert job.request is not None
+        if isinstance(ended, Answer) and ended.status in _REDIRECTS and job.request.redirects:
+            self._follow(job, ended)
+            return
+        wait = self._wait_for_another(job, ended)
+        if wait is None:
+            self._settle(job, ended)
+        else:
+            heapq.heappush(self.later, (time.monotonic() + wait, job.ticket, job))
+
+    def _follow(self, job: _Job[L], answer: Answer) -> None:
+        assert job.request is not None
+        job.hops += 1
+        target = answer.headers.get("location", "")
+        if not target:
+            self._settle(job, answer)
+        elif job.hops > job.request.redirects:
+            detail = f"more than {job.request.redirects} redirects"
+            self._settle(job, Failure(reason=Reason.REDIRECTS, detail=detail))
+        else:
+            job.request = replace(job.request, url=_joined(job.request.url, target))
+            self.ready.appendleft(job)
+
+    def _wait_for_another(self, job: _Job[L], ended: Answer | Failure) -> float | None:
+        """Return how long to wait before the next attempt; None when there is none."""
+        pace = self.engine.pace
+        if job.attempts - job.hops >= pace.attempts:
+            return None
+        if isinstance(ended, Answer):
+            passing = pace.is_passing(ended)
+            return wait_seconds(job.attempts, ended.headers) if passing else None
+        return wait_seconds(job.attempts, {}) if ended.reason in _PASSING else None
+
+    def _settle(self, job: _Job[L], ended: Answer | Failure) -> None:
+        is_answer = isinstance(ended, Answer)
+        job.outcome = Outcome(
+            label=job.label,
+            answer=ended if is_answer else None,  # type: ignore[arg-type]
+            failure=None if is_answer else ended,  # type: ignore[arg-type]
+            note=job.request.note if job.request else None,
+            attempts=job.attempts,
+        )
+        job.request = None
+
+
+_PASSING = frozenset({Reason.NO_ANSWER, Reason.NO_HOST, Reason.TOO_SLOW})
+
+
+def _joined(base: str, target: str) -> str:
+    """Return the URL a Location means, in ASCII as far as it can be."""
+    try:
+        return urljoin(base, target.strip())
+    except ValueError:
+        return target

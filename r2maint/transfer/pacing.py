@@ -1,0 +1,89 @@
+"""How fast requests go, and when one is tried again."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+
+from r2maint.transfer.values import Answer
+
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 20.0
+LONGEST_RETRY_AFTER_SECONDS = 120.0
+"""A server that asks for more patience has its answer taken as the last one."""
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses that may be others in a moment."""
+
+
+def is_passing(answer: Answer) -> bool:
+    """Tell by its status whether an answer may be another one in a moment."""
+    return answer.status in PASSING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How many requests at once, and how often each is tried."""
+
+    workers: int = 8
+    """Requests at once."""
+    per_host: int = 0
+    """Of them, to one host and port; 0 for as many as there are workers."""
+    attempts: int = 6
+    connect_seconds: float = 10
+    stall_seconds: int = 60
+    """An attempt ends when next to nothing moved for so long."""
+    is_passing: Callable[[Answer], bool] = is_passing
+
+
+def wait_seconds(attempt: int, headers: Mapping[str, str]) -> float | None:
+    """Return how long to wait after the attempt of this number, or None for not worth it.
+
+    Exponential with full jitter; never less than what `Retry-After` asks for.
+    Source: RFC 9110 §10.2.3; "Exponential Backoff And Jitter", AWS Architecture Blog.
+    """
+    asked = _asked_seconds(headers.get("retry-after", ""))
+    if asked > LONGEST_RETRY_AFTER_SECONDS:
+        return None
+    longest = min(FIRST_WAIT_SECONDS * 2.0**attempt, LONGEST_WAIT_SECONDS)
+    return max(asked, random.random() * longest)
+
+
+def _asked_seconds(text: str) -> float:
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return 0.0
+    at = at if at.tzinfo else at.replace(tzinfo=timezone.utc)
+    return max(0.0, (at - datetime.now(tz=timezone.utc)).total_seconds())
+
+
+class Limiter:
+    """Lets `rate` requests a second through, from any thread; None lets all through."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._interval_seconds = 1 / rate if rate else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def reserve(self) -> float:
+        """Take the next place; return its time in `time.monotonic()` seconds."""
+        with self._lock:
+            at = max(time.monotonic(), self._next)
+            self._next = at + self._interval_seconds
+            return at
+
+    def wait(self, **event: object) -> None:
+        """Return when the next request may be sent. Takes the arguments of a botocore event."""
+        if self._interval_seconds:
+            time.sleep(max(0.0, self.reserve() - time.monotonic()))
+
+    @property
+    def is_unlimited(self) -> bool:
+        return not self._interval_seconds
