@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from r2maint.errors import StorageError
 from r2maint.images import HEAD_BYTES, FileType, ImageError, Limits, inspect, sniff
@@ -63,6 +64,10 @@ class Content:
     def content_type(self) -> str:
         return self.type.content_type if self.type else UNKNOWN_TYPE
 
+    def opened(self) -> BinaryIO:
+        """Return the bytes as an open file."""
+        return io.BytesIO(self.body) if isinstance(self.body, bytes) else self.body.open("rb")
+
 
 @contextmanager
 def read_content(file: Any, accepted: Accepted) -> Iterator[Content]:
@@ -78,8 +83,10 @@ def read_content(file: Any, accepted: Accepted) -> Iterator[Content]:
     else:
         with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
             body = _copied(file, Path(directory) / "upload", accepted)
-            is_path = isinstance(body, Path)
-            yield _check_file(body, accepted) if is_path else check_bytes(body, accepted)
+            if isinstance(body, Path):
+                yield _check_file(body, accepted)
+            else:
+                yield check_bytes(body, accepted)
 
 
 def check_bytes(body: bytes, accepted: Accepted) -> Content:
@@ -91,8 +98,15 @@ def check_bytes(body: bytes, accepted: Accepted) -> Content:
     _refuse_size(len(body), accepted.limit_of(kind))
     if kind is not None and kind.is_image and accepted.decoded:
         _decode(body, accepted)
+    return content_of(body, kind)
+
+
+def content_of(
+    body: bytes, kind: FileType | None, metadata: Mapping[str, str] | None = None
+) -> Content:
+    """Return the content of bytes that are known to be of this type."""
     digest = hashlib.sha256(body).hexdigest()
-    return Content(body=body, size=len(body), sha256=digest, type=kind)
+    return Content(body=body, size=len(body), sha256=digest, type=kind, metadata=metadata or {})
 
 
 def _check_file(path: Path, accepted: Accepted) -> Content:
@@ -103,13 +117,12 @@ def _check_file(path: Path, accepted: Accepted) -> Content:
         _refuse_size(size, accepted.limit_of(kind))
         if size <= SMALL_BYTES or (kind is not None and kind.is_image and accepted.decoded):
             return check_bytes(path.read_bytes(), accepted)
-        source = read_source(path, images_only=accepted.images_only, max_bytes=size)
+        _refuse_kind(kind, accepted)
+        source = read_source(path, images_only=False, max_bytes=size)
     except OSError as error:
         raise _unreadable(error.strerror or type(error).__name__) from error
     except UnusableSource as error:
-        raise StorageError(f"The file cannot be uploaded: {error.detail}.", "", error.reason) from (
-            error
-        )
+        raise _unreadable(error.detail) from error
     return Content(
         body=path, size=source.size, sha256=source.sha256, md5=source.md5, type=source.type
     )
