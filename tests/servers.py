@@ -63,6 +63,7 @@ class Answer(NamedTuple):
     status: int
     body: bytes = b""
     content_type: str = "application/xml"
+    location: str = ""
 
 
 def s3_error(status: int, code: str, message: str = "") -> Answer:
@@ -135,7 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _meet(self, request: Request, fault: Fault) -> None:
         if isinstance(fault, Answer):
-            self._send(fault.status, {"Content-Type": fault.content_type}, fault.body)
+            location = {"Location": fault.location} if fault.location else {}
+            self._send(fault.status, {"Content-Type": fault.content_type, **location}, fault.body)
             return
         status, headers, body = self._forward(request)
         if fault == LOSE_ANSWER:

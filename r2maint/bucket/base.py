@@ -79,7 +79,7 @@ class Upload:
     md5: str = ""
     """Hex; when given, other bytes than these are ObjectRejected and nothing is sent."""
     progress: Callable[[int], None] | None = field(default=None, repr=False, compare=False)
-    """Told how many bytes are sent, on another thread; fewer again when an attempt is repeated."""
+    """Told, on another thread, how many bytes the server has after each part of a large body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -197,8 +197,6 @@ class DirectoryBucket:
         except BucketError:
             self._blobs.discard(name)
             raise
-        if upload.progress:
-            upload.progress(size)
         return _info(row)
 
     def _copy(self, index: sqlite3.Connection, copy: Copy) -> ObjectInfo:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -36,7 +36,6 @@ class Sender:
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
-        client.meta.events.register("before-send.s3", _begin_counting)
 
     def send(self, upload: Upload, headers: Headers) -> tuple[Answer, int]:
         """Store the upload; return the last answer and the size in bytes.
@@ -62,7 +61,7 @@ class Sender:
             answer: Answer = self._client.put_object(
                 Bucket=self._bucket,
                 Key=upload.key,
-                Body=_counted(body, upload.progress),
+                Body=body,
                 ContentMD5=_base64(bytes.fromhex(md5)),
                 **_condition(upload),
                 **header_arguments(headers),
@@ -151,36 +150,6 @@ def _condition(upload: Upload) -> dict[str, Any]:
     if upload.if_absent:
         return {"IfNoneMatch": "*"}
     return {"IfMatch": f'"{upload.if_match}"'} if upload.if_match else {}
-
-
-class _Counted:
-    """A body that tells how far it was read, once it is being sent.
-
-    Before that, botocore may read it for the signature.
-    """
-
-    def __init__(self, body: BinaryIO, progress: Callable[[int], None]) -> None:
-        self.is_sent = False
-        self.seek = body.seek
-        self.tell = body.tell
-        self._body = body
-        self._progress = progress
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._body.read(size)
-        if self.is_sent and chunk:
-            self._progress(self.tell())
-        return chunk
-
-
-def _counted(body: BinaryIO, progress: Callable[[int], None] | None) -> BinaryIO:
-    # The stubs ask for more of a body than botocore does.
-    return cast("BinaryIO", _Counted(body, progress)) if progress else body
-
-
-def _begin_counting(request: Any, **event: object) -> None:
-    if isinstance(request.body, _Counted):
-        request.body.is_sent = True
 
 
 def _opened(body: bytes | Path) -> BinaryIO:

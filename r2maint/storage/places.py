@@ -111,6 +111,7 @@ class ConfiguredBucket:
             while (done := sent.get()) is not None:
                 progress(done, content.size)
         stored.result()
+        progress(content.size, content.size)
         return self.url_for(key)
 
 

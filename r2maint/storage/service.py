@@ -114,9 +114,10 @@ class R2StorageService:
     ) -> str:
         """Fetch a URL that anybody may have written, store what it answers, return its new URL.
 
-        Only public http(s) addresses are asked, for `seconds` at each hop. At most `max_bytes` (10
-        MiB) are taken; the type is that of the magic bytes, and every frame of a picture is decoded.
-        `fallback` returns `url` itself in place of raising. Raises: StorageError.
+        Only public http(s) addresses are asked, for `seconds` at each hop and attempt. At most
+        `max_bytes` (10 MiB) are taken; the type is that of the magic bytes, and every frame of a
+        picture is decoded. `fallback` returns `url` itself in place of raising. Raises:
+        StorageError.
         """
 
         def upload(target: _Target) -> str:
