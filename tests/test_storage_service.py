@@ -24,14 +24,14 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploadedFile
 from PIL import Image
 
-from r2maint.bucket import IMMUTABLE, ObjectInfo, get, head, open_bucket
+from r2maint.bucket import IMMUTABLE, ObjectInfo, get, open_bucket
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import ConfigError
 from r2maint.images import RECIPE_KEY, SOURCE_KEY, Recipe, inspect
 from r2maint.keys import Addresses
-from r2maint.reoptimize.conversion import plan_reoptimize
 from r2maint.references.columns import Scope
+from r2maint.reoptimize.conversion import plan_reoptimize
 from r2maint.signals import upload_failed
 from r2maint.storage import (
     R2StorageService,
@@ -42,7 +42,7 @@ from r2maint.storage import (
 from r2maint.storage.content import SMALL_BYTES
 from tests.appdirectory.models import AppSubmission
 from tests.conftest import DATABASES
-from tests.servers import FORWARD, Answer, Proxy, proxy, s3_error
+from tests.servers import Answer, Proxy, proxy, s3_error
 from tests.test_reoptimize import picture
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "storage.md"
@@ -552,8 +552,10 @@ def test_the_table_of_failures_is_whole(project):
 
 @pytest.mark.parametrize(
     "prefix",
-    ["", "/", "//", "..", "a/../b", ".", "a//b", ".r2maint", ".r2maint/x", "a ", "a{b}", "a?b"]
-    + ["a\\b", "a\nb", "x" * 300, "\ud800", "a#b", "100%"],
+    [
+        *("", "/", "//", "..", "a/../b", ".", "a//b", ".r2maint", ".r2maint/x", "a ", "a{b}"),
+        *("a?b", "a\\b", "a\nb", "x" * 300, "\ud800", "a#b", "100%"),
+    ],
 )
 def test_a_prefix_that_says_nothing_or_leads_elsewhere_is_refused(project, prefix):
     error = failure(lambda: get_storage_service().upload_file(picture(), prefix))
@@ -670,8 +672,10 @@ def test_delete_gives_up_the_reference_and_deletes_nothing(project, form, caplog
 
 @pytest.mark.parametrize(
     "value",
-    ["https://elsewhere.example/icon.png", "//elsewhere.example/a.png", "ftp://x/y", "", "/"]
-    + ["https://user:pa55word@elsewhere.example/a.png", "/media/icon.png", PUBLIC],
+    [
+        *("https://elsewhere.example/icon.png", "//elsewhere.example/a.png", "ftp://x/y", "", "/"),
+        *("https://user:pa55word@elsewhere.example/a.png", "/media/icon.png", PUBLIC),
+    ],
 )
 def test_delete_refuses_what_is_not_the_buckets(project, value):
     error = failure(lambda: get_storage_service().delete(value))
@@ -749,8 +753,7 @@ def test_the_code_teams_already_have_works(remote, web, settings, monkeypatch, s
             raise ValueError("R2 storage not configured")
 
         try:
-            r2_url = storage.upload_from_url(url=app_icon_url, prefix="icons")
-            return r2_url
+            return storage.upload_from_url(url=app_icon_url, prefix="icons")
         except StorageError as e:
             logger.error(f"Failed to upload icon: {e}")
             raise
@@ -761,7 +764,7 @@ def test_the_code_teams_already_have_works(remote, web, settings, monkeypatch, s
     assert upload_app_icon(f"{web.url}/test.jpg").startswith("https://")
     assert optimize_and_upload(f"{web.url}/test.jpg").endswith(".webp")
     with pytest.raises(StorageError):
-        upload_app_icon("https://example.org.invalid:0/x.png")
+        upload_app_icon("http://169.254.169.254/x.png")
 
 
 def test_the_settings_of_the_tutorial_are_told_what_they_lack(project, settings, monkeypatch):
