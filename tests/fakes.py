@@ -189,7 +189,7 @@ class R2Fake:
             raise PreconditionFailed(f"The key is taken: {upload.key!r}.")
         if upload.if_match and (present is None or present.info.etag != upload.if_match):
             raise PreconditionFailed(f"The object changed: {upload.key!r}.")
-        rules.require_expected(upload, rules.measure(upload)[1])
+        rules.measure(upload)
         body = upload.body if isinstance(upload.body, bytes) else upload.body.read_bytes()
         self._require_writable(upload.key)
         return self._write(upload.key, body, headers, self.now())

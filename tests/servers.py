@@ -79,6 +79,9 @@ LOSE_ANSWER = "lose answer"
 CUT_BODY = "cut body"
 """Half of the answer's body arrives."""
 
+DAMAGE = "damage"
+"""The server receives other bytes than the client sent."""
+
 Fault = Answer | str
 
 
@@ -139,6 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
             location = {"Location": fault.location} if fault.location else {}
             self._send(fault.status, {"Content-Type": fault.content_type, **location}, fault.body)
             return
+        if fault == DAMAGE:
+            request = request._replace(body=request.body[:-1] + b"!")
         status, headers, body = self._forward(request)
         if fault == LOSE_ANSWER:
             self.close_connection = True

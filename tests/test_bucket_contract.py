@@ -318,11 +318,11 @@ def test_no_upload_is_unfinished(bucket):
 def test_other_bytes_than_the_caller_means_are_not_stored(bucket, tmp_path):
     file = tmp_path / "source"
     file.write_bytes(b"edited since it was planned")
-    planned = hashlib.md5(b"as it was").hexdigest()
+    planned = hashlib.sha256(b"as it was").hexdigest()
     uploads = [
-        Upload(key="file", body=file, md5=planned),
-        Upload(key="bytes", body=b"others", md5=planned),
-        Upload(key="same", body=b"as it was", md5=planned),
+        Upload(key="file", body=file, sha256=planned),
+        Upload(key="bytes", body=b"others", sha256=planned),
+        Upload(key="same", body=b"as it was", sha256=planned),
     ]
 
     first, second, third = bucket.put_many(uploads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import threading
 import time
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from botocore import exceptions as sdk
 from r2maint.bucket import Copy, Headers, Upload, get, head, open_bucket, put, sending
 from r2maint.bucket.r2 import R2Bucket
 from r2maint.bucket.translate import Place, explain, translated
-from r2maint.bucket.window import Limiter
 from r2maint.conf import Config
 from r2maint.connection import Connection
 from r2maint.errors import (
@@ -31,14 +31,16 @@ from r2maint.errors import (
     ObjectRejected,
     PreconditionFailed,
 )
-from tests.servers import CUT_BODY, LOSE_ANSWER, Answer, proxy, s3_error
+from r2maint.transfer.pacing import Limiter
+from tests.servers import CUT_BODY, DAMAGE, FORWARD, LOSE_ANSWER, Answer, proxy, s3_error
 
 DENIED = s3_error(403, "AccessDenied")
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    """Let botocore try again at once."""
+    """Let botocore and the bulk engine try again at once."""
+    monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
 
 
@@ -141,7 +143,7 @@ def test_a_large_file_is_sent_in_equal_parts(bucket, between, tmp_path):
     path.write_bytes(bytes(range(256)) * 4096 * 11)
     info = put(bucket, Upload(key="film.mp4", body=path, headers=Headers(content_type="video/mp4")))
     parts = [len(request.body) for request in between.requests if request.method == "PUT"]
-    assert parts == [5 * 2**20, 5 * 2**20, 2**20]
+    assert sorted(parts, reverse=True) == [5 * 2**20, 5 * 2**20, 2**20]
     assert (info.size, info.etag[-2:]) == (11 * 2**20, "-3")
     found = get(bucket, "film.mp4")
     assert (found.body, found.info.headers.content_type) == (path.read_bytes(), "video/mp4")
@@ -163,6 +165,34 @@ def test_an_upload_in_parts_that_fails_is_aborted(bucket, between):
         put(bucket, Upload(key="k", body=bytes(7 * 2**20)))
     assert list(bucket.list_uploads()) == []
     assert listed(bucket) == []
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_upload_that_a_killed_run_left_in_parts_starts_clean(bucket, between):
+    for key in ("film.mp4", "film.mp4.bak"):
+        bucket._client.create_multipart_upload(Bucket=bucket.name, Key=key)
+
+    put(bucket, Upload(key="film.mp4", body=bytes(11 * 2**20)))
+
+    assert [pending.key for pending in bucket.list_uploads()] == ["film.mp4.bak"]
+    assert get(bucket, "film.mp4").info.size == 11 * 2**20
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_parts_are_sent_several_at_once_and_put_together_in_order(bucket, between, monkeypatch):
+    monkeypatch.setattr(sending, "_PARTS_BYTES", 4 * 5 * 2**20)
+    both, met = threading.Barrier(2, timeout=20), []
+
+    def hold_the_first_two(request):
+        if re.search(r"partNumber=[12]\b", request.target):
+            met.append(both.wait())
+        return FORWARD
+
+    between.fault = hold_the_first_two
+    body = b"".join(bytes([number]) * 5 * 2**20 for number in range(3))
+    put(bucket, Upload(key="film.mp4", body=body))
+    assert sorted(met) == [0, 1]
+    assert get(bucket, "film.mp4").body == body
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -254,12 +284,9 @@ def test_a_key_taken_by_the_same_bytes_is_still_taken(bucket):
         put(bucket, Upload(key="k", body=b"same"))
 
 
-def test_bytes_that_did_not_arrive_as_sent_are_an_error(bucket):
-    # R2 refuses them by their Content-MD5; moto stores them, and the ETag gives them away.
-    def damage(request, **event):
-        request.body = b"rcvd"
-
-    bucket._client.meta.events.register("before-send.s3.PutObject", damage)
+def test_bytes_that_did_not_arrive_as_sent_are_an_error(bucket, between):
+    # R2 refuses them by their checksums; moto stores them, and the ETag gives them away.
+    between.script(DAMAGE, method="PUT")
     with pytest.raises(BucketError, match="checksum of other bytes"):
         put(bucket, Upload(key="k", body=b"sent"))
 
@@ -479,7 +506,7 @@ def test_no_secret_is_in_the_representation(s3_connection):
 def test_requests_of_all_threads_share_one_rate(monkeypatch):
     slept = []
     clock = SimpleNamespace(monotonic=lambda: 100.0, sleep=slept.append)
-    monkeypatch.setattr("r2maint.bucket.window.time", clock)
+    monkeypatch.setattr("r2maint.transfer.pacing.time", clock)
     limiter = Limiter(10)
     threads = [threading.Thread(target=limiter.wait) for _ in range(5)]
     for thread in threads:
@@ -490,13 +517,13 @@ def test_requests_of_all_threads_share_one_rate(monkeypatch):
 
 
 def test_the_rate_counts_every_attempt(between, s3_bucket, s3_connection, monkeypatch):
-    waits = []
-    monkeypatch.setattr(Limiter, "wait", lambda self, **event: waits.append(1))
+    places = []
+    monkeypatch.setattr(Limiter, "reserve", lambda self: places.append(1) or 0.0)
     connection = replace(s3_connection, endpoint_url=between.url)
     bucket = R2Bucket(s3_bucket.name, connection, rate=100)
     between.script(s3_error(503, "SlowDown"))
     put(bucket, Upload(key="k", body=b"x"))
-    assert len(waits) == len(between.requests) == 2
+    assert len(places) == len(between.requests) == 2
 
 
 def test_a_consumer_that_stops_leaves_no_thread_behind(bucket):

@@ -76,8 +76,8 @@ class Upload:
     if_absent: bool = True
     if_match: str = ""
     """Replace only the object with this ETag; needs `if_absent=False`."""
-    md5: str = ""
-    """Hex; when given, other bytes than these are ObjectRejected and nothing is sent."""
+    sha256: str = ""
+    """Hex; when given, other bytes than these are ObjectRejected and nothing is stored."""
     progress: Callable[[int], None] | None = field(default=None, repr=False, compare=False)
     """Told, on another thread, how many bytes the server has after each part of a large body."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import uuid
@@ -34,25 +33,20 @@ class Blobs:
                 return path.open("rb")
         return None
 
-    def write_upload(self, upload: Upload) -> tuple[str, int, str]:
-        """Write a loose blob; return its name, size in bytes and MD5.
+    def write_upload(self, upload: Upload) -> tuple[str, rules.Digest]:
+        """Write a loose blob; return its name and digest.
 
         Raises: ObjectRejected when the upload's file cannot be read, OSError for any other file.
         """
         if isinstance(upload.body, bytes):
-            name = self._write(upload.body)
-            return (
-                name,
-                len(upload.body),
-                hashlib.md5(upload.body, usedforsecurity=False).hexdigest(),
-            )
+            return self._write(upload.body), rules.measure_bytes(upload.body)
         try:
             source = upload.body.open("rb")
         except OSError as error:
             raise rules.unreadable(upload.body, error) from error
         with source:
             name = self.write_copy(source)
-        return name, *rules.measure_file(self._loose / name)
+        return name, rules.measure_file(self._loose / name)
 
     def write_copy(self, source: BinaryIO) -> str:
         """Write a loose blob with the bytes of `source`; return its name."""

@@ -11,8 +11,8 @@ import botocore.session
 from botocore.config import Config as ClientConfig
 
 from r2maint.bucket.listing import PageBodiesFactory, set_page_aside
-from r2maint.bucket.window import Limiter
 from r2maint.errors import ConfigError
+from r2maint.transfer.pacing import Limiter
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -34,8 +34,8 @@ _CREATING = threading.Lock()
 """Clients may be shared between threads; the session that makes them may not."""
 
 
-def make_client(connection: Connection, *, workers: int, rate: float | None) -> S3Client:
-    """Return a client for threads; retries count against `rate` like first attempts.
+def make_client(connection: Connection, *, workers: int, limiter: Limiter) -> S3Client:
+    """Return a client for threads; retries count against the limit like first attempts.
 
     Raises: ConfigError for an endpoint that is no URL.
     """
@@ -51,7 +51,7 @@ def make_client(connection: Connection, *, workers: int, rate: float | None) -> 
     client.meta.events.register("before-parse.*.ListObjectsV2", set_page_aside)
     # The stubs know no handler that answers; botocore takes the first answer as a delay.
     client.meta.events.register_last("needs-retry.s3", cast("Any", retry_delay))
-    client.meta.events.register("before-send.s3", Limiter(rate).wait)
+    client.meta.events.register("before-send.s3", limiter.wait)
     return client
 
 
@@ -75,6 +75,12 @@ def _session() -> botocore.session.Session:
     session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     session.register_component("response_parser_factory", PageBodiesFactory())
     return session
+
+
+def ca_bundle() -> str:
+    """Return the file of certificates that AWS_CA_BUNDLE or the AWS configuration names, or ""."""
+    with _CREATING:
+        return str(_session().get_config_variable("ca_bundle") or "")
 
 
 def _config(workers: int) -> ClientConfig:

@@ -189,10 +189,10 @@ class DirectoryBucket:
         rules.require_key(upload.key)
         headers = rules.stored_headers(upload.key, upload.headers)
         _require_condition(index, upload)
-        name, size, md5 = self._blobs.write_upload(upload)
-        row = self._row(upload.key, size, md5, headers, name)
+        name, digest = self._blobs.write_upload(upload)
+        row = self._row(upload.key, digest.size, digest.md5, headers, name)
         try:
-            rules.require_expected(upload, md5)
+            rules.require_expected(upload, digest.sha256)
             self._store(index, row, lambda: _require_condition(index, upload))
         except BucketError:
             self._blobs.discard(name)

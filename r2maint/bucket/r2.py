@@ -31,8 +31,10 @@ from r2maint.bucket.guard import Page, guarded
 from r2maint.bucket.listing import read_page
 from r2maint.bucket.sending import Sender
 from r2maint.bucket.translate import Place, explain, translated
-from r2maint.bucket.window import in_order
+from r2maint.bucket.window import in_order, raised
+from r2maint.bucket.wire import Wire
 from r2maint.errors import BucketError, BucketUnreachable, InvalidListing, NoSuchKey
+from r2maint.transfer.pacing import Limiter
 
 if TYPE_CHECKING:
     from r2maint.connection import Connection
@@ -56,9 +58,11 @@ class R2Bucket:
     ) -> None:
         self.name = name
         self._workers = max(workers, 1)
-        self._client = make_client(connection, workers=self._workers, rate=rate)
+        limiter = Limiter(rate)
+        self._client = make_client(connection, workers=self._workers, limiter=limiter)
         self._sender = Sender(self._client, name)
         self._place = Place(name, urlsplit(connection.endpoint_url).netloc.rpartition("@")[2])
+        self._wire = Wire(name, connection, self._place, workers=self._workers, limiter=limiter)
         self._answers = False
         self._probing = threading.Lock()
 
@@ -115,7 +119,14 @@ class R2Bucket:
     # Reading
 
     def head_many(self, keys: Iterable[str]) -> Iterator[Result[str, ObjectInfo]]:
-        return in_order(self._head, keys, workers=self._workers)
+        with closing(self._wire.head_many(keys, otherwise=self._head)) as results:
+            yield from raised(map(self._looked_into, results))
+
+    def _looked_into(self, result: Result[str, ObjectInfo]) -> Result[str, ObjectInfo]:
+        """Return a result; raise what is wrong with bucket or token where that is why it failed."""
+        if result.error is not None and not isinstance(result.error, BucketUnreachable):
+            self._probe()
+        return result
 
     def get_many(self, keys: Iterable[str]) -> Iterator[Result[str, Download]]:
         return in_order(self._get, keys, workers=self._workers)
@@ -183,7 +194,8 @@ class R2Bucket:
     # Writing
 
     def put_many(self, uploads: Iterable[Upload]) -> Iterator[Result[Upload, ObjectInfo]]:
-        return in_order(self._put, uploads, workers=self._workers)
+        with closing(self._wire.put_many(uploads, otherwise=self._put)) as results:
+            yield from raised(results)
 
     def copy_many(self, copies: Iterable[Copy]) -> Iterator[Result[Copy, ObjectInfo]]:
         return in_order(self._copy, copies, workers=self._workers)

@@ -9,6 +9,7 @@ import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from r2maint.bucket.base import Headers, Upload
 from r2maint.errors import BucketError, ObjectRejected, PreconditionFailed
@@ -71,37 +72,59 @@ def _plain_headers(headers: Headers) -> tuple[str, ...]:
     )
 
 
-def measure(upload: Upload) -> tuple[int, str]:
-    """Return the size in bytes and the MD5 (hex) of what is to be stored.
+class Digest(NamedTuple):
+    """What a body is known by."""
 
-    Raises: ObjectRejected when the local file cannot be read.
+    size: int
+    """Bytes."""
+    md5: str
+    """Hex; what an ETag is made of."""
+    sha256: str
+    """Hex; what requests are signed with."""
+
+
+def measure(upload: Upload) -> Digest:
+    """Return the digest of what is to be stored.
+
+    Raises: ObjectRejected when the local file cannot be read, or when the bytes at hand are not
+    those the caller means to store.
     """
     if isinstance(upload.body, bytes):
-        return len(upload.body), hashlib.md5(upload.body, usedforsecurity=False).hexdigest()
-    try:
-        return measure_file(upload.body)
-    except OSError as error:
-        raise unreadable(upload.body, error) from error
+        digest = measure_bytes(upload.body)
+    else:
+        try:
+            digest = measure_file(upload.body)
+        except OSError as error:
+            raise unreadable(upload.body, error) from error
+    require_expected(upload, digest.sha256)
+    return digest
 
 
-def require_expected(upload: Upload, md5: str) -> None:
+def require_expected(upload: Upload, sha256: str) -> None:
     """Raise ObjectRejected when the bytes at hand are not those the caller means to store."""
-    if upload.md5 and upload.md5 != md5:
+    if upload.sha256 and upload.sha256 != sha256:
         raise ObjectRejected(
             f"The source changed since it was planned: {upload.key!r}.",
             "Nothing was stored under this key; run the command again.",
         )
 
 
-def measure_file(path: Path) -> tuple[int, str]:
-    """Return the size in bytes and the MD5 (hex) of a file."""
-    digest = hashlib.md5(usedforsecurity=False)
+def measure_bytes(body: bytes) -> Digest:
+    """Return the digest of bytes in memory."""
+    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    return Digest(len(body), md5, hashlib.sha256(body).hexdigest())
+
+
+def measure_file(path: Path) -> Digest:
+    """Return the digest of a file, reading it once."""
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     size = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+            md5.update(chunk)
+            sha256.update(chunk)
             size += len(chunk)
-    return size, digest.hexdigest()
+    return Digest(size, md5.hexdigest(), sha256.hexdigest())
 
 
 def unreadable(path: Path, error: OSError) -> ObjectRejected:

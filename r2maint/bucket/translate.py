@@ -20,6 +20,7 @@ from r2maint.errors import (
     ObjectRejected,
     PreconditionFailed,
 )
+from r2maint.transfer.values import Failure, Reason
 
 WRITES = frozenset(
     {"PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "CreateMultipartUpload"}
@@ -60,21 +61,40 @@ def translated(place: Place, key: str = "") -> Iterator[None]:
     except sdk.ClientError as error:
         raise from_answer(error, place, key) from error
     except sdk.SSLError as error:
-        raise BucketUnreachable(
-            f"The certificate of the endpoint is not trusted: {place.host}.",
-            "Check ENDPOINT_URL and this machine's clock; AWS_CA_BUNDLE names a private authority.",
-        ) from error
+        raise untrusted(place) from error
     except (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError) as error:
-        raise BucketUnreachable(
-            f"The endpoint does not answer: {place.host} ({type(error).__name__}).",
-            "Check ENDPOINT_URL, the account id in it, and this machine's network.",
-        ) from error
+        raise unreachable(place, type(error).__name__) from error
     except sdk.ParamValidationError as error:
         raise ObjectRejected(f"The object cannot be sent: {key!r} ({error}).") from error
     except (sdk.BotoCoreError, ResponseParserError) as error:
         raise BucketError(
             f"The answer cannot be read: {type(error).__name__} from {place.host}.", _NO_S3_SERVER
         ) from error
+
+
+def no_answer(failure: Failure, place: Place, key: str = "") -> BucketError:
+    """Return the error of a request that the bulk engine got no answer to."""
+    if failure.reason is Reason.TLS:
+        return untrusted(place)
+    if failure.reason is Reason.UNREADABLE:
+        return ObjectRejected(f"The local file cannot be read: {key!r} ({failure.detail}).")
+    return unreachable(place, failure.detail)
+
+
+def untrusted(place: Place) -> BucketUnreachable:
+    """Return the error of a certificate that nobody vouches for."""
+    return BucketUnreachable(
+        f"The certificate of the endpoint is not trusted: {place.host}.",
+        "Check ENDPOINT_URL and this machine's clock; AWS_CA_BUNDLE names a private authority.",
+    )
+
+
+def unreachable(place: Place, why: str) -> BucketUnreachable:
+    """Return the error of an endpoint that does not answer."""
+    return BucketUnreachable(
+        f"The endpoint does not answer: {place.host} ({why}).",
+        "Check ENDPOINT_URL, the account id in it, and this machine's network.",
+    )
 
 
 def from_answer(error: sdk.ClientError, place: Place, key: str) -> BucketError:

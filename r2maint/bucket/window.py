@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 from r2maint.bucket.base import Result
@@ -21,9 +20,34 @@ def in_order(
 ) -> Iterator[Result[R, V]]:
     """Yield how `act` ended for each request, in the order of the requests.
 
+    Raises: the BucketError that the next request would meet too, after the results before it.
+    """
+    with closing(run_ahead(act, requests, workers=workers)) as ahead:
+        yield from raised(_result(request, future) for request, future in ahead)
+
+
+def _result(request: R, future: Future[V]) -> Result[R, V]:
+    try:
+        return Result(request=request, value=future.result())
+    except BucketError as error:
+        return Result(request=request, error=error)
+
+
+def raised(results: Iterable[Result[R, V]]) -> Iterator[Result[R, V]]:
+    """Yield the results up to a BucketError that the next request would meet too, and raise it."""
+    for result in results:
+        if result.error is not None and result.error.ends_run:
+            raise result.error
+        yield result
+
+
+def run_ahead(
+    act: Callable[[R], V], requests: Iterable[R], *, workers: int
+) -> Generator[tuple[R, Future[V]], None, None]:
+    """Yield each request and its future, in order; the future may still be running.
+
     At most `workers` run, and twice as many are taken from `requests` ahead of the consumer. When
     the consumer stops, what runs is finished and what waits is dropped.
-    Raises: the BucketError that the next request would meet too, after the results before it.
     """
     waiting: deque[tuple[R, Future[V]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="r2maint-bucket")
@@ -31,36 +55,8 @@ def in_order(
         for request in requests:
             waiting.append((request, pool.submit(act, request)))
             if len(waiting) >= 2 * workers:
-                yield _result(*waiting.popleft())
+                yield waiting.popleft()
         while waiting:
-            yield _result(*waiting.popleft())
+            yield waiting.popleft()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _result(request: R, future: Future[V]) -> Result[R, V]:
-    try:
-        return Result(request=request, value=future.result())
-    except BucketError as error:
-        if error.ends_run:
-            raise
-        return Result(request=request, error=error)
-
-
-class Limiter:
-    """Lets `rate` calls of `wait` a second through, from any thread; None lets all through."""
-
-    def __init__(self, rate: float | None) -> None:
-        self._interval_seconds = 1 / rate if rate else 0.0
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def wait(self, **event: object) -> None:
-        """Return when the next request may be sent. Takes the arguments of a botocore event."""
-        if not self._interval_seconds:
-            return
-        with self._lock:
-            now = time.monotonic()
-            at = max(now, self._next)
-            self._next = at + self._interval_seconds
-        time.sleep(at - now)

@@ -339,7 +339,7 @@ def _store(batch: Sequence[Item], bucket: Bucket, journal: Journal) -> list[Item
 
 
 def _upload(item: Item) -> Upload:
-    return Upload(key=item.key, body=Path(item.source), headers=item.headers, md5=item.md5)
+    return Upload(key=item.key, body=Path(item.source), headers=item.headers, sha256=item.sha256)
 
 
 def _sent(item: Item, error: BucketError | None) -> Item:

@@ -50,8 +50,6 @@ class Content:
     body: bytes | Path
     size: int
     sha256: str
-    md5: str = ""
-    """Of a file, which must not change before it is sent."""
     type: FileType | None
     """By magic bytes; None where they are unknown."""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -123,9 +121,7 @@ def _check_file(path: Path, accepted: Accepted) -> Content:
         raise _unreadable(error.strerror or type(error).__name__) from error
     except UnusableSource as error:
         raise _unreadable(error.detail) from error
-    return Content(
-        body=path, size=source.size, sha256=source.sha256, md5=source.md5, type=source.type
-    )
+    return Content(body=path, size=source.size, sha256=source.sha256, type=source.type)
 
 
 def _path_of(file: Any) -> Path | None:

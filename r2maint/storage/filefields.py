@@ -199,7 +199,7 @@ class R2Storage(Storage):
                     cache_control=config.cache_control,
                     metadata={"sha256": checked.sha256},
                 ),
-                md5=checked.md5,
+                sha256=checked.sha256,
             )
             put(shared_bucket(config), upload)
         return name

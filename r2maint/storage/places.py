@@ -100,7 +100,7 @@ class ConfiguredBucket:
                 cache_control=IMMUTABLE,
                 metadata={"sha256": content.sha256, **content.metadata},
             ),
-            md5=content.md5,
+            sha256=content.sha256,
             progress=sent.put,
         )
         progress(0, content.size)

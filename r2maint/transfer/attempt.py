@@ -75,7 +75,6 @@ class Attempt:
             pycurl.NOSIGNAL: 1,
             pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
             pycurl.FOLLOWLOCATION: 0,
-            pycurl.PATH_AS_IS: 1,
             pycurl.USERAGENT: USER_AGENT,
             pycurl.CAINFO: manner.ca_bundle or certifi.where(),
             pycurl.CONNECTTIMEOUT_MS: int(1000 * manner.pace.connect_seconds),
@@ -89,7 +88,10 @@ class Attempt:
         if self._guard is not None:
             # A proxy would resolve and connect where the guard cannot see it.
             options |= {pycurl.PROXY: "", pycurl.OPENSOCKETFUNCTION: self._open_socket}
-        if manner.credentials is not None:
+        if manner.credentials is None:
+            # libcurl signs no path that it may not resolve.
+            options[pycurl.PATH_AS_IS] = 1
+        else:
             signer = manner.credentials
             options |= {
                 pycurl.AWS_SIGV4: f"aws:amz:{signer.region}:s3",

@@ -1,0 +1,287 @@
+"""PUT and HEAD of many objects through the bulk engine, signed, answered as a bucket answers.
+
+libcurl signs with its native Signature Version 4 and the SHA-256 of the very bytes, so that the
+server refuses any others. It resolves "." and ".." segments before it signs: `can_carry` is False
+for keys that have them.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar, cast
+
+from r2maint.bucket import rules, sending
+from r2maint.bucket.base import Headers, ObjectInfo, Result, Upload
+from r2maint.bucket.client import ATTEMPTS, CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
+from r2maint.bucket.translate import Place, explain, no_answer
+from r2maint.connection import Connection
+from r2maint.errors import BucketError, PreconditionFailed
+from r2maint.keytext import quote_key
+from r2maint.transfer import Answer, Credentials, Engine, Limiter, Outcome, Pace, Request
+from r2maint.transfer.pacing import is_passing
+
+R = TypeVar("R")
+V = TypeVar("V")
+_Note = tuple[rules.Digest, Headers]
+"""What is known of an upload while it is under way."""
+
+_EMPTY = sha256(b"").hexdigest()
+_STREAMED_ABOVE_BYTES = 2**20
+"""Larger files are read again as they are sent, not kept in memory."""
+_DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
+_ERROR = re.compile(rb"<(Code|Message)>([^<]*)</")
+_SERVED = {
+    "content_type": "content-type",
+    "cache_control": "cache-control",
+    "content_disposition": "content-disposition",
+    "content_encoding": "content-encoding",
+    "content_language": "content-language",
+}
+_META = "x-amz-meta-"
+
+
+def can_carry(upload: Upload) -> bool:
+    """Tell whether an upload can go this way: whole, and under a key that libcurl can sign."""
+    return can_ask(upload.key) and _size(upload.body) <= sending.PARTS_ABOVE_BYTES
+
+
+def can_ask(key: str) -> bool:
+    """Tell whether libcurl can sign a request about this key."""
+    return "." not in key or _DOTS.search(key) is None
+
+
+def _size(body: bytes | Path) -> int:
+    if isinstance(body, bytes):
+        return len(body)
+    try:
+        return body.stat().st_size
+    except OSError:
+        return 0  # `_put` says why it cannot be read
+
+
+class Wire:
+    """One bucket behind an S3 endpoint; may be used from several threads."""
+
+    def __init__(
+        self, name: str, connection: Connection, place: Place, *, workers: int, limiter: Limiter
+    ) -> None:
+        self._place = place
+        self._base = f"{connection.endpoint_url.rstrip('/')}/{quote_key(name)}/"
+        self._engine = Engine(
+            Pace(
+                workers=workers,
+                attempts=ATTEMPTS,
+                connect_seconds=CONNECT_SECONDS,
+                stall_seconds=READ_SECONDS,
+                is_passing=_may_pass,
+            ),
+            limiter=limiter,
+            credentials=Credentials(
+                access_key_id=connection.access_key_id,
+                secret_access_key=connection.secret_access_key,
+                region=connection.region or "auto",
+            ),
+            ca_bundle=ca_bundle(),
+        )
+
+    def head_many(
+        self, keys: Iterable[str], *, otherwise: Callable[[str], ObjectInfo]
+    ) -> Generator[Result[str, ObjectInfo], None, None]:
+        """Yield what is stored under each key; `otherwise` answers for keys it cannot ask for."""
+        with closing(self._engine.send_many(keys, self._head)) as outcomes:
+            for outcome in outcomes:
+                yield _result(outcome, partial(self._found, outcome), otherwise)
+
+    def put_many(
+        self, uploads: Iterable[Upload], *, otherwise: Callable[[Upload], ObjectInfo]
+    ) -> Generator[Result[Upload, ObjectInfo], None, None]:
+        """Store each upload; `otherwise` stores what it cannot carry."""
+        with closing(self._engine.send_many(uploads, self._put)) as outcomes:
+            for outcome in outcomes:
+                yield _result(outcome, partial(self._stored, outcome), otherwise)
+
+    # Asking
+
+    def _head(self, key: str) -> Request | None:
+        if not (rules.can_exist(key) and can_ask(key)):
+            return None
+        return self._request("HEAD", key, (f"x-amz-content-sha256: {_EMPTY}",))
+
+    def _found(self, outcome: Outcome[str]) -> ObjectInfo:
+        answer = self._answer(outcome, outcome.label, "HeadObject")
+        return _info(outcome.label, answer)
+
+    # Storing
+
+    def _put(self, upload: Upload) -> Request | None:
+        """Return the request of an upload, its body measured now. Raises: ObjectRejected."""
+        rules.require_key(upload.key)
+        headers = rules.stored_headers(upload.key, upload.headers)
+        if not can_carry(upload):
+            return None
+        body = _read(upload.body)
+        digest = rules.measure(upload if body is upload.body else _with_body(upload, body))
+        lines = (
+            f"x-amz-content-sha256: {digest.sha256}",
+            f"Content-MD5: {sending.as_base64(bytes.fromhex(digest.md5))}",
+            *_condition(upload),
+            *_lines(headers),
+        )
+        return self._request("PUT", upload.key, lines, body, (digest, headers))
+
+    def _stored(self, outcome: Outcome[Upload]) -> ObjectInfo:
+        upload = outcome.label
+        digest, headers = cast("_Note", outcome.note)
+        try:
+            answer = self._answer(outcome, upload.key, "PutObject")
+        except PreconditionFailed:
+            return self._stored_by_lost_attempt(outcome, digest)
+        etag = answer.headers.get("etag", "").strip('"')
+        rules.require_same_bytes(upload.key, etag, digest.md5)
+        return ObjectInfo(
+            key=upload.key,
+            size=digest.size,
+            etag=etag,
+            modified_at=_date(answer.headers.get("date", "")),
+            headers=headers,
+        )
+
+    def _stored_by_lost_attempt(self, outcome: Outcome[Upload], digest: rules.Digest) -> ObjectInfo:
+        """Return what is stored if an attempt whose answer was lost stored these very bytes."""
+        key = outcome.label.key
+        if outcome.attempts > 1:
+            found = self._engine.send(self._head(key) or Request(url=self._base))
+            if found.answer is not None and found.answer.status == 200:
+                info = _info(key, found.answer)
+                if (info.size, info.etag) == (digest.size, digest.md5):
+                    return info
+        raise PreconditionFailed(f"The condition does not hold: {key!r} is taken or was changed.")
+
+    # Both
+
+    def _request(
+        self,
+        method: str,
+        key: str,
+        lines: tuple[str, ...],
+        body: bytes | Path | None = None,
+        note: _Note | None = None,
+    ) -> Request:
+        return Request(
+            url=self._base + quote_key(key),
+            method=method,
+            headers=lines,
+            body=body,
+            size=note[0].size if note else 0,
+            note=note,
+        )
+
+    def _answer(self, outcome: Outcome[R], key: str, operation: str) -> Answer:
+        """Return the answer if it is a good one. Raises: BucketError."""
+        if outcome.failure is not None:
+            raise no_answer(outcome.failure, self._place, key)
+        answer = outcome.answer
+        assert answer is not None
+        if answer.status in (200, 204):
+            return answer
+        told = _told(answer)
+        raise explain(
+            self._place,
+            key,
+            operation,
+            code=told.get("Code") or str(answer.status),
+            status=answer.status,
+            message=told.get("Message", ""),
+        )
+
+
+def _result(
+    outcome: Outcome[R], read: Callable[[], V], otherwise: Callable[[R], V]
+) -> Result[R, V]:
+    try:
+        if outcome.error is not None:
+            raise outcome.error
+        unsent = outcome.answer is None and outcome.failure is None
+        value = otherwise(outcome.label) if unsent else read()
+    except BucketError as error:
+        return Result(request=outcome.label, error=error)
+    return Result(request=outcome.label, value=value)
+
+
+def _may_pass(answer: Answer) -> bool:
+    return is_passing(answer) or (answer.status >= 400 and _told(answer).get("Code") in RETRIED)
+
+
+def _told(answer: Answer) -> Mapping[str, str]:
+    """Return Code and Message of an error answer."""
+    return {
+        name.decode(): html.unescape(text.decode("utf-8", "replace"))
+        for name, text in reversed(_ERROR.findall(answer.body[:4096]))
+    }
+
+
+def _read(body: bytes | Path) -> bytes | Path:
+    """Return a small file's bytes, so that it is read only once; anything else as it is."""
+    if isinstance(body, bytes) or _size(body) > _STREAMED_ABOVE_BYTES:
+        return body
+    try:
+        return body.read_bytes()
+    except OSError as error:
+        raise rules.unreadable(body, error) from error
+
+
+def _with_body(upload: Upload, body: bytes | Path) -> Upload:
+    return Upload(key=upload.key, body=body, sha256=upload.sha256)
+
+
+def _condition(upload: Upload) -> tuple[str, ...]:
+    if upload.if_absent:
+        return ("If-None-Match: *",)
+    return (f'If-Match: "{upload.if_match}"',) if upload.if_match else ()
+
+
+def _lines(headers: Headers) -> Iterator[str]:
+    # The storage class is always sent: without one the object gets the bucket's default.
+    yield f"x-amz-storage-class: {headers.storage_class}"
+    for name, header in _SERVED.items():
+        if value := getattr(headers, name):
+            yield f"{header}: {value}"
+    if not headers.content_type:
+        yield "Content-Type: application/octet-stream"
+    for name, value in headers.metadata.items():
+        yield f"{_META}{name}: {value}" if value else f"{_META}{name};"
+
+
+def _info(key: str, answer: Answer) -> ObjectInfo:
+    told = answer.headers
+    return ObjectInfo(
+        key=key,
+        size=int(told.get("content-length", 0)),
+        etag=told.get("etag", "").strip('"'),
+        modified_at=_date(told.get("last-modified", "")),
+        headers=Headers(
+            **{name: told.get(header, "") for name, header in _SERVED.items()},
+            metadata={
+                name[len(_META) :]: value for name, value in told.items() if name.startswith(_META)
+            },
+            storage_class=told.get("x-amz-storage-class", "STANDARD"),
+        ),
+    )
+
+
+def _date(text: str) -> datetime:
+    try:
+        return parsedate_to_datetime(text).astimezone(timezone.utc)
+    except (TypeError, ValueError) as error:
+        raise BucketError(
+            f"The bucket does not tell its time: the Date of its answer is {text!r}.",
+            "A proxy may remove it; r2maint judges ages by the bucket's clock only.",
+        ) from error
