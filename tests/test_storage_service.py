@@ -52,7 +52,8 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"></svg>'
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    """Let botocore try again at once."""
+    """Let botocore and the bulk engine try again at once."""
+    monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
 
 

@@ -275,7 +275,7 @@ class DirectoryBucket:
 
     def _connect(self, write: bool) -> sqlite3.Connection:
         path = self.path / INDEX
-        if not path.exists():
+        if not path.exists() or path.stat().st_size == 0:
             _require_bucket(self.path)
             if not write:
                 return _prepared(sqlite3.connect(":memory:", check_same_thread=False))
@@ -293,8 +293,10 @@ class DirectoryBucket:
 
 
 def _prepared(index: sqlite3.Connection) -> sqlite3.Connection:
-    index.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-    index.execute(_SCHEMA)
+    # At once: whoever reads meanwhile finds an empty file or a whole index.
+    with _transaction(index):
+        index.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        index.execute(_SCHEMA)
     return index
 
 

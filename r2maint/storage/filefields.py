@@ -6,10 +6,11 @@ import io
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from django.core.files import File
 from django.core.files.storage import Storage
@@ -24,12 +25,16 @@ from r2maint.keys import Addresses, Kind, Target, host_of, join, redact
 from r2maint.keytext import URL
 from r2maint.storage.places import shared_bucket
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 logger = logging.getLogger("r2maint.storage")
 
 _CONNECTION = {
     *("access_key", "secret_key", "bucket_name", "endpoint_url", "region_name", "custom_domain"),
 }
 """Options in django-storages' names that `conf` reads from STORAGES["default"]."""
+IN_MEMORY_BYTES = 4 * 2**20
 _SAVES = 5
 """Names tried before a save gives up."""
 _OWN = ".r2maint"
@@ -128,30 +133,23 @@ class R2Storage(Storage):
                 yield item.key[len(prefix) :]
 
     def _open(self, name: str, mode: str = "rb") -> File[Any]:
-        """Return the object as a file of its own on disk, which ends when it is closed."""
+        """Return the object as a file: in memory when it is small, else on disk until closed."""
         if set(mode) - set("rbt"):
             raise io.UnsupportedOperation(
                 f"R2Storage opens files for reading only, not {mode!r}: {redact(name)!r}."
                 " Save other bytes under a name of their own."
             )
-        file: IO[Any] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by whoever opened it)
-        try:
-            self._download(name, file)
-        except BaseException:
-            file.close()
-            raise
-        return File(file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8"), name)
+        return _ReopenedFile(partial(self._fetched, name), name, mode)
 
-    def _download(self, name: str, target: IO[bytes]) -> None:
+    def _fetched(self, name: str, mode: str) -> IO[Any]:
         with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
             path = Path(directory) / "object"
             try:
                 shared_bucket(self._config()).download(self._key(name), path)
             except NoSuchKey as error:
                 raise _absent(name) from error
-            with path.open("rb") as source:
-                shutil.copyfileobj(source, target)
-        target.seek(0)
+            file = _kept(path)
+        return file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8")
 
     def _info(self, name: str) -> ObjectInfo:
         info = head(shared_bucket(self._config()), self._key(name))
@@ -212,6 +210,33 @@ class R2Storage(Storage):
         if not name:
             raise ValueError("The name must be given to delete().")
         logger.info("Given up, for purge_orphans to remove: %r.", redact(name))
+
+
+class _ReopenedFile(File):  # type: ignore[type-arg]  # Django's is generic in stubs only
+    """A file of the bucket; opened after it was closed, as image fields do, it is fetched again."""
+
+    def __init__(self, fetch: Callable[[str], IO[Any]], name: str, mode: str) -> None:
+        super().__init__(fetch(mode), name)
+        self._fetch = fetch
+        self.mode = mode
+
+    def open(self, mode: str | None = None, *args: Any, **kwargs: Any) -> Self:
+        if self.closed:
+            self.file = self._fetch(mode or self.mode)
+        else:
+            self.seek(0)
+        return self
+
+
+def _kept(path: Path) -> IO[bytes]:
+    """Return a file with the bytes of one that is about to be removed."""
+    with path.open("rb") as source:
+        if path.stat().st_size <= IN_MEMORY_BYTES:
+            return io.BytesIO(source.read())
+        kept = tempfile.TemporaryFile()  # noqa: SIM115 (closed by whoever reads it)
+        shutil.copyfileobj(source, kept)
+    kept.seek(0)
+    return kept
 
 
 def _is_url(name: str) -> bool:
