@@ -40,6 +40,7 @@ from r2maint.storage import (
     optimize_and_upload,
 )
 from r2maint.storage.content import SMALL_BYTES
+from r2maint.storage.places import shared_bucket
 from tests.appdirectory.models import AppSubmission
 from tests.conftest import DATABASES
 from tests.servers import Answer, Proxy, proxy, s3_error
@@ -274,6 +275,14 @@ def test_threads_share_one_service(remote, s3_bucket):
         urls = list(pool.map(lambda n: storage.upload_file(picture(n), "icons"), range(24)))
 
     assert [stored(url)[1] for url in urls] == [picture(n) for n in range(24)]
+
+
+def test_services_share_one_client_in_each_process(remote, monkeypatch):
+    ours = shared_bucket(load())
+    assert shared_bucket(load()) is ours
+
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert shared_bucket(load()) is not ours
 
 
 # Optimizing
@@ -541,6 +550,14 @@ def test_a_file_is_checked_like_a_url(project, told, body, reason, kind):
     assert error.reason == reason
     told.require(error, "")
     assert keys() == []
+
+
+def test_the_examples_of_the_manual_are_python():
+    examples = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+
+    assert len(examples) >= 5
+    for example in examples:
+        compile(example, DOCS.name, "exec")
 
 
 def test_the_table_of_failures_is_whole(project):
