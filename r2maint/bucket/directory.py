@@ -310,7 +310,8 @@ def _require_bucket(path: Path) -> None:
         raise ConfigError(f"The bucket is a file, not a directory: {str(path)!r}.", _ANOTHER)
     if (path / INDEX).exists():
         _require_own_index(path / INDEX)
-    elif path.exists() and any(path.iterdir()):
+    elif path.exists() and any(path.iterdir()) and not (path / INDEX).exists():
+        # Looked for twice, because another thread or process may have just begun it.
         raise ConfigError(
             f"The directory holds files and is no bucket: {str(path)!r}.",
             "A directory bucket keeps its own layout; name an empty directory in BUCKET.",
