@@ -15,6 +15,16 @@ URL = re.compile(r"(?:(https?):)?//([^/?#\\\s]+)", re.IGNORECASE)
 """Scheme ("" when the URL begins with "//") and host of a URL; the path follows."""
 _DOTS = re.compile(r"(?:^|(?<=/))\.{1,2}(?=/|$)")
 _SPECIAL = re.compile(r"[%+?#\x00-\x1f\x7f]")
+_NAME = re.compile(
+    r"(?![a-z][a-z0-9+.\-]*:|www\.|[^/]+\.[a-z]{2,}/|[/.~#?&\s])"
+    r"[^\x00-\x1f\x7f<>{}|\"\\*]*[^\s./]\.(?=[0-9]*[a-z])([a-z0-9]{1,8})",
+    re.IGNORECASE,
+)
+_PAGES = {"html", "htm", "xhtml", "php", "asp", "aspx", "jsp", "cgi"}
+_NO_EXTENSIONS = _PAGES | {"com", "org", "net", "edu", "gov", "mil", "info", "biz"}
+"""What pages and hosts end in."""
+_EMAIL = re.compile(r"^[^/@]+@(?![0-9.]+x\.)[^/@]+$")
+"""An address of mail, and no picture for screens of high density ("icon@2x.png")."""
 _SECRET_NAMES = (
     r"x-amz-[\w-]*|x-goog-[\w-]*|awsaccesskeyid|key-pair-id|policy|sig|signature|[\w-]*token[\w-]*"
     r"|[\w-]*secret[\w-]*|pass(?:word|wd)?|(?:api|access)[_-]?key|auth|authorization|jwt|verify|key"
@@ -142,6 +152,15 @@ def name_spellings(name: str, location: str, key: str) -> tuple[str, ...]:
     found = [name.lstrip("/"), cleaned.lstrip("/"), name.strip(), decode(name)]
     keys = [join(location, spelling) for spelling in found if spelling]
     return tuple(spelling for spelling in dict.fromkeys(keys) if spelling != key)
+
+
+def is_bare_name(text: str) -> bool:
+    """Tell whether a text of no known meaning reads as a storage's name for a file: "icons/a.png".
+
+    One line that ends in an extension; no address, page, host, e-mail or number.
+    """
+    found = _NAME.fullmatch(text)
+    return found is not None and found[1].lower() not in _NO_EXTENSIONS and not _EMAIL.search(text)
 
 
 def inside(path: str) -> str:

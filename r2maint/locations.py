@@ -11,7 +11,9 @@ from django.core.files.storage import FileSystemStorage
 
 from r2maint.conf import Config
 from r2maint.errors import ConfigError
-from r2maint.keys import host_of
+from r2maint.keys import Addresses, host_of
+
+_ANY_NAME = "name"
 
 
 class Place(str, Enum):
@@ -78,7 +80,13 @@ def _same_endpoint(storage: Any, config: Config) -> bool:
     return host_of(storage.endpoint_url or "") == host_of(config.connection.endpoint_url)
 
 
-def is_served(root: Path, config: Config) -> bool:
-    """Tell whether a directory is below one of LOCAL_MEDIA, whose files are public already."""
-    real = root.resolve()
-    return any(real.is_relative_to(served.resolve()) for _, served in config.local_media)
+def is_served(root: Path, base_url: str, addresses: Addresses) -> bool:
+    """Tell whether the address a storage gives its files leads to the directory they are in.
+
+    Then they are public already. A storage that was given a directory of its own and no address
+    still says MEDIA_URL, where nobody finds its files.
+    """
+    found = addresses.locate(f"{base_url.rstrip('/')}/{_ANY_NAME}") if base_url else None
+    if found is None or found.root is None:
+        return False
+    return (found.root / found.key).parent.resolve() == root.resolve()

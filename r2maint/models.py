@@ -77,6 +77,9 @@ class Change(models.Model):
     """JSON pointer of the element; "" for the whole value."""
     shape = models.CharField(max_length=8, blank=True, default="")
     """"embedded" when `old` and `new` are addresses inside the longer text of the element."""
+    made = models.JSONField(default=list)
+    """Of an embedded address, for each `new` in the element, in order and as this change left it:
+    whether it put it there; [] means all."""
     old = models.TextField(blank=True, default="")
     """The element before; of a quarantined object, its key; of an upload or removal, the source."""
     new = models.TextField(blank=True, default="")

@@ -7,11 +7,11 @@ to exist, and nothing is overwritten. An undo is a run of its own, which cannot 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db.models.query import QuerySet
 
@@ -25,9 +25,10 @@ from r2maint.journal import UNDO_COMMAND, Journal, home, iter_changes
 from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
 from r2maint.purge.quarantine import restore
-from r2maint.references import jsontext
+from r2maint.references import embedded, jsontext
 from r2maint.references.cells import StoredText
 from r2maint.references.columns import Column, ColumnKind, find_column
+from r2maint.references.exchange import exchange
 from r2maint.references.reading import Reference, Shape, target_of
 from r2maint.references.swap import Rewrite, Swapped, swap
 from r2maint.report import Refusal, format_count
@@ -37,6 +38,7 @@ from r2maint.spool import Spool
 
 _BATCH = 200
 _Id = tuple[str, int]
+_T = TypeVar("_T")
 
 
 class UndoAction(str, Enum):
@@ -125,15 +127,21 @@ class _Prover:
     def judge(self, changes: list[Change]) -> list[UndoItem]:
         """Return what undoing each change would come to, in the same order."""
         cells = _current_cells(changes)
-        items = [self._judge_one(change, cells) for change in changes]
+        inside = _outcomes_inside(changes, cells)
+        items = [self._judge_one(change, cells, inside) for change in changes]
         return self._with_targets(items)
 
-    def _judge_one(self, change: Change, cells: Mapping[_Id, str | None]) -> UndoItem:
+    def _judge_one(
+        self, change: Change, cells: Mapping[_Id, str | None], inside: Mapping[_Id, Swapped]
+    ) -> UndoItem:
         if change.kind == ChangeKind.DELETE:
             return UndoItem(change=change, action=UndoAction.RESTORE)
         column = _column_of(change)
         if column is None or _id(change) not in cells:
             return UndoItem(change=change, action=UndoAction.SKIP, reason="The row is gone.")
+        if _is_embedded(change):
+            action, reason = _ENDS[inside[_id(change)]]
+            return UndoItem(change=change, action=action, reason=reason)
         values = _elements(column, cells[_id(change)], change.path)
         if change.new not in values and change.old not in values:
             return UndoItem(change=change, action=UndoAction.SKIP, reason="It was edited since.")
@@ -158,7 +166,9 @@ class _Prover:
         column = find_column(change.database, change.model, change.field, self.config)
         if column is None:
             return None
-        found = target_of(replace(column, is_named=True), change.old, self.addresses)
+        if _is_embedded(change):
+            return embedded.locate(change.old, self.addresses)
+        found = target_of(column, change.old, self.addresses)
         return found and found[1]
 
     def _absent(self, keys: list[str]) -> set[str]:
@@ -215,6 +225,25 @@ def _current_cells(changes: list[Change]) -> dict[_Id, str | None]:
     return cells
 
 
+def _outcomes_inside(changes: list[Change], cells: Mapping[_Id, str | None]) -> dict[_Id, Swapped]:
+    """Return how the way back of addresses inside longer text would end, one after the other."""
+    outcomes: dict[_Id, Swapped] = {}
+    mine = [each for each in changes if _is_embedded(each) and _id(each) in cells]
+    for _, group in groupby(sorted(mine, key=_place_of), key=_place_of):
+        same = list(group)
+        column = _column_of(same[0])
+        assert column is not None
+        back = [_back(change) for change in same]
+        settled = exchange(column, cells[_id(same[0])], back).settled
+        for change, rewrite in zip(same, back, strict=True):
+            outcomes[_id(change)] = settled.get(rewrite, Swapped.DONE)
+    return outcomes
+
+
+def _is_embedded(change: Change) -> bool:
+    return str(change.shape) == Shape.EMBEDDED.value
+
+
 def _id(change: Change) -> _Id:
     """Return what tells changes of several databases apart."""
     return str(change._state.db), change.pk
@@ -222,6 +251,16 @@ def _id(change: Change) -> _Id:
 
 def _cell_of(change: Change) -> tuple[str, str, str]:
     return change.database, change.model, change.field
+
+
+def _place_of(change: Change) -> tuple[str, str, str, str]:
+    return change.database, change.model, change.row, change.field
+
+
+def _row_of(change: Change) -> tuple[str, ...]:
+    """Return what is the same for all changes of one row; an object is one of its own."""
+    is_rewrite = change.kind == ChangeKind.REWRITE
+    return (change.database, change.model, change.row) if is_rewrite else (change.key,)
 
 
 def _elements(column: Column, text: str | None, path: str) -> list[str]:
@@ -255,8 +294,20 @@ def plan_undo(
         )
     prover = _Prover(config=config, addresses=addresses, bucket=bucket)
     changes = control.track(_reversible(run_id), "Looking at changes", unit="change")
-    batches = batched(changes, _BATCH)
+    batches = _by_rows(changes, _row_of)
     return Undo(run_id=run_id, items=Spool.of(i for b in batches for i in prover.judge(b)))
+
+
+def _by_rows(items: Iterable[_T], row_of: Callable[[_T], object]) -> Iterator[list[_T]]:
+    """Yield batches that never part neighbours of one row: they are one UPDATE."""
+    batch: list[_T] = []
+    for _, group in groupby(items, key=row_of):
+        batch += group
+        if len(batch) >= _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _reversible(run_id: str) -> Iterator[Change]:
@@ -295,7 +346,7 @@ def _undone(
     plan: Undo, prover: _Prover, journal: Journal, control: Control, stops: list[Stopped]
 ) -> Iterator[UndoItem]:
     with control.progress(len(plan.items), "Undoing", "change") as advance:
-        for batch in batched(plan.items, _BATCH):
+        for batch in _by_rows(plan.items, lambda item: _row_of(item.change)):
             if stop := control.stop():
                 stops.append(stop)
                 return
@@ -332,7 +383,7 @@ _ENDS = {
     Swapped.GONE: (UndoAction.SKIP, "The row is gone."),
     Swapped.TOO_LONG: (UndoAction.FAIL, "Its old value no longer fits the column."),
     Swapped.BUSY: (UndoAction.FAIL, "The row stayed locked."),
-    Swapped.REFUSED: (UndoAction.FAIL, "The database refused its old value."),
+    Swapped.REFUSED: (UndoAction.FAIL, "The row, or the text around it, refused its old value."),
 }
 
 
@@ -345,13 +396,19 @@ def _back(change: Change) -> Rewrite:
         field=change.field,
         path=change.path,
         value=change.new,
-        shape=Shape.URL,
+        shape=Shape.EMBEDDED if _is_embedded(change) else Shape.URL,
         target=Target(kind, Via.URL, change.key),
     )
     column = _column_of(change)
     known = {each.name for each in column.model_class._meta.concrete_fields} if column else set()
     extra = {name: before for name, (before, _) in change.extra.items() if name in known}
-    return Rewrite(reference=reference, new=change.old, key=change.old_key, extra=extra)
+    return Rewrite(
+        reference=reference,
+        new=change.old,
+        key=change.old_key,
+        extra=extra,
+        made=tuple(change.made),
+    )
 
 
 def _put_back(item: UndoItem, bucket: Bucket, journal: Journal) -> UndoItem:
@@ -371,5 +428,5 @@ def _put_back(item: UndoItem, bucket: Bucket, journal: Journal) -> UndoItem:
 
 def _mark(changes: list[Change]) -> None:
     for alias, group in groupby(sorted(changes, key=_id), key=lambda c: str(c._state.db)):
-        ids = [change.pk for change in group]
-        Change.objects.using(alias).filter(pk__in=ids).update(state=ChangeState.UNDONE)
+        for ids in batched((change.pk for change in group), _BATCH):
+            Change.objects.using(alias).filter(pk__in=ids).update(state=ChangeState.UNDONE)

@@ -21,7 +21,8 @@ from r2maint.bucket.base import (
     StoredObject,
     Upload,
 )
-from r2maint.bucket.guard import Page, guarded
+from r2maint.bucket.base import Page
+from r2maint.bucket.guard import guarded, guarded_page
 from r2maint.errors import (
     BucketError,
     BucketUnreachable,
@@ -115,6 +116,9 @@ class R2Fake:
         self, prefix: str = "", *, start_after: str = ""
     ) -> Iterator[list[StoredObject]]:
         return guarded(self._pages(prefix, start_after), prefix, start_after)
+
+    def list_page(self, *, start_after: str) -> Page:
+        return guarded_page(next(self._pages("", start_after)), start_after)
 
     def _pages(self, prefix: str, start_after: str) -> Iterator[Page]:
         position, prefix = normalize("NFC", start_after), normalize("NFC", prefix)

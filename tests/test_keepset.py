@@ -632,6 +632,19 @@ def test_a_file_name_with_detours_counts_as_django_storages_resolves_it(alias, m
     assert named(KEY, OTHER) == {KEY, OTHER}
 
 
+@pytest.mark.parametrize("field", ["app_icon_url", "screenshots_en"])
+def test_a_bare_name_in_a_configured_field_counts_under_the_default_storage(
+    alias, settings, monkeypatch, field
+):
+    monkeypatch.setattr("r2maint.keepset.reading.default_storage", PrefixedStorage())
+    name = "QAD-000001/icons/icon.webp"
+    value = ["x", name] if field == "screenshots_en" else name
+    AppSubmission.objects.using(alias).create(tracking_id="QAD-1", **{field: value})
+    assert named(KEY, OTHER) == {KEY}
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": {}}
+    assert named(KEY, OTHER) == set()
+
+
 def test_a_storage_that_cannot_be_made_refuses(monkeypatch):
     class Broken(Storage):
         @property

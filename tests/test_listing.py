@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from r2maint.bucket import listing
 from r2maint.bucket.base import StoredObject
-from r2maint.bucket.guard import Page, guarded
+from r2maint.bucket.base import Page
+from r2maint.bucket.guard import guarded, guarded_page
 from r2maint.bucket.listing import read_page
 from r2maint.errors import BucketError, InvalidListing
 

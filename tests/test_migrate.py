@@ -311,6 +311,124 @@ def test_addresses_inside_text_are_counted_and_left(project):
     assert row.description_en == text
 
 
+BODY = (
+    "<p>الصورة: <img src='/media/a b.png' srcset=\"/media/c.png 1x, /media/c.png?v=2 2x\">\r\n"
+    "https://apps.example.org/media/%D8%A3.png، ![x](/media/c.png) &amp; /media/a.png.bak"
+    " https://apps.example.org/media/c.png</p> /media/lost.png"
+)
+
+
+@pytest.fixture
+def texts(project, settings) -> Path:
+    """Text fields whose addresses move too, and the files they name."""
+    for name in ("a b.png", "c.png", "أ.png"):
+        picture(project, name)
+    rules = {
+        "appdirectory.AppSubmission": {"description_ar": {"text": True}, "app_icon_url": {}},
+        "oddities.Gallery": {"content": {"text": True}},
+    }
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": rules}
+    return project
+
+
+def text_rows(alias: str, body: str = BODY) -> tuple[AppSubmission, Gallery]:
+    content = {"blocks": [body, "/media/c.png", {"n": 1.50, "t": f"2: {body}"}]}
+    row = submission(alias, description_ar=body, description_en=body)
+    return row, Gallery.objects.using(alias).create(content=content)
+
+
+def test_addresses_inside_text_move_and_the_undo_restores_every_byte(texts, alias):
+    row, gallery = text_rows(alias)
+    before = dump(alias)
+
+    done = apply("migrate_media_to_r2", exit_code=3)
+
+    row.refresh_from_db(using=alias)
+    gallery.refresh_from_db(using=alias)
+    urls = {Path(item["source"]).name: item["url"] for item in done["items"]}
+    expected = BODY.replace("/media/a b.png", urls["a b.png"]).replace(
+        "https://apps.example.org/media/%D8%A3.png", urls["أ.png"]
+    )
+    for address in ("https://apps.example.org/media/c.png", "/media/c.png?v=2", "/media/c.png"):
+        expected = expected.replace(address, urls["c.png"])
+    assert row.description_ar == expected
+    assert row.description_en == BODY
+    assert gallery.content["blocks"][:2] == [expected, urls["c.png"]]
+    assert gallery.content["blocks"][2]["t"] == f"2: {expected}"
+    assert stored(urls["أ.png"]).startswith(PNG)
+    skipped = {(Path(item["source"]).name, item["reason"]) for item in done["items"]}
+    assert {("a.png.bak", "missing"), ("lost.png", "missing")} < skipped
+    assert (done["summary"]["rewritten"], done["summary"]["embedded_left"]) == (16, 8)
+    changes = Change.objects.using(alias).filter(kind="rewrite")
+    assert not [c for c in changes if " " in c.new or "<" in c.old + c.new]
+
+    undone = apply("r2_runs", done["run_id"], "--undo")
+
+    assert dump(alias) == before
+    assert undone["summary"]["undone"] == 16
+
+
+def test_a_second_run_over_text_rewrites_nothing(texts, alias):
+    text_rows(alias)
+    apply("migrate_media_to_r2", exit_code=3)
+    before = dump(alias)
+
+    again = apply("migrate_media_to_r2", exit_code=3)["summary"]
+
+    assert (again["uploaded"], again["rewritten"]) == (0, 0)
+    assert dump(alias) == before
+
+
+def test_an_undo_leaves_what_the_text_said_before_and_what_was_added_since(texts, alias):
+    body = "See /media/c.png and https://apps.example.org/media/c.png"
+    row, _ = text_rows(alias, body)
+    url = run("migrate_media_to_r2")["items"][0]["url"]
+    AppSubmission.objects.using(alias).update(description_ar=f"{url} {body}")
+    run_id = apply("migrate_media_to_r2")["run_id"]
+    every = AppSubmission.objects.using(alias)
+    row.refresh_from_db(using=alias)
+    assert row.description_ar == f"{url} See {url} and {url}"
+
+    every.update(description_ar=f"{row.description_ar} {url}")
+    once = apply("r2_runs", run_id, "--undo", exit_code=3)
+    assert {i["reason"] for i in once["items"] if i["action"] == "skip"} == {"It was edited since."}
+    row.refresh_from_db(using=alias)
+    assert row.description_ar == f"{url} See {url} and {url} {url}"
+
+    Change.objects.using(alias).filter(run_id=run_id, field="content").delete()
+    every.update(description_ar=f"Edited: {url} See {url} and {url}")
+    apply("r2_runs", run_id, "--undo")
+    row.refresh_from_db(using=alias)
+    assert row.description_ar == f"Edited: {url} {body}"
+
+
+def test_an_address_in_a_text_does_not_come_back_without_its_file(texts, alias):
+    row, _ = text_rows(alias, "See /media/c.png and '/media/a b.png'")
+    run_id = apply("migrate_media_to_r2")["run_id"]
+    (texts / "media" / "c.png").unlink()
+
+    undone = apply("r2_runs", run_id, "--undo", exit_code=3)
+
+    row.refresh_from_db(using=alias)
+    assert row.description_ar.startswith("See https://media.example.org/")
+    assert row.description_ar.endswith(" and '/media/a b.png'")
+    assert undone["summary"]["failed"] == 4
+
+
+def test_a_bare_name_in_a_configured_field_keeps_its_key_and_its_row(texts, alias):
+    body = picture(texts, "icons/one.png")
+    row = submission(alias, app_icon_url="icons/one.png", main_image_en="icons/one.png")
+    before = dump(alias)
+
+    done = apply("migrate_media_to_r2")
+
+    assert dump(alias) == before
+    (item,) = done["items"]
+    assert (item["key"], done["summary"]["rewritten"]) == ("icons/one.png", 0)
+    assert [(r["field"], r["pk"]) for r in item["references"]] == [("app_icon_url", str(row.pk))]
+    assert get(open_bucket(load()), "icons/one.png").body == body
+
+
 def test_a_plan_names_what_it_will_write(project):
     picture(project, "a.png")
     row = submission(screenshots_en=["/media/a.png"])
@@ -401,13 +519,17 @@ def test_an_interrupted_run_ends_with_the_next_one_even_with_nothing_left_to_do(
     assert apply("migrate_media_to_r2")["run_id"] is None
 
 
-@pytest.fixture
-def elsewhere(project, monkeypatch) -> Path:
+@pytest.fixture(
+    params=[("private", None), ("media/private", None), ("media/private", "/documents/")],
+    ids=["beside", "below", "below-with-an-address"],
+)
+def elsewhere(project, monkeypatch, request) -> Path:
     """A directory of private files, which the storage of `App.application_icon` keeps."""
-    root = project / "private"
+    directory, base_url = request.param
+    root = project / directory
     (root / "apps").mkdir(parents=True)
     (root / "apps" / "passport.png").write_bytes(PNG + b"passport")
-    storage = FileSystemStorage(location=root)
+    storage = FileSystemStorage(location=root, base_url=base_url)
     monkeypatch.setattr(App._meta.get_field("application_icon"), "storage", storage)
     App.objects.bulk_create([App(name_en="One", application_icon="apps/passport.png")])
     return root
@@ -429,6 +551,17 @@ def test_a_private_storage_moves_once_a_setting_names_its_field(elsewhere, setti
 
     assert done["uploaded"] == 1
     assert head(open_bucket(load()), "apps/passport.png") is not None
+
+
+@pytest.mark.parametrize("base_url", ["/media/open/", "https://apps.example.org/media/open"])
+def test_a_storage_of_its_own_that_local_media_serves_moves(project, monkeypatch, base_url):
+    picture(project, "open/one.png")
+    storage = FileSystemStorage(location=project / "media" / "open", base_url=base_url)
+    monkeypatch.setattr(App._meta.get_field("application_icon"), "storage", storage)
+    App.objects.bulk_create([App(name_en="One", application_icon="one.png")])
+
+    assert apply("migrate_media_to_r2")["summary"]["uploaded"] == 1
+    assert head(open_bucket(load()), "one.png") is not None
 
 
 def test_a_media_root_behind_a_link_moves_all_the_same(project, settings, monkeypatch):

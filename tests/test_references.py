@@ -18,7 +18,7 @@ from r2maint.keys import Addresses, Kind
 from r2maint.locations import Place
 from r2maint.references import reading
 from r2maint.references.columns import Column, ColumnKind, Scope, discover, row_values
-from r2maint.references.reading import Reference, Shape, iter_references
+from r2maint.references.reading import Reference, Shape, iter_references, still_named
 from r2maint.references.swap import Rewrite, Swapped, swap
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
@@ -171,6 +171,126 @@ def test_names_under_a_bucket_storage_are_keys_below_its_location(alias, monkeyp
 def test_a_name_that_leaves_its_directory_is_no_reference(alias, project):
     App.objects.using(alias).bulk_create([App(name_en="a", main_image_en="../../etc/passwd")])
     assert found(alias, "appdirectory.App") == []
+
+
+@pytest.mark.parametrize("stored", ["text", "json"])
+def test_addresses_inside_text_are_references_where_a_rule_says_so(alias, settings, stored):
+    text = f"<p>/media/a.png, <img src='{BASE}b%20c.png'> /media/a.png, https://elsewhere.example/x.png"
+    if stored == "text":
+        model, path = "oddities.Article", ""
+        Article.objects.using(alias).create(body=text)
+    else:
+        model, path = "oddities.Gallery", "/blocks/0"
+        Gallery.objects.using(alias).create(content={"blocks": [text, "plain / text"]})
+    assert found(alias, model) == []
+    name = "body" if stored == "text" else "content"
+    named(settings, **{model.replace(".", "__"): {name: {"text": True}}})
+    assert [
+        (r.path, r.value, r.shape, r.target.kind, r.target.key) for r in found(alias, model)
+    ] == [
+        (path, "/media/a.png", Shape.EMBEDDED, Kind.LOCAL, "a.png"),
+        (path, f"{BASE}b%20c.png", Shape.EMBEDDED, Kind.BUCKET, "b c.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (" /media/a.png ", [(Shape.PATH, Kind.LOCAL)]),
+        ("/media/a b.png", [(Shape.PATH, Kind.LOCAL)]),
+        ("/media/folder", [(Shape.PATH, Kind.LOCAL)]),
+        ("https://elsewhere.example/x.png", [(Shape.URL, Kind.EXTERNAL)]),
+        ("/media/a.png and /media/b.png", [(Shape.EMBEDDED, Kind.LOCAL)] * 2),
+        ("https://elsewhere.example/x.png is not /media/a.png", [(Shape.EMBEDDED, Kind.LOCAL)]),
+        ("https://elsewhere.example/x.png is not here", []),
+        ("icons/a.png", [(Shape.NAME, Kind.LOCAL)]),
+        ("my icons/a.png", []),
+    ],
+)
+def test_a_whole_value_in_a_text_field_stays_what_it_is(alias, settings, value, expected):
+    named(settings, oddities__Article={"body": {"text": True}})
+    Article.objects.using(alias).create(body=value)
+    references = found(alias, "oddities.Article")
+    assert [(r.shape, r.target.kind) for r in references] == expected
+    assert still_named(references) == set(references)
+
+
+def test_an_address_is_still_named_while_it_stands_in_its_text(alias, settings):
+    named(settings, oddities__Gallery={"content": {"text": True}})
+    row = Gallery.objects.using(alias).create(content=["see /media/a.png", "and /media/b.png"])
+    references = found(alias, "oddities.Gallery")
+    row.content = ["see /media/a.png.bak", "now /media/b.png"]
+    row.save(using=alias)
+    assert [r.value for r in still_named(references)] == ["/media/b.png"]
+
+
+NAMES = [
+    "icons/a.png",
+    "a.png",
+    "أيقونات/أ ب.webp",
+    "icon@2x.png",
+    "2024/v1.2/film.mp4",
+    "a+b (1).7z",
+]
+NO_NAMES = [
+    "book",
+    "fa-home",
+    "About page.html",
+    "www.example.com/a.png",
+    "cdn.example.com/a.png",
+    "example.com",
+    "someone@example.sa",
+    "mailto:a@b.png",
+    "data:image/png;base64,a.png",
+    "C:\\icons\\a.png",
+    "./a.png",
+    "../a.png",
+    "~/a.png",
+    "#a.png",
+    " a.png",
+    "a.png ",
+    "a.png\nb.png",
+    "A sentence.",
+    "1.25",
+    ".png",
+    "icons/.png",
+    "a.longextension",
+    "<img src=a.png",
+    "https:a.png",
+]
+
+
+@pytest.mark.parametrize("value", NAMES + NO_NAMES)
+@pytest.mark.parametrize("field", ["app_icon_url", "screenshots_en"])
+def test_a_bare_name_counts_in_configured_fields_alone(alias, field, value):
+    stored = ["x", value] if field == "screenshots_en" else value
+    AppSubmission.objects.using(alias).bulk_create(
+        [AppSubmission(tracking_id="Q", description_en=value, **{field: stored})]
+    )
+    path = "/1" if field == "screenshots_en" else ""
+    expected = [(field, path, Shape.NAME, Kind.LOCAL, value)] if value in NAMES else []
+    references = found(alias, "appdirectory.AppSubmission")
+    told = [(r.field, r.path, r.shape, r.target.kind, r.target.key) for r in references]
+    assert told == expected
+    assert still_named(references) == set(references)
+
+
+def test_a_bare_name_means_what_the_default_storage_says_of_it(alias, monkeypatch):
+    class BucketStorage:
+        bucket_name = load().bucket
+        location = "media/"
+
+    class OtherBucket:
+        bucket_name = "another"
+
+    AppSubmission.objects.using(alias).create(tracking_id="Q", app_icon_url="x/a.png")
+    monkeypatch.setattr("r2maint.references.columns.default_storage", BucketStorage())
+    (reference,) = found(alias, "appdirectory.AppSubmission")
+    assert (reference.shape, reference.target.key) == (Shape.NAME, "media/x/a.png")
+    (column,) = columns(alias, "appdirectory.AppSubmission", fields=("app_icon_url",))
+    assert column.name_of("media/y.png") == "y.png"
+    monkeypatch.setattr("r2maint.references.columns.default_storage", OtherBucket())
+    assert found(alias, "appdirectory.AppSubmission") == []
 
 
 def test_rows_that_managers_hide_are_read(alias):

@@ -109,6 +109,32 @@ def key_of(value: str) -> str:
 # What is written
 
 
+def test_addresses_inside_text_follow_their_picture(project, alias, settings):
+    rules = {"appdirectory.AppSubmission": {"description_en": {"text": True}}}
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": rules}
+    store("pictures/a.png")
+    text = f"<img src='{BASE}pictures/a.png'> {ALIAS}pictures/a.png {BASE}pictures/a.png.bak"
+    row = submission(alias, description_en=text)
+
+    (item,) = apply().items
+
+    row.refresh_from_db(using=alias)
+    url = f"{BASE}{item.new_key}"
+    assert row.description_en == f"<img src='{url}'> {url} {BASE}pictures/a.png.bak"
+    assert item.rewritten == 2
+
+
+def test_a_text_of_limited_length_keeps_its_picture_as_it_is(project, settings):
+    rules = {"appdirectory.AppSubmission": {"app_name_en": {"text": True}}}
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": rules}
+    store("pictures/a.png")
+    submission(app_name_en=f"It is {BASE}pictures/a.png")
+
+    (item,) = apply().items
+
+    assert item.reason == "not_swappable"
+
+
 def test_a_plan_writes_nothing(project):
     store("icons/a.png")
     row = submission(app_icon_url=f"{BASE}icons/a.png")

@@ -274,6 +274,172 @@ def test_values_that_differ_only_in_case_are_not_the_same(alias, journal):
     assert row.get().app_icon_url == f"{BASE}OLD.png"
 
 
+@pytest.fixture
+def texts(settings) -> None:
+    """Addresses inside longer text count in these columns."""
+    rules = {
+        "oddities.Gallery": {"content": {"text": True}},
+        "appdirectory.AppSubmission": {
+            "description_en": {"text": True},
+            "app_name_en": {"text": True},
+        },
+    }
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": rules}
+
+
+TEXT = (
+    "<img src='/media/old.png'> /media/old.png, /media/old.png.bak /other/media/old.png"
+    f" ![](/media/second.png) {BASE}media/new.png"
+)
+SWAPPED = (
+    f"<img src='{BASE}media/new.png'> {BASE}media/new.png, /media/old.png.bak"
+    f" /other/media/old.png ![]({BASE}media/second.png) {BASE}media/new.png"
+)
+
+
+def uploaded(reference: Reference) -> Rewrite:
+    """Point a reference at what a migration would have stored."""
+    key = f"media/{reference.target.key}".replace("old", "new")
+    return Rewrite(reference=reference, new=BASE + key, key=key)
+
+
+def local(alias: str, model: str) -> list[Rewrite]:
+    found = references(alias, model)
+    return [uploaded(r) for r in found if r.value in ("/media/old.png", "/media/second.png")]
+
+
+@pytest.mark.usefixtures("texts")
+def test_addresses_inside_a_text_are_exchanged_in_one_update_and_nothing_else_is(alias, journal):
+    (pk,) = submissions(alias, 1, description_en=TEXT)
+    rewrites = local(alias, "appdirectory.AppSubmission")
+    updates = []
+
+    def count(execute, sql, params, many, context):
+        updates.append(sql.startswith('UPDATE "app_submissions"'))
+        return execute(sql, params, many, context)
+
+    with connections[alias].execute_wrapper(count):
+        assert swapped(rewrites, journal) == {Swapped.DONE: 2}
+    assert sum(updates) == 1
+    assert AppSubmission.objects.using(alias).get(pk=pk).description_en == SWAPPED
+    lines = Change.objects.using(alias).values_list("shape", "old", "new", "made", "path")
+    assert list(lines) == [
+        ("embedded", "/media/old.png", f"{BASE}media/new.png", [True, True, False], ""),
+        ("embedded", "/media/second.png", f"{BASE}media/second.png", [True], ""),
+    ]
+
+
+@pytest.mark.usefixtures("texts")
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (
+            '{"a":[ "<b>\\u003c\\/b> \\/media\\/old.png \\ud83d\\ude00 \\u0642" ]}',
+            '{"a":[ "<b>\\u003c\\/b> https:\\/\\/media.example.org\\/media\\/new.png'
+            ' \\ud83d\\ude00 \\u0642" ]}',
+        ),
+        (
+            '{"ق":"صورة /media/old.png \\"/media/old.png\\" \\t"}',
+            f'{{"ق":"صورة {BASE}media/new.png \\"{BASE}media/new.png\\" \\t"}}',
+        ),
+        (
+            '{"u":"at /media/old.png","u":"see /media/old.png"}',
+            f'{{"u":"at {BASE}media/new.png","u":"see {BASE}media/new.png"}}',
+        ),
+    ],
+    ids=["escapes", "raw-arabic", "duplicate-keys"],
+)
+def test_only_the_characters_of_the_address_change_inside_json(alias, journal, stored, expected):
+    Gallery.objects.using(alias).create()
+    with connections[alias].cursor() as cursor:
+        if alias == "postgres":
+            cursor.execute("ALTER TABLE oddities_gallery ALTER content TYPE json")
+        cursor.execute("UPDATE oddities_gallery SET content = %s", [stored])
+    rewrites = dict.fromkeys(uploaded(r) for r in references(alias, "oddities.Gallery"))
+    assert set(swapped(list(rewrites), journal)) == {Swapped.DONE}
+    with connections[alias].cursor() as cursor:
+        text = "content::text" if alias == "postgres" else "content"
+        cursor.execute(f"SELECT {text} FROM oddities_gallery")
+        ((now,),) = cursor.fetchall()
+        if alias == "postgres":
+            cursor.execute("ALTER TABLE oddities_gallery ALTER content TYPE jsonb")
+    assert now == expected
+
+
+@pytest.mark.usefixtures("texts")
+@pytest.mark.parametrize(
+    ("theirs", "after", "outcomes", "made"),
+    [
+        (
+            f"Now {BASE}media/new.png and /media/old.png; /media/second.png",
+            f"Now {BASE}media/new.png and {BASE}media/new.png; {BASE}media/second.png",
+            {Swapped.DONE: 2},
+            [[False, True], [True]],
+        ),
+        (
+            "Now /media/theirs.png; /media/second.png",
+            f"Now /media/theirs.png; {BASE}media/second.png",
+            {Swapped.DONE: 1, Swapped.CHANGED: 1},
+            [[True], [True]],
+        ),
+    ],
+    ids=["beside", "of-the-address"],
+)
+def test_an_edit_of_an_address_wins_and_one_beside_it_is_kept(
+    alias, journal, theirs, after, outcomes, made
+):
+    (pk,) = submissions(alias, 1, description_en="At /media/old.png and /media/second.png")
+    rewrites = local(alias, "appdirectory.AppSubmission")
+    statement = "UPDATE app_submissions SET description_en = %s WHERE id = %s"
+    with ExitStack() as stack:
+        sql = stack.enter_context(editor(alias))
+        stack.enter_context(
+            before_each_update(
+                alias, "app_submissions", [pk], lambda pk: sql(statement, theirs, pk)
+            )
+        )
+        assert swapped(rewrites, journal) == outcomes
+    assert AppSubmission.objects.using(alias).get(pk=pk).description_en == after
+    lines = Change.objects.using(alias).order_by("pk")
+    assert [line.made for line in lines] == made
+    lost = [line.old for line in lines if line.state == ChangeState.CONFLICT]
+    assert lost == (["/media/old.png"] if Swapped.CHANGED in outcomes else [])
+
+
+@pytest.mark.usefixtures("texts")
+def test_the_whole_text_must_fit_its_column(alias, journal):
+    fits, too_long = "x /media/old.png", "x" * 180 + " /media/old.png"
+    rows = [
+        AppSubmission(tracking_id=f"QAD-{number}", app_name_en=name)
+        for number, name in enumerate((fits, too_long))
+    ]
+    AppSubmission.objects.using(alias).bulk_create(rows)
+    rewrites = local(alias, "appdirectory.AppSubmission")
+    assert swapped(rewrites, journal) == {Swapped.DONE: 1, Swapped.TOO_LONG: 1}
+    names = AppSubmission.objects.using(alias).order_by("pk").values_list("app_name_en", flat=True)
+    assert list(names) == [f"x {BASE}media/new.png", too_long]
+    assert Change.objects.using(alias).count() == 1
+
+
+@pytest.mark.usefixtures("texts")
+def test_an_address_that_its_text_would_swallow_is_refused(alias, journal):
+    text = "![](/media/old.png)"
+    submissions(alias, 1, description_en=text)
+    (reference,) = references(alias, "appdirectory.AppSubmission")
+    rewrites = [Rewrite(reference=reference, new=f"{BASE}a b).png")]
+    assert swapped(rewrites, journal) == {Swapped.REFUSED: 1}
+    assert AppSubmission.objects.using(alias).get().description_en == text
+
+
+@pytest.mark.usefixtures("texts")
+def test_swapping_addresses_inside_text_again_does_nothing(alias, journal):
+    submissions(alias, 1, description_en=TEXT)
+    rewrites = local(alias, "appdirectory.AppSubmission")
+    assert swapped(rewrites, journal) == {Swapped.DONE: 2}
+    assert swapped(rewrites, journal) == {Swapped.DONE: 2}
+    assert Change.objects.using(alias).count() == 2
+
+
 def test_a_value_longer_than_its_column_writes_nothing(alias, journal):
     submissions(alias, 1, app_icon_url=f"{BASE}old.png")
     (reference,) = references(alias, "appdirectory.AppSubmission")

@@ -47,6 +47,19 @@ def test_what_the_bucket_holds_is_ok_and_not_listed(project, alias):
     assert len(run("verify_urls", "--all")["items"]) == 3
 
 
+def test_addresses_inside_text_are_compared_where_a_rule_says_so(project, alias, settings):
+    rules = {"appdirectory.AppSubmission": {"description_en": {"text": True}}}
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": rules}
+    store("a.png")
+    submission(alias, description_en=f"{PUBLIC}a.png, {PUBLIC}b.png. /media/c.png {PUBLIC}")
+
+    document = run("verify_urls", exit_code=3)
+
+    assert outcomes(document) == {"ok": 1, "missing": 2}
+    values = {item["reference"]["value"] for item in document["items"]}
+    assert values == {f"{PUBLIC}b.png", "/media/c.png"}
+
+
 def test_an_absent_object_is_missing_and_its_row_is_named(project, alias):
     row = submission(alias, screenshots_ar=[f"{PUBLIC}a.png", f"{PUBLIC}b.png"])
     store("a.png")

@@ -30,6 +30,15 @@ class StoredObject(NamedTuple):
     storage_class: str = "STANDARD"
 
 
+class Page(NamedTuple):
+    """One answer to a listing request."""
+
+    objects: list[StoredObject]
+    truncated: bool
+    token: str
+    """Where the next page begins; "" on the last one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headers:
     """What is stored beside the bytes and served with them; "" where unset."""
@@ -133,6 +142,9 @@ class Bucket(Protocol):
         Raises: InvalidListing for a page out of order, a repeated token or truncation without one;
         BucketError if any page fails. Whoever has consumed it all has the whole listing.
         """
+
+    def list_page(self, *, start_after: str) -> Page:
+        """Return the one page of the listing that begins after a key. One Class A request."""
 
     def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
         """Yield multipart uploads that were never completed."""

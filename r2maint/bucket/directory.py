@@ -36,7 +36,8 @@ from r2maint.bucket.base import (
     Upload,
 )
 from r2maint.bucket.blobs import Blobs
-from r2maint.bucket.guard import Page, guarded
+from r2maint.bucket.base import Page
+from r2maint.bucket.guard import guarded, guarded_page
 from r2maint.errors import (
     BucketError,
     BucketUnreachable,
@@ -101,6 +102,9 @@ class DirectoryBucket:
         self, prefix: str = "", *, start_after: str = ""
     ) -> Iterator[list[StoredObject]]:
         return guarded(self._pages(prefix.encode(), start_after.encode()), prefix, start_after)
+
+    def list_page(self, *, start_after: str) -> Page:
+        return guarded_page(next(self._pages(b"", start_after.encode())), start_after)
 
     def _pages(self, prefix: bytes, start_after: bytes) -> Iterator[Page]:
         position = start_after

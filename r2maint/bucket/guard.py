@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from operator import lt
-from typing import NamedTuple
 from unicodedata import normalize
 
-from r2maint.bucket.base import StoredObject
+from r2maint.bucket.base import Page, StoredObject
 from r2maint.errors import InvalidListing
-
-
-class Page(NamedTuple):
-    """One answer to a listing request."""
-
-    objects: list[StoredObject]
-    truncated: bool
-    token: str
-    """Where the next page begins; "" on the last one."""
 
 
 def guarded(
@@ -38,6 +28,13 @@ def guarded(
         _require_progress(page, tokens)
         if page.objects:
             yield page.objects
+
+
+def guarded_page(page: Page, start_after: str) -> Page:
+    """Return one page if it can be trusted. Raises: InvalidListing."""
+    _Order("", start_after).require([item.key for item in page.objects])
+    _require_progress(page, set())
+    return page
 
 
 def _require_progress(page: Page, tokens: set[int]) -> None:

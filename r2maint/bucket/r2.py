@@ -27,7 +27,8 @@ from r2maint.bucket.base import (
     Upload,
 )
 from r2maint.bucket.client import make_client
-from r2maint.bucket.guard import Page, guarded
+from r2maint.bucket.base import Page
+from r2maint.bucket.guard import guarded, guarded_page
 from r2maint.bucket.listing import read_page
 from r2maint.bucket.sending import Sender
 from r2maint.bucket.translate import Place, explain, translated
@@ -75,6 +76,10 @@ class R2Bucket:
         self, prefix: str = "", *, start_after: str = ""
     ) -> Iterator[list[StoredObject]]:
         return guarded(self._pages(prefix, start_after), prefix, start_after)
+
+    def list_page(self, *, start_after: str) -> Page:
+        more = {"StartAfter": start_after} if start_after else {}
+        return guarded_page(self._page("", more), start_after)
 
     def _pages(self, prefix: str, start_after: str) -> Iterator[Page]:
         """Yield the pages; the next one is on its way while the caller works on this one."""

@@ -7,6 +7,7 @@ Whatever cannot be read as a whole is an error, because a key that was not seen 
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from django.apps import apps
-from django.core.files.storage import FileSystemStorage
+from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connections, models
 from django.utils.module_loading import import_string
 
@@ -35,6 +36,8 @@ Take = Callable[[str, Found], object]
 """Told the source ("default.app_submissions.main_image_en") and what one piece of it names."""
 
 _BATCH = 1000
+_LISTED = re.compile(r'"((?:[^"\\]|\\.)*)"|[^",{}\[\]]+')
+"""The texts of JSON, or of an array as PostgreSQL writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,7 @@ class KeepSet:
 
     def _iter_databases(self, notes: list[str]) -> Iterator[tuple[str, str, int]]:
         omitted = _Omitted(self._config.not_references)
-        locations = _file_locations()
+        locations = _name_locations(self._config)
         for alias in _iter_aliases(omitted):
             with open_snapshot(alias) as connection:
                 for table in list(_readable(list_tables(connection), omitted)):
@@ -237,26 +240,44 @@ def _iter_table(
         source = f"{table.label}.{column}"
         yield source, text, count
         for location in locations.get((table.name, column), ()):
-            named = (keys.join(location, cell.lstrip("/")) for cell in text.split(SEPARATOR))
+            names = (name for cell in text.split(SEPARATOR) for name in _iter_names(cell))
+            named = (keys.join(location, name.lstrip("/")) for name in names)
             yield source, SEPARATOR.join(named), 0
 
 
-def _file_locations() -> dict[tuple[str, str], frozenset[str]]:
+def _iter_names(cell: str) -> Iterator[str]:
+    """Yield what may be a file's name in a cell: all of it, and each text of JSON or an array."""
+    yield cell
+    if cell[:1] in ("[", "{", '"'):
+        yield from (found[1] or found[0] for found in _LISTED.finditer(cell))
+
+
+def _name_locations(config: Config) -> dict[tuple[str, str], frozenset[str]]:
     """Return (table, column) -> what stands before the names of its files in their keys."""
     found: dict[tuple[str, str], frozenset[str]] = {}
-    for model in apps.get_models(include_auto_created=True):
-        for field in model._meta.local_concrete_fields:
-            if isinstance(field, models.FileField) and (location := _location(field)):
-                place = (model._meta.db_table.replace('"', ""), str(field.column))
-                found[place] = found.get(place, frozenset()) | {location}
+    for field in _naming_fields(config):
+        if location := _location(field):
+            place = (field.model._meta.db_table.replace('"', ""), str(field.column))
+            found[place] = found.get(place, frozenset()) | {location}
     return found
 
 
-def _location(field: models.FileField) -> str:
+def _naming_fields(config: Config) -> Iterator[Any]:
+    """Yield every FileField, and the fields of `FIELDS`, which may hold such names too."""
+    for model in apps.get_models(include_auto_created=True):
+        for field in model._meta.local_concrete_fields:
+            if isinstance(field, models.FileField):
+                yield field
+    for label, rules in config.fields.items():
+        yield from (apps.get_model(label)._meta.get_field(name) for name in rules)
+
+
+def _location(field: Any) -> str:
     try:
-        if isinstance(field.storage, FileSystemStorage):
+        storage = field.storage if isinstance(field, models.FileField) else default_storage
+        if isinstance(storage, FileSystemStorage):
             return ""
-        return str(getattr(field.storage, "location", "") or "").strip("/")
+        return str(getattr(storage, "location", "") or "").strip("/")
     except Exception as error:
         # Settings of the storage, secrets among them, may be quoted by the original message.
         raise ConfigError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from django.db.models import Q
@@ -15,8 +14,8 @@ from r2maint.keys import Addresses, Kind
 from r2maint.references import jsontext
 from r2maint.references.cells import StoredText
 from r2maint.references.columns import Column, ColumnKind, Scope
+from r2maint.references.embedded import iter_addresses
 
-_ADDRESS = re.compile(r"""(?:https?:)?/[^\s"'<>()\[\]{}|\\^`]+""", re.IGNORECASE)
 _CHUNK = 200
 
 
@@ -30,13 +29,14 @@ def count_embedded(
 ) -> int:
     """Return how many addresses of local media stand inside the text of these columns.
 
-    A value that is an address as a whole is a reference and does not count. The database picks the
+    A value that is an address as a whole is a reference and does not count, and neither does what
+    stands in a column whose rule says `text`. The database picks the
     cells that hold the last segment of a LOCAL_MEDIA prefix; only those are read.
     """
     words = {prefix.strip("/").rpartition("/")[2] for prefix, _ in config.local_media}
     total = 0
     for column in columns:
-        if column.kind is not ColumnKind.FILE and words:
+        if column.kind is not ColumnKind.FILE and not column.rule.text and words:
             for cell in _cells(column, words, scope):
                 control.check()
                 total += sum(_embedded(text, addresses) for text in _texts(column, cell))
@@ -65,5 +65,4 @@ def _texts(column: Column, cell: str) -> Iterable[str]:
 def _embedded(text: str, addresses: Addresses) -> int:
     if addresses.locate(text) is not None:
         return 0
-    found = (addresses.locate(match[0].rstrip(".,;:!?")) for match in _ADDRESS.finditer(text))
-    return sum(target is not None and target.kind is Kind.LOCAL for target in found)
+    return sum(target.kind is Kind.LOCAL for _, target in iter_addresses(text, addresses))

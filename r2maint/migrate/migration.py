@@ -219,7 +219,7 @@ def plan_migration(
     with Inventory() as inventory:
         references = iter_references(columns, addresses, scope, control=control)
         local = (each for each in references if each.target.kind is Kind.LOCAL)
-        public = _without_private(local, columns, config, counts)
+        public = _without_private(local, columns, addresses, counts)
         inventory.add_references(map(_as_spelled, public), by=_source_path)
         groups = (references for _, references in inventory.join_references())
         items = Spool.of(_in_scope(planner, groups, scope, control))
@@ -230,9 +230,12 @@ def plan_migration(
 
 
 def _without_private(
-    references: Iterable[Reference], columns: Iterable[Column], config: Config, left: Counter[str]
+    references: Iterable[Reference],
+    columns: Iterable[Column],
+    addresses: Addresses,
+    left: Counter[str],
 ) -> Iterator[Reference]:
-    """Yield the references but for names in storages that no LOCAL_MEDIA prefix serves.
+    """Yield the references but for names in storages whose address LOCAL_MEDIA does not serve.
 
     Nothing becomes public unasked: such files move where `FIELDS` names their field. How many names
     stay is counted as "private_left".
@@ -240,7 +243,9 @@ def _without_private(
     private = {
         (column.database, column.model, column.field)
         for column in columns
-        if column.local_root and not column.is_named and not is_served(column.local_root, config)
+        if column.local_root
+        and not column.is_named
+        and not is_served(column.local_root, column.base_url, addresses)
     }
     for each in references:
         if each.shape is Shape.NAME and (each.database, each.model, each.field) in private:

@@ -15,6 +15,11 @@ class Migration(migrations.Migration):
             name='shape',
             field=models.CharField(blank=True, default='', max_length=8),
         ),
+        migrations.AddField(
+            model_name='change',
+            name='made',
+            field=models.JSONField(default=list),
+        ),
         migrations.AlterField(
             model_name='change',
             name='kind',

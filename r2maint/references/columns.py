@@ -16,6 +16,7 @@ import django
 from django.apps import apps
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
+from django.core.files.storage import default_storage
 from django.db import connections, models, router
 from django.db.models.query import QuerySet
 
@@ -83,11 +84,14 @@ class Column:
     is_named: bool = False
     """`FIELDS` names it."""
     place: Place = Place.OTHER
-    """FILE: where the field's storage keeps its files."""
+    """Where the storage of its names keeps the files: a FILE's own one, the default one of any
+    other column that `FIELDS` names."""
     location: str = ""
-    """FILE in the bucket: what stands before a name in its key; "" or ends in "/"."""
+    """In the bucket: what stands before a name in its key; "" or ends in "/"."""
     local_root: Path | None = None
-    """FILE in a local directory: that directory."""
+    """In a local directory: that directory."""
+    base_url: str = ""
+    """In a local directory: the address the storage gives it; "" for none."""
     width_field: str = ""
     height_field: str = ""
 
@@ -96,7 +100,7 @@ class Column:
         return apps.get_model(self.model)
 
     def name_of(self, key: str) -> str | None:
-        """Return the FileField name that means `key`; None when the storage cannot reach it."""
+        """Return the name that means `key`; None when the storage cannot reach it."""
         if self.place is not Place.BUCKET or not key.startswith(self.location):
             return None
         return key[len(self.location) :] or None
@@ -320,6 +324,7 @@ def _column(alias: str, candidate: _Candidate, stored: StorageLocation) -> Colum
         place=stored.place,
         location=stored.prefix,
         local_root=stored.root,
+        base_url=stored.base_url,
         width_field=getattr(each, "width_field", None) or "",
         height_field=getattr(each, "height_field", None) or "",
     )
@@ -334,11 +339,12 @@ def _max_length(each: Any, kind: ColumnKind) -> int | None:
 
 
 def _storage(candidate: _Candidate, config: Config) -> StorageLocation:
-    if candidate.kind is not ColumnKind.FILE:
-        return _NOWHERE
     each: Any = candidate.field
+    is_file = candidate.kind is ColumnKind.FILE
+    if not is_file and not candidate.is_named:
+        return _NOWHERE
     try:
-        return storage_location(each.storage, config)
+        return storage_location(each.storage if is_file else default_storage, config)
     except ConfigError as error:
         what = f"{candidate.model._meta.label}.{each.name}"
         raise ConfigError(f"{what}: {error.message}", error.hint) from None
@@ -349,7 +355,8 @@ def find_column(
 ) -> Column | None:
     """Return one column as a run of long ago named it, whatever the settings say today.
 
-    None when the model or field is gone. Without `config` nothing is said of its storage.
+    None when the model or field is gone. Without `config` nothing is said of its storage; with it
+    the column counts as named, so that every old value means what it meant.
     """
     try:
         each: Any = apps.get_model(model)._meta.get_field(name)
@@ -358,7 +365,7 @@ def find_column(
     kind = _kind(each)
     if kind is None:
         return None
-    candidate = _Candidate(model=each.model, field=each, kind=kind)
+    candidate = _Candidate(model=each.model, field=each, kind=kind, is_named=config is not None)
     return _column(database, candidate, _storage(candidate, config) if config else _NOWHERE)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from r2maint.references import jsontext
-from r2maint.references.columns import ColumnKind
-from r2maint.references.reading import Reference
+from r2maint.references.columns import Column, ColumnKind
+from r2maint.references.embedded import Passage, cut
+from r2maint.references.reading import Reference, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,8 @@ class Rewrite:
     sha256: str = ""
     extra: Mapping[str, int | None] = field(default_factory=dict, hash=False)
     """Further columns of the row that follow: field -> value (an image's width and height)."""
+    made: tuple[bool, ...] = ()
+    """EMBEDDED: which of the occurrences are meant, as `Exchanged.made` has it; () means all."""
 
 
 class Swapped(str, Enum):
@@ -37,18 +40,41 @@ class Swapped(str, Enum):
     BUSY = "busy"
     """The row stayed locked."""
     REFUSED = "refused"
-    """A constraint, trigger or policy of the database does not allow the new value."""
+    """A constraint, trigger or policy of the database does not allow the new value, or it would not
+    stand as an address of its own in the text around it."""
 
 
-def exchange(
-    kind: ColumnKind, text: str | None, rewrites: list[Rewrite]
-) -> tuple[str, dict[Rewrite, Swapped]]:
-    """Return the cell's new text, and how those rewrites end that do not go into it.
+@dataclass(slots=True, kw_only=True)
+class Exchanged:
+    """What a cell becomes."""
 
-    Those are CHANGED, or DONE where the element already is what it should become.
+    text: str
+    settled: dict[Rewrite, Swapped] = field(default_factory=dict)
+    """How those rewrites end that do not go into `text`."""
+    made: dict[Rewrite, list[bool]] = field(default_factory=dict)
+    """EMBEDDED: of each occurrence of `new`, in order, whether the rewrite put it there.
+
+    Rewrites count one after the other: undone in the opposite order, each finds what it left.
+    """
+
+
+def exchange(column: Column, text: str | None, rewrites: list[Rewrite]) -> Exchanged:
+    """Return the cell's new text, and what became of each rewrite.
+
+    Those that do not go into it are CHANGED, or DONE where the element already is what it should
+    become; addresses inside longer text may be TOO_LONG or REFUSED too.
     """
     if text is None:
-        return "", dict.fromkeys(rewrites, Swapped.CHANGED)
+        return Exchanged(text="", settled=dict.fromkeys(rewrites, Swapped.CHANGED))
+    inside = [each for each in rewrites if each.reference.shape is Shape.EMBEDDED]
+    whole = [each for each in rewrites if each.reference.shape is not Shape.EMBEDDED]
+    result = _exchange_whole(column.kind, text, whole)
+    for path in dict.fromkeys(each.reference.path for each in inside):
+        _exchange_inside(result, column, path, [r for r in inside if r.reference.path == path])
+    return result
+
+
+def _exchange_whole(kind: ColumnKind, text: str, rewrites: list[Rewrite]) -> Exchanged:
     chosen: dict[tuple[str, str], Rewrite] = {}
     for rewrite in rewrites:
         chosen.setdefault((rewrite.reference.path, rewrite.reference.value), rewrite)
@@ -59,7 +85,9 @@ def exchange(
         new, applied = _apply_whole(text, edits)
     made = {rewrite for rewrite, is_made in zip(chosen.values(), applied, strict=True) if is_made}
     rest = [rewrite for rewrite in rewrites if rewrite not in made]
-    return new, {rewrite: _lost_or_there(kind, text, rewrite) for rewrite in rest}
+    return Exchanged(
+        text=new, settled={rewrite: _lost_or_there(kind, text, rewrite) for rewrite in rest}
+    )
 
 
 def _apply_json(text: str, edits: list[jsontext.Edit]) -> tuple[str, list[bool]]:
@@ -76,11 +104,55 @@ def _apply_whole(text: str, edits: list[jsontext.Edit]) -> tuple[str, list[bool]
 
 def _lost_or_there(kind: ColumnKind, text: str, rewrite: Rewrite) -> Swapped:
     """Return DONE where the element already is what it should become."""
-    if kind in (ColumnKind.JSON, ColumnKind.ARRAY):
-        try:
-            values = jsontext.values_at(text, rewrite.reference.path)
-        except ValueError:
-            values = []
-    else:
-        values = [text]
+    values = [token.value for token in _elements(kind, text, rewrite.reference.path)]
     return Swapped.DONE if rewrite.new in values else Swapped.CHANGED
+
+
+def _elements(kind: ColumnKind, text: str, path: str) -> list[jsontext.Token]:
+    """Return what stands at a path: of JSON with duplicate keys, several."""
+    if kind not in (ColumnKind.JSON, ColumnKind.ARRAY):
+        return [jsontext.Token("", 0, len(text), text)]
+    try:
+        return [token for token in jsontext.strings(text) if token.pointer == path]
+    except ValueError:
+        return []
+
+
+# Addresses inside longer text
+
+
+def _exchange_inside(
+    result: Exchanged, column: Column, path: str, rewrites: Iterable[Rewrite]
+) -> None:
+    """Exchange addresses in the elements at one path; all of them, or none that would not do."""
+    elements = _elements(column.kind, result.text, path)
+    passage = Passage([element.value for element in elements])
+    made: dict[Rewrite, list[bool]] = {}
+    for rewrite in dict.fromkeys(rewrites):
+        old, new = rewrite.reference.value, rewrite.new
+        if places := passage.exchange(old, new, rewrite.made):
+            made[rewrite] = places
+        else:
+            is_done = passage.is_there(old, new)
+            result.settled[rewrite] = Swapped.DONE if is_done else Swapped.CHANGED
+    if objection := _objection(column, passage):
+        result.settled |= dict.fromkeys(made, objection)
+    elif made:
+        result.made |= made
+        result.text = _with_cuts(column.kind, result.text, elements, passage)
+
+
+def _objection(column: Column, passage: Passage) -> Swapped | None:
+    longest = max(map(len, passage.texts()), default=0)
+    if column.max_length is not None and longest > column.max_length:
+        return Swapped.TOO_LONG
+    return None if passage.can_be_read_back() else Swapped.REFUSED
+
+
+def _with_cuts(
+    kind: ColumnKind, text: str, elements: list[jsontext.Token], passage: Passage
+) -> str:
+    cuts = {token.start: each for token, each in zip(elements, passage.cuts(), strict=True)}
+    if kind in (ColumnKind.JSON, ColumnKind.ARRAY):
+        return jsontext.apply_cuts(text, cuts)
+    return cut(text, cuts[0])

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from json.decoder import scanstring  # type: ignore[attr-defined]  # json.loads's own, in C
 from typing import NamedTuple
 
 Edit = tuple[str, str, str]
 """(pointer, old value, new value)."""
+Cut = tuple[int, int, str]
+"""(start, end, new text) of a part of one value."""
 
 _SPACE = r"[ \t\n\r]*"
 _PLAIN = r'"([^"\\\x00-\x1f]*)"'
@@ -28,6 +30,8 @@ _CLOSE = {mark: re.compile(rf"{_SPACE}\{mark}") for mark in "]}"}
 _QUOTE = re.compile(rf'{_SPACE}"')
 _COLON = re.compile(rf"{_SPACE}:")
 _END = re.compile(rf"{_SPACE}\Z")
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_CHARACTER = re.compile(rf"{_HIGH}{_LOW}|\\u[0-9a-fA-F]{{4}}|\\.|.", re.DOTALL)
 _PLAIN_STRING = re.compile(_PLAIN)
 _PLAIN_LIST = re.compile(
     rf"{_SPACE}\[{_SPACE}{_PLAIN}(?:{_SPACE},{_SPACE}{_PLAIN})*{_SPACE}\]{_SPACE}\Z"
@@ -153,6 +157,31 @@ def apply(raw: str, edits: Sequence[Edit]) -> tuple[str, list[bool]]:
             copied = token.end
     pieces.append(raw[copied:])
     return "".join(pieces), [(pointer, old) in found for pointer, old, _ in edits]
+
+
+def apply_cuts(raw: str, cuts: Mapping[int, Sequence[Cut]]) -> str:
+    """Return `raw` with parts of string values exchanged, and every other character as it was.
+
+    `cuts` goes by `Token.start`; each cut speaks of the decoded value, in order. Raises: ValueError
+    when `raw` is not JSON.
+    """
+    pieces: list[str] = []
+    copied = 0
+    for token in strings(raw):
+        if wanted := cuts.get(token.start):
+            like = raw[token.start : token.end]
+            at = _offsets(like)
+            for start, end, new in wanted:
+                pieces += raw[copied : token.start + at[start]], _encode(new, like)[1:-1]
+                copied = token.start + at[end]
+    pieces.append(raw[copied:])
+    return "".join(pieces)
+
+
+def _offsets(token: str) -> list[int]:
+    """Return where in a token each character of its value begins, and where the last one ends."""
+    units = _CHARACTER.finditer(token, 1, len(token) - 1)
+    return [*(unit.start() for unit in units), len(token) - 1]
 
 
 def values_at(raw: str, pointer: str) -> list[str]:

@@ -15,9 +15,9 @@ from django.db.models.query import QuerySet
 
 from r2maint.control import Advance, Control
 from r2maint.databases import reading
-from r2maint.keys import Addresses, Kind, Target, host_of, redact
+from r2maint.keys import Addresses, Kind, Target, host_of, is_bare_name, redact
 from r2maint.locations import Place
-from r2maint.references import jsontext
+from r2maint.references import embedded, jsontext
 from r2maint.references.cells import StoredText
 from r2maint.references.columns import EVERYTHING, Column, ColumnKind, Scope, find_column
 
@@ -34,9 +34,11 @@ class Shape(str, Enum):
 
     URL = "url"
     NAME = "name"
-    """A FileField's name."""
+    """A FileField's name, or one in a text column that `FIELDS` names."""
     PATH = "path"
     """An absolute path on this site."""
+    EMBEDDED = "embedded"
+    """A URL or absolute path inside longer text."""
 
 
 class Reference(NamedTuple):
@@ -51,7 +53,7 @@ class Reference(NamedTuple):
     path: str
     """JSON pointer of the element; "" for the whole value."""
     value: str
-    """As stored (decoded, of JSON)."""
+    """As stored (decoded, of JSON); EMBEDDED: the address alone, as it stands in the text."""
     shape: Shape
     target: Target
 
@@ -74,7 +76,8 @@ def iter_references(
 
     Of `scope` only `where` is applied; `discover` applied the rest, and prefix and limit concern
     the items of a command. Text that leads elsewhere (EXTERNAL) counts only in columns `FIELDS`
-    names. Lazy; one page of rows in memory. Raises: DatabaseError, Stopped.
+    names; where their rule says `text`, so does each address inside longer text, once. Lazy; one
+    page of rows in memory. Raises: DatabaseError, Stopped.
     """
     ordered = sorted(columns, key=lambda c: (c.database, c.model, c.field))
     with control.progress(None, "Reading rows", "row") as advance:
@@ -106,13 +109,16 @@ def _cell_of(reference: Reference) -> tuple[str, str, str]:
 
 
 def _holds(column: Column, cell: str | None, reference: Reference) -> bool:
-    elements = () if cell is None else _values(column, reference.pk, cell)
-    return (reference.path, reference.value) in elements
+    elements = () if cell is None else _elements(column, reference.pk, cell)
+    values = (value for path, value in elements if path == reference.path)
+    if reference.shape is Shape.EMBEDDED:
+        return any(embedded.contains(value, reference.value) for value in values)
+    return reference.value in values
 
 
 def target_of(column: Column, value: str, addresses: Addresses) -> tuple[Shape, Target] | None:
     """Return what one value of a column names; None when that is nothing r2maint knows."""
-    is_name = column.kind is ColumnKind.FILE and not host_of(value.strip())
+    is_name = _is_name(column, value)
     target = _locate_name(column, value, addresses) if is_name else addresses.locate(value)
     if target is None or (target.kind is Kind.EXTERNAL and not column.is_named):
         return None
@@ -120,6 +126,16 @@ def target_of(column: Column, value: str, addresses: Addresses) -> tuple[Shape, 
         return Shape.NAME, target
     text = value.lstrip()
     return (Shape.PATH if text[:1] == "/" and text[:2] != "//" else Shape.URL), target
+
+
+def _is_name(column: Column, value: str) -> bool:
+    """Tell whether a value is to be read as a storage's name for a file.
+
+    Text is, in columns that `FIELDS` names, when it can hardly be anything else.
+    """
+    if column.kind is ColumnKind.FILE:
+        return not host_of(value.strip())
+    return column.is_named and is_bare_name(value)
 
 
 def _locate_name(column: Column, value: str, addresses: Addresses) -> Target | None:
@@ -162,27 +178,56 @@ def _pages(columns: list[Column], scope: Scope) -> Iterator[list[tuple[Any, ...]
 
 def _in_cell(column: Column, pk: str, cell: str, addresses: Addresses) -> Iterator[Reference]:
     at = column.database, column.model, pk, column.field
+    has_text = column.rule.text and column.kind is not ColumnKind.FILE
     for path, value in _values(column, pk, cell):
-        found = target_of(column, value, addresses)
-        if found is not None:
-            yield Reference(*at, path, value, *found)
+        if has_text:
+            yield from (
+                Reference(*at, path, *found) for found in _in_text(column, value, addresses)
+            )
+        else:
+            found = target_of(column, value, addresses)
+            if found is not None:
+                yield Reference(*at, path, value, *found)
+
+
+def _in_text(
+    column: Column, text: str, addresses: Addresses
+) -> Iterator[tuple[str, Shape, Target]]:
+    """Yield what a text names: itself where it is one address or name, else what stands in it."""
+    found = dict(embedded.iter_addresses(text, addresses))
+    if text.strip() in found or (not found and len(text.split()) == 1):
+        whole = target_of(column, text, addresses)
+        if whole is not None:
+            yield text, *whole
+    else:
+        for address, target in found.items():
+            yield address, Shape.EMBEDDED, target
 
 
 def _values(column: Column, pk: str, cell: str) -> Iterable[tuple[str, str]]:
-    """Return (pointer, value) of what may be an address: all of them but names have a "/"."""
+    """Return (pointer, value) of what may be an address or a name.
+
+    Addresses have a "/"; the names that columns of `FIELDS` may hold beside them have a ".".
+    """
     if column.kind is ColumnKind.FILE:
         return (("", cell),)
-    if column.kind is ColumnKind.TEXT:
-        return (("", cell),) if "/" in cell else ()
-    if "/" not in cell and "\\u" not in cell:
+    mark = "." if column.is_named else "/"
+    if "/" not in cell and mark not in cell and "\\u" not in cell:
         return ()
+    return [each for each in _elements(column, pk, cell) if "/" in each[1] or mark in each[1]]
+
+
+def _elements(column: Column, pk: str, cell: str) -> Iterable[tuple[str, str]]:
+    """Return (pointer, value) of every string in a cell that a journal can hold."""
+    if column.kind in (ColumnKind.FILE, ColumnKind.TEXT):
+        return (("", cell),)
     try:
         tokens = list(jsontext.strings(cell))
     except ValueError:
         # SQLite keeps any text in a JSON column; what the project cannot read names nothing.
         logger.warning("Not JSON: %s.%s of row %s.", column.model, column.field, pk)
         return ()
-    return [(t.pointer, t.value) for t in tokens if "/" in t.value and _is_storable(t)]
+    return [(t.pointer, t.value) for t in tokens if _is_storable(t)]
 
 
 def _is_storable(token: jsontext.Token) -> bool:

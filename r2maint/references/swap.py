@@ -32,6 +32,7 @@ from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.references.cells import StoredText, update_row
 from r2maint.references.columns import Column, find_column
 from r2maint.references.exchange import Rewrite, Swapped, exchange
+from r2maint.references.reading import Shape
 from r2maint.signals import rows_rewritten
 
 __all__ = ["Rewrite", "Swapped", "swap"]
@@ -120,12 +121,19 @@ def _add(row: _Row, rewrite: Rewrite) -> None:
     column = row.columns.get(at.field) or find_column(at.database, at.model, at.field)
     if column is None:
         row.settled.append((rewrite, Swapped.GONE))
-    elif column.max_length is not None and len(rewrite.new) > column.max_length:
+    elif _is_too_long(rewrite, column):
         row.settled.append((rewrite, Swapped.TOO_LONG))
     else:
         row.columns[at.field] = column
         row.pk = column.model_class._meta.pk.to_python(at.pk)
         row.pending.append(rewrite)
+
+
+def _is_too_long(rewrite: Rewrite, column: Column) -> bool:
+    """Tell without the cell; of an address inside longer text, the whole text decides."""
+    if column.max_length is None or rewrite.reference.shape is Shape.EMBEDDED:
+        return False
+    return len(rewrite.new) > column.max_length
 
 
 def _order(row: _Row) -> tuple[str, str, bool, Any]:
@@ -206,6 +214,8 @@ def _commit(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
                 Change.objects.using(database).filter(pk__in=lost).update(
                     state=ChangeState.CONFLICT
                 )
+            for change in [change for step in steps for change in step.moved()]:
+                change.save(using=database, update_fields=["made"])
     for step in steps:
         step.row.settle(step.outcomes)
     return steps
@@ -220,6 +230,7 @@ class _Step:
         self.changes: dict[Rewrite, Change] = {}
         self.texts: dict[str, str] = {}
         """New text by field."""
+        self.made: dict[Rewrite, list[bool]] = {}
         self._decide(row.pending)
 
     @property
@@ -230,9 +241,11 @@ class _Step:
         """Return a line for each rewrite that is to be made, and for each that lost already."""
         for rewrite in self.row.pending:
             outcome = self.outcomes.get(rewrite)
-            if outcome is not Swapped.DONE and rewrite not in self.changes:
+            if outcome not in _NOTHING_TO_TELL and rewrite not in self.changes:
                 state = ChangeState.CONFLICT if outcome else ChangeState.DONE
-                self.changes[rewrite] = _change(rewrite, self.row, run_id, state)
+                change = _change(rewrite, self.row, run_id, state)
+                change.made = self.made.get(rewrite, [])
+                self.changes[rewrite] = change
         return self.changes.values()
 
     def write(self) -> None:
@@ -258,6 +271,16 @@ class _Step:
             change.state = ChangeState.CONFLICT
         return lost
 
+    def moved(self) -> list[Change]:
+        """Return the lines whose occurrences are others since the row was read again."""
+        moved = []
+        for rewrite, change in self.changes.items():
+            made = self.made.get(rewrite, [])
+            if change.state == ChangeState.DONE and change.made != made:
+                change.made = made
+                moved.append(change)
+        return moved
+
     def _update(self, rewrites: list[Rewrite]) -> bool:
         row = self.row
         extra = {name: value for each in rewrites for name, value in each.extra.items()}
@@ -270,10 +293,15 @@ class _Step:
             return
         for name, column in self.row.columns.items():
             mine = [rewrite for rewrite in rewrites if rewrite.reference.field == name]
-            text, settled = exchange(column.kind, self.row.cells[name], mine)
-            self.outcomes.update(settled)
-            if len(settled) < len(set(mine)):
-                self.texts[name] = text
+            result = exchange(column, self.row.cells[name], mine)
+            self.outcomes.update(result.settled)
+            self.made.update(result.made)
+            if len(result.settled) < len(set(mine)):
+                self.texts[name] = result.text
+
+
+_NOTHING_TO_TELL = (Swapped.DONE, Swapped.TOO_LONG, Swapped.REFUSED)
+"""Ends, known before anything is written, of which the journal has no line."""
 
 
 def _change(rewrite: Rewrite, row: _Row, run_id: str, state: str) -> Change:
@@ -287,6 +315,7 @@ def _change(rewrite: Rewrite, row: _Row, run_id: str, state: str) -> Change:
         row=at.pk,
         field=at.field,
         path=at.path,
+        shape=at.shape.value if at.shape is Shape.EMBEDDED else "",
         old=at.value,
         new=rewrite.new,
         old_key=at.target.key if at.target.kind is Kind.BUCKET else "",

@@ -58,8 +58,11 @@ class Writer:
         column, value = self.column(reference), self.value(reference, key)
         if column is None or value is None:
             return False
-        unlimited = column.max_length is None or column.kind is ColumnKind.JSON
-        return unlimited or len(value) <= (column.max_length or 0)
+        if column.max_length is None or column.kind is ColumnKind.JSON:
+            return True
+        if reference.shape is Shape.EMBEDDED:  # the rest of its text may leave no room
+            return len(value) <= len(reference.value)
+        return len(value) <= column.max_length
 
     def new_key(self, selected: Selected, *, sha256: str, ext: str) -> str:
         """Return the key of the new version. Raises: ValueError when no column has room for it."""

@@ -1,0 +1,216 @@
+"""Migrate ten thousand files and compare it with `s5cmd cp` of the same directory.
+
+    python benchmarks/migrate.py [--files 10000] [--bytes 30720] [--rounds 5] [--database postgres]
+
+Each round starts the same S3 server (`rclone serve s3` on a directory) anew for either side:
+`s5cmd cp` copies the files, `migrate_media_to_r2 --apply --no-input` moves them and rewrites the
+rows that name them, one row a file, as one process from the interpreter's start to its end. Printed
+are seconds, CPU and peak memory of each, and the ratio of every round with the median of them. Needs
+rclone and s5cmd on PATH; the PostgreSQL comes from the test suite's wheel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY_ID, SECRET = "0123456789abcdef0123456789abcdef", "secret-0123456789abcdef"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Cost:
+    seconds: float
+    cpu_seconds: float
+    peak_mib: int
+
+
+def main() -> None:
+    options = read_options()
+    with tempfile.TemporaryDirectory(prefix="r2maint-bench-") as directory:
+        work = Path(directory)
+        fill_media(work / "media" / "uploads", options.files, options.bytes)
+        database = describe_database(options.database, work)
+        ratios = [one_round(work, database, options.files) for _ in range(options.rounds)]
+    ratios.sort()
+    shown = " ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(
+        f"ratio to s5cmd cp, {options.database}: median {statistics.median(ratios):.2f} ({shown})"
+    )
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--bytes", type=int, default=30 * 1024)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        migrate(json.loads(options.child))
+        sys.exit()
+    return options
+
+
+def fill_media(root: Path, files: int, size: int) -> None:
+    for number in range(files):
+        path = root / f"{number % 100:02d}" / f"picture-{number:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PNG + os.urandom(size - len(PNG)))
+
+
+def describe_database(kind: str, work: Path) -> dict:
+    if kind == "sqlite":
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(work / "rows.sqlite3")}
+    sys.path.insert(0, str(ROOT))
+    from tests.postgres import database
+
+    return {name: value for name, value in database().items() if name != "TEST"}
+
+
+def one_round(work: Path, database: dict, files: int) -> float:
+    with server(work / "peer") as endpoint:
+        command = ["s5cmd", "--endpoint-url", endpoint, "cp", f"{work}/media/*", "s3://media/"]
+        peer = measure(command, "s5cmd cp")
+    child = {"database": database, "media": str(work / "media"), "files": files}
+    run_child({**child, "fill": True})
+    with server(work / "ours") as endpoint:
+        ours = measure(child_command({**child, "endpoint": endpoint}), "migrate")
+    run_child({**child, "check": True})
+    print(
+        f"  {files / ours.seconds:,.0f} files/s, {1000 * ours.cpu_seconds / files:.2f} ms CPU a file"
+    )
+    return ours.seconds / peer.seconds
+
+
+@contextmanager
+def server(directory: Path) -> Iterator[str]:
+    """Run an S3 server with an empty bucket "media" on a free port; give its URL."""
+    shutil.rmtree(directory, ignore_errors=True)
+    (directory / "media").mkdir(parents=True)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    command = ["rclone", "serve", "s3", "--auth-key", f"{KEY_ID},{SECRET}", "--addr", address]
+    process = subprocess.Popen([*command, str(directory)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure(command: list[str], label: str) -> Cost:
+    environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - begun
+    if process.returncode:
+        raise SystemExit(f"{label} ended with {process.returncode}.")
+    cost = Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
+    print(
+        f"{label}: {cost.seconds:.2f} s, {cost.cpu_seconds:.2f} s CPU, {cost.peak_mib} MiB",
+        flush=True,
+    )
+    return cost
+
+
+def child_command(task: dict) -> list[str]:
+    return [sys.executable, __file__, "--child", json.dumps(task)]
+
+
+def run_child(task: dict) -> None:
+    subprocess.run(child_command(task), check=True)
+
+
+def migrate(task: dict) -> None:
+    """Do one part of a round in a process of its own."""
+    set_up(task)
+    from django.core.management import call_command
+
+    if task.get("fill"):
+        fill_rows(task["files"])
+    elif task.get("check"):
+        check(task["files"])
+    else:
+        call_command("migrate_media_to_r2", "--apply", "--no-input", "--no-progress")
+
+
+def set_up(task: dict) -> None:
+    sys.path.insert(0, str(ROOT))
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings_test"
+    from django.conf import settings
+
+    settings.DATABASES = {"default": task["database"]}
+    settings.DEBUG = False
+    settings.MEDIA_ROOT = task["media"]
+    settings.R2MAINT = {
+        "BUCKET": "media",
+        "ENDPOINT_URL": task.get("endpoint", "http://127.0.0.1:9"),
+        "ACCESS_KEY_ID": KEY_ID,
+        "SECRET_ACCESS_KEY": SECRET,
+        "PUBLIC_URL": "https://media.example.org/",
+    }
+    import django
+
+    django.setup()
+
+
+def fill_rows(files: int) -> None:
+    from django.core.management import call_command
+
+    from r2maint.models import Change, Run
+
+    call_command("migrate", run_syncdb=True, verbosity=0)
+    from tests.appdirectory.models import AppSubmission
+
+    for model in (AppSubmission, Change, Run):
+        model.objects.all().delete()
+    rows = (
+        AppSubmission(
+            tracking_id=f"QAD-{number:06d}",
+            app_name_en=f"App {number}",
+            app_icon_url=f"/media/uploads/{number % 100:02d}/picture-{number:06d}.png",
+        )
+        for number in range(files)
+    )
+    AppSubmission.objects.bulk_create(rows, batch_size=1000)
+
+
+def check(files: int) -> None:
+    """Fail unless every row was rewritten and journalled."""
+    from r2maint.models import Change, ChangeKind, ChangeState
+    from tests.appdirectory.models import AppSubmission
+
+    moved = AppSubmission.objects.filter(app_icon_url__startswith="https://media.example.org/")
+    done = Change.objects.filter(state=ChangeState.DONE)
+    counts = (
+        moved.count(),
+        *(done.filter(kind=k).count() for k in (ChangeKind.REWRITE, ChangeKind.UPLOAD)),
+    )
+    assert counts == (files, files, files), counts
+
+
+if __name__ == "__main__":
+    main()
