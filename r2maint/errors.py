@@ -13,6 +13,7 @@ R2MaintError                 1   could not run
 │   ├── PreconditionFailed       │ about one object: the run goes on
 │   ├── ObjectLocked             │
 │   └── ObjectRejected           ┘
+├── StorageError             1   an upload of the application's own code failed
 ├── Refused                  4   a brake holds
 ├── LeaseHeld                5   another run is writing to this bucket
 └── Stopped                      asked to stop: a signal (130, 143) or --max-duration (6)
@@ -100,6 +101,18 @@ class ObjectLocked(BucketError):
 
 class ObjectRejected(BucketError):
     code = "rejected"
+
+
+class StorageError(R2MaintError):
+    """An upload that did not happen; `reason` is one word of the table in docs/storage.md."""
+
+    code = "storage"
+
+    def __init__(self, message: str, hint: str = "", reason: str = "failed") -> None:
+        super().__init__(message, hint)
+        # Task queues pickle exceptions, and make them again from `args`.
+        self.args = (message, hint, reason)
+        self.reason = reason
 
 
 class Refused(R2MaintError):

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2maint.bucket import SOURCE_KEY, Bucket, ObjectInfo
+from r2maint.bucket import Bucket, ObjectInfo
 from r2maint.conf import Config
 from r2maint.errors import BucketError, NoSuchKey
+from r2maint.images import SOURCE_KEY
 from r2maint.sources import UnusableSource, locate_file
 
 MAX_IN_MEMORY = 8 * 2**20

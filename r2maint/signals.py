@@ -1,4 +1,4 @@
-"""What r2maint tells the project, always after the fact and after commit.
+"""What r2maint tells the project, always after the fact; of rows, after commit.
 
 Receivers that raise are logged by Django and stop nothing.
 """
@@ -17,3 +17,8 @@ run_finished = Signal()
 
 threshold_crossed = Signal()
 """`usage_report` found more than it was told to accept. sender: the command's name; `findings`."""
+
+upload_failed = Signal()
+"""An upload of application code failed, whether it raised or fell back to the original URL. sender:
+the class of the service; `url`: where the bytes were to come from, without credentials and
+signatures, "" for a file; `prefix`; `error`: the StorageError. No transaction is waited for."""

@@ -63,6 +63,7 @@ class Answer(NamedTuple):
     status: int
     body: bytes = b""
     content_type: str = "application/xml"
+    location: str = ""
 
 
 def s3_error(status: int, code: str, message: str = "") -> Answer:
@@ -138,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _meet(self, request: Request, fault: Fault) -> None:
         if isinstance(fault, Answer):
-            self._send(fault.status, {"Content-Type": fault.content_type}, fault.body)
+            location = {"Location": fault.location} if fault.location else {}
+            self._send(fault.status, {"Content-Type": fault.content_type, **location}, fault.body)
             return
         if fault == DAMAGE:
             request = request._replace(body=request.body[:-1] + b"!")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -311,3 +312,24 @@ def test_a_blob_that_is_moved_while_it_is_looked_for_is_found(bucket, path, monk
 
     monkeypatch.setattr(Path, "open", look_and_lose)
     assert get(bucket, "k").body == b"bytes"
+
+
+def test_many_threads_begin_a_bucket_at_once(tmp_path):
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for number in range(20):
+            path, start = tmp_path / str(number), threading.Barrier(4)
+
+            def begin(key: str, path: Path = path, start: threading.Barrier = start) -> None:
+                start.wait()
+                bucket = DirectoryBucket(path)
+                assert head(bucket, "absent") is None
+                put(bucket, Upload(key=key, body=b"x"))
+
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(begin, "abcd"))
+            listed = [item.key for page in DirectoryBucket(path).list_pages() for item in page]
+            assert listed == ["a", "b", "c", "d"]
+    finally:
+        sys.setswitchinterval(before)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.core.files.storage import FileSystemStorage, Storage
 
-from r2maint.bucket import SOURCE_KEY, Headers, Upload, get, head, open_bucket, put
+from r2maint.bucket import Headers, Upload, get, head, open_bucket, put
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import UsageError
+from r2maint.images import SOURCE_KEY
 from r2maint.journal import kept_values, now, open_journal
 from r2maint.keepset.filenames import FileNames
 from r2maint.keys import Addresses

@@ -12,11 +12,11 @@ from django.core.files.storage import Storage
 from django.db import connections
 from PIL import Image, ImageDraw
 
-from r2maint.bucket import SOURCE_KEY, Headers, ObjectInfo, Upload, get, head, open_bucket, put
+from r2maint.bucket import Headers, ObjectInfo, Upload, get, head, open_bucket, put
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import UsageError
-from r2maint.images import Recipe, inspect
+from r2maint.images import RECIPE_KEY, SOURCE_KEY, Recipe, inspect
 from r2maint.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, Run
@@ -27,7 +27,6 @@ from r2maint.reoptimize.conversion import (
     apply_reoptimize,
     plan_reoptimize,
 )
-from r2maint.reoptimize.recipes import RECIPE_KEY
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.oddities.models import Gallery

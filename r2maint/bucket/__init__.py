@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from r2maint.bucket.base import (
     IMMUTABLE,
-    SOURCE_KEY,
     Bucket,
     Copy,
     Download,
@@ -28,7 +27,6 @@ V = TypeVar("V")
 
 __all__ = [
     "IMMUTABLE",
-    "SOURCE_KEY",
     "Bucket",
     "Copy",
     "DirectoryBucket",

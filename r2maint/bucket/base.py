@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +15,6 @@ V = TypeVar("V")
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 """A key that holds the hash of its bytes never changes them, so caches may keep it for a year."""
-SOURCE_KEY = "r2maint-source-sha256"
-"""Metadata of a re-encoded object: the SHA-256, in hex, of the bytes it was made from."""
 
 
 class StoredObject(NamedTuple):
@@ -89,6 +87,8 @@ class Upload:
     """Replace only the object with this ETag; needs `if_absent=False`."""
     sha256: str = ""
     """Hex; when given, other bytes than these are ObjectRejected and nothing is stored."""
+    progress: Callable[[int], None] | None = field(default=None, repr=False, compare=False)
+    """Told, on another thread, how many bytes the server has after each part of a large body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

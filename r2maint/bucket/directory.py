@@ -279,7 +279,7 @@ class DirectoryBucket:
 
     def _connect(self, write: bool) -> sqlite3.Connection:
         path = self.path / INDEX
-        if not path.exists():
+        if not path.exists() or path.stat().st_size == 0:
             _require_bucket(self.path)
             if not write:
                 return _prepared(sqlite3.connect(":memory:", check_same_thread=False))
@@ -297,8 +297,10 @@ class DirectoryBucket:
 
 
 def _prepared(index: sqlite3.Connection) -> sqlite3.Connection:
-    index.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-    index.execute(_SCHEMA)
+    # At once: whoever reads meanwhile finds an empty file or a whole index.
+    with _transaction(index):
+        index.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        index.execute(_SCHEMA)
     return index
 
 
@@ -312,7 +314,8 @@ def _require_bucket(path: Path) -> None:
         raise ConfigError(f"The bucket is a file, not a directory: {str(path)!r}.", _ANOTHER)
     if (path / INDEX).exists():
         _require_own_index(path / INDEX)
-    elif path.exists() and any(path.iterdir()):
+    elif path.exists() and any(path.iterdir()) and not (path / INDEX).exists():
+        # Looked for twice, because another thread or process may have just begun it.
         raise ConfigError(
             f"The directory holds files and is no bucket: {str(path)!r}.",
             "A directory bucket keeps its own layout; name an empty directory in BUCKET.",

@@ -89,7 +89,7 @@ class Sender:
         begun = self._client.create_multipart_upload(**target, **header_arguments(headers))
         target["UploadId"] = begun["UploadId"]
         try:
-            parts, expected, sent = self._parts(target, body, part_bytes(digest.size))
+            parts, expected, sent = self._parts(upload, target, body, part_bytes(digest.size))
             rules.require_expected(replace(upload, sha256=digest.sha256), sent)
             return self._complete(upload, target, parts, digest.size, expected)
         except BaseException:
@@ -118,7 +118,7 @@ class Sender:
             raise PreconditionFailed(f"The key is taken: {upload.key!r}.")
 
     def _parts(
-        self, target: dict[str, Any], body: BinaryIO, length: int
+        self, upload: Upload, target: dict[str, Any], body: BinaryIO, length: int
     ) -> tuple[list[Any], str, str]:
         """Send the body, a few parts at once.
 
@@ -135,7 +135,12 @@ class Sender:
 
         at_once = max(1, min(_PARTS_AT_ONCE, _PARTS_BYTES // length))
         sent = run_ahead(lambda part: self._send_part(target, part), numbered(), workers=at_once)
-        parts = [future.result() for _, future in sent]
+        parts, done = [], 0
+        for part, future in sent:
+            parts.append(future.result())
+            done += len(part.body)
+            if upload.progress:
+                upload.progress(done)
         return parts, f"{digests.hexdigest()}-{len(parts)}", whole.hexdigest()
 
     def _send_part(self, target: dict[str, Any], part: _Part) -> dict[str, Any]:

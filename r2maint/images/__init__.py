@@ -8,10 +8,22 @@ from r2maint.images.encoding import reencode
 from r2maint.images.magic import HEAD_BYTES, FileType, sniff
 from r2maint.images.pool import Finished, Job, reencode_many
 from r2maint.images.reading import inspect
-from r2maint.images.values import Encoded, ImageError, Limits, Picture, Recipe, Skip, can_write
+from r2maint.images.values import (
+    RECIPE_KEY,
+    SOURCE_KEY,
+    Encoded,
+    ImageError,
+    Limits,
+    Picture,
+    Recipe,
+    Skip,
+    can_write,
+)
 
 __all__ = [
     "HEAD_BYTES",
+    "RECIPE_KEY",
+    "SOURCE_KEY",
     "Encoded",
     "FileType",
     "Finished",

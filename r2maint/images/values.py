@@ -11,6 +11,11 @@ from PIL import Image, features
 from r2maint.errors import R2MaintError
 from r2maint.images.magic import FileType
 
+RECIPE_KEY = "r2maint-recipe"
+"""Metadata of an object: the fingerprint of the recipe that was tried on its picture."""
+SOURCE_KEY = "r2maint-source-sha256"
+"""Metadata of an object: what its picture was made from."""
+
 
 class ImageError(R2MaintError):
     """Bytes that are no usable picture; `reason` is one of a report's words.

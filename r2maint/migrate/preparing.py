@@ -13,11 +13,20 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from r2maint.control import Control
-from r2maint.images import Encoded, ImageError, Job, Skip, inspect, reencode_many, sniff
+from r2maint.images import (
+    RECIPE_KEY,
+    SOURCE_KEY,
+    Encoded,
+    ImageError,
+    Job,
+    Skip,
+    inspect,
+    reencode_many,
+    sniff,
+)
 from r2maint.journal import uploads_of
 from r2maint.migrate.items import Action, Item
 from r2maint.migrate.naming import Namer, RowValues
-from r2maint.reoptimize.recipes import marks
 from r2maint.sources import (
     MAX_IMAGE_BYTES,
     UnusableSource,
@@ -129,13 +138,14 @@ class Preparer:
     def _named(self, made: _Made, values: RowValues) -> Item:
         """Return the item under its key. Raises: UnusableSource."""
         item, data, encoded = made
+        tried = {RECIPE_KEY: item.recipe.fingerprint} if item.recipe else {}
         if encoded is None:
             limit = min(self._limits(item))
             kind = accepted_type(data, len(data), images_only=False, max_bytes=limit)
-            body, size, own = data, None, {}
+            body, size, own = data, None, tried
         else:
             kind, body, size = encoded.type, encoded.body, (encoded.width, encoded.height)
-            own = _marks(item, data)
+            own = {**tried, SOURCE_KEY: _sha256(data)}
         sha256 = _sha256(body)
         key = self.namer.key(
             item.references,
@@ -199,11 +209,6 @@ def _outcome(item: Item, data: bytes, result: Encoded | Skip | ImageError) -> _M
         # What the encoder passes over (an animation) it did not decode to the end.
         return _checked(item, data, decode=True)
     return _Made(item, data)
-
-
-def _marks(item: Item, source: bytes) -> dict[str, str]:
-    assert item.recipe is not None
-    return marks(source_sha256=_sha256(source), fingerprint=item.recipe.fingerprint)
 
 
 def _stem(item: Item) -> str:

@@ -29,7 +29,17 @@ from r2maint.bucket import (
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey, PreconditionFailed, Stopped, UsageError
-from r2maint.images import Encoded, ImageError, Job, Recipe, Skip, can_write, reencode_many
+from r2maint.images import (
+    RECIPE_KEY,
+    SOURCE_KEY,
+    Encoded,
+    ImageError,
+    Job,
+    Recipe,
+    Skip,
+    can_write,
+    reencode_many,
+)
 from r2maint.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, ChangeState
@@ -37,7 +47,6 @@ from r2maint.pricing import load_prices
 from r2maint.references.columns import Scope
 from r2maint.references.swap import Swapped, swap
 from r2maint.reoptimize.items import Action, Item, Reoptimization, Version, count_items
-from r2maint.reoptimize.recipes import RECIPE_KEY, marks
 from r2maint.reoptimize.selection import Selected, Writer, iter_selected, make_writer
 from r2maint.spool import Spool
 
@@ -348,7 +357,7 @@ def _holds(found: ObjectInfo | None, size: int, sha256: str) -> bool:
 def _headers(version: Version, sha256: str) -> Headers:
     """Return the old object's own metadata and class, with what is new."""
     old = version.source.headers
-    own = marks(source_sha256=version.source_sha256, fingerprint=version.fingerprint)
+    own = {RECIPE_KEY: version.fingerprint, SOURCE_KEY: version.source_sha256}
     return Headers(
         content_type=version.encoded.type.content_type,
         cache_control=IMMUTABLE,

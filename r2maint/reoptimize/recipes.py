@@ -1,4 +1,4 @@
-"""The recipe of one picture, and the metadata a new version carries it in."""
+"""The recipe of one picture, by the rules of the fields that name it. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ from dataclasses import replace
 
 from r2maint.conf import FieldRule
 from r2maint.images import Recipe
-
-RECIPE_KEY = "r2maint-recipe"
-SOURCE_KEY = "r2maint-source-sha256"
-
-
-def marks(*, source_sha256: str, fingerprint: str) -> dict[str, str]:
-    """Return the metadata of a new version: what it was made of, and how."""
-    return {SOURCE_KEY: source_sha256, RECIPE_KEY: fingerprint}
 
 
 def strictest(
