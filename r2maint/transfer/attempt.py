@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import certifi
 import pycurl
 
 from r2maint import __version__
-from r2maint.transfer.guard import Guard
+from r2maint.transfer.guard import NOT_HTTP, Guard
 from r2maint.transfer.pacing import Pace
 from r2maint.transfer.values import Answer, Credentials, Failure, Reason, Request
 
@@ -21,24 +22,31 @@ USER_AGENT = f"r2maint/{__version__}"
 _BUFFER_BYTES = 256 * 1024
 _SLOWEST_BYTES = 64
 """A second; an attempt that stays below for `stall_seconds` ends."""
+_TOO_LARGE = 100
+"""libcurl's own cap on headers was reached; not every pycurl names it."""
 _REASONS = {
     pycurl.E_URL_MALFORMAT: Reason.BAD_URL,
     pycurl.E_UNSUPPORTED_PROTOCOL: Reason.BAD_URL,
     pycurl.E_COULDNT_RESOLVE_HOST: Reason.NO_HOST,
     pycurl.E_OPERATION_TIMEDOUT: Reason.TOO_SLOW,
     pycurl.E_FILESIZE_EXCEEDED: Reason.TOO_LARGE,
-    pycurl.E_SSL_CONNECT_ERROR: Reason.TLS,
+    _TOO_LARGE: Reason.TOO_LARGE,
+    pycurl.E_READ_ERROR: Reason.UNREADABLE,
+    pycurl.E_ABORTED_BY_CALLBACK: Reason.UNREADABLE,
     pycurl.E_PEER_FAILED_VERIFICATION: Reason.TLS,
     pycurl.E_SSL_CACERT_BADFILE: Reason.TLS,
     pycurl.E_SSL_CIPHER: Reason.TLS,
 }
 _WORDS = {
-    Reason.BAD_URL: "it is no http(s) URL",
+    Reason.BAD_URL: NOT_HTTP,
     Reason.NOT_PUBLIC: "its host has no public address",
     Reason.NO_HOST: "the name of its host does not resolve",
     Reason.TOO_SLOW: "no answer in time",
     Reason.TLS: "its certificate is not trusted",
+    Reason.UNREADABLE: "its file cannot be read, or is shorter than said",
 }
+_UNSENDABLE_URL = re.compile(r"[^!-~]")
+_UNSENDABLE_HEADER = re.compile(r"[^\t -~]")
 _VERSIONS = {1: "1.0", 2: "1.1", 3: "2", 30: "3"}
 """As CURLINFO_HTTP_VERSION numbers them."""
 
@@ -51,6 +59,22 @@ class Manner:
     guard: Guard | None = None
     credentials: Credentials | None = None
     ca_bundle: str = ""
+
+
+def flaw(request: Request) -> Failure | None:
+    """Return why a request cannot be sent at all.
+
+    libcurl takes a line break in a header for the end of it: what follows would be another header.
+    """
+    if _UNSENDABLE_URL.search(request.url):
+        return Failure(reason=Reason.BAD_URL, detail=_WORDS[Reason.BAD_URL])
+    for header in request.headers:
+        if _UNSENDABLE_HEADER.search(header):
+            return Failure(
+                reason=Reason.BAD_HEADER,
+                detail=f"the header {header.partition(':')[0]!a} holds what cannot be sent",
+            )
+    return None
 
 
 class Attempt:
@@ -67,6 +91,7 @@ class Attempt:
         self._is_too_large = False
         self._refused = self._admitted = 0
         self._file: BinaryIO | None = None
+        self._socket: socket.socket | None = None
         self._prepare(manner)
 
     def _prepare(self, manner: Manner) -> None:
@@ -93,15 +118,18 @@ class Attempt:
             signer = manner.credentials
             options |= {
                 pycurl.AWS_SIGV4: f"aws:amz:{signer.region}:s3",
-                pycurl.USERPWD: f"{signer.access_key_id}:{signer.secret_access_key}",
+                pycurl.USERNAME: signer.access_key_id,
+                pycurl.PASSWORD: signer.secret_access_key,
             }
         for option, value in options.items():
             self.curl.setopt(option, value)
 
     def begin(self, request: Request, ticket: int) -> None:
-        """Make the handle ready to send `request`."""
+        """Make the handle ready to send `request`.
+
+        Raises: OSError when the file that is its body cannot be opened.
+        """
         self.ticket, self._request = ticket, request
-        self._lines, self._body = [], io.BytesIO()
         self._received = self._refused = self._admitted = 0
         self._is_too_large = False
         curl = self.curl
@@ -110,6 +138,16 @@ class Attempt:
         curl.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes or 0)
         curl.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:"])
         self._set_method(request)
+
+    def end(self) -> None:
+        """Let go of what a request held, whatever became of it."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._lines, self._body = [], io.BytesIO()
 
     def _set_method(self, request: Request) -> None:
         curl = self.curl
@@ -122,7 +160,7 @@ class Attempt:
             self._file = request.body.open("rb")
             curl.setopt(pycurl.UPLOAD, 1)
             curl.setopt(pycurl.INFILESIZE_LARGE, request.size)
-            curl.setopt(pycurl.READFUNCTION, self._file.read)
+            curl.setopt(pycurl.READFUNCTION, self._read)
             curl.setopt(pycurl.SEEKFUNCTION, self._rewind)
         else:
             curl.setopt(pycurl.HTTPGET, 1)
@@ -133,6 +171,12 @@ class Attempt:
             curl.setopt(pycurl.CUSTOMREQUEST, request.method)
 
     # What libcurl calls; an exception here would be printed and lost, so none is raised
+
+    def _read(self, size: int) -> bytes | int:
+        try:
+            return self._file.read(size) if self._file else b""
+        except OSError:
+            return int(pycurl.READFUNC_ABORT)
 
     def _rewind(self, offset: int, origin: int) -> int:
         if self._file is None:
@@ -164,25 +208,32 @@ class Attempt:
             self._refused += 1
             return int(pycurl.SOCKET_BAD)
         self._admitted += 1
-        return socket.socket(family, kind, protocol)
+        return self._opened(family, kind, protocol)
+
+    def _opened(self, family: int, kind: int, protocol: int) -> socket.socket | int:
+        """Return a new socket. pycurl duplicates it and leaves this one to be closed here."""
+        if self._socket is not None:
+            self._socket.close()
+        try:
+            self._socket = socket.socket(family, kind, protocol)
+        except OSError:
+            return int(pycurl.SOCKET_BAD)
+        return self._socket
 
     # What came of it
 
     def answer(self) -> Answer | Failure:
         """Return the answer that is complete now."""
-        self._close_file()
-        headers = _parsed(self._lines)
         return Answer(
             status=self.curl.getinfo(pycurl.RESPONSE_CODE),
             url=self._request.url,
-            headers=headers,
+            headers=_parsed(self._lines),
             body=self._body.getvalue(),
             http_version=_VERSIONS.get(self.curl.getinfo(pycurl.INFO_HTTP_VERSION), ""),
         )
 
     def failure(self, code: int, message: str) -> Failure:
         """Return why there is no answer."""
-        self._close_file()
         if self._is_too_large or code == pycurl.E_FILESIZE_EXCEEDED:
             limit = self._request.max_bytes
             return Failure(reason=Reason.TOO_LARGE, detail=f"more than {limit} bytes")
@@ -190,12 +241,6 @@ class Attempt:
         if self._refused and not self._admitted and reason is Reason.NO_ANSWER:
             reason = Reason.NOT_PUBLIC
         return Failure(reason=reason, detail=_WORDS.get(reason) or _plain(message) or "no answer")
-
-    def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            self.curl.setopt(pycurl.UPLOAD, 0)
 
 
 def _parsed(lines: Iterable[bytes]) -> dict[str, str]:

@@ -78,7 +78,9 @@ class Reason(str, Enum):
     """The connection was refused, broken, or spoke no HTTP."""
     TLS = "tls"
     UNREADABLE = "unreadable"
-    """The file that was to be sent cannot be opened."""
+    """The file that was to be sent cannot be read, or is shorter than said."""
+    BAD_HEADER = "bad_header"
+    """Not printable ASCII."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
