@@ -20,17 +20,15 @@ from r2maint.transfer.values import Answer, Credentials, Failure, Reason, Reques
 
 USER_AGENT = f"r2maint/{__version__}"
 _BUFFER_BYTES = 256 * 1024
+_MOST_HEADER_BYTES = 128 * 1024
 _SLOWEST_BYTES = 64
 """A second; an attempt that stays below for `stall_seconds` ends."""
 _TOO_LARGE = 100
-"""libcurl's own cap on headers was reached; not every pycurl names it."""
+"""CURLE_TOO_LARGE, for one header without end; pycurl has no name for it."""
 _REASONS = {
     pycurl.E_URL_MALFORMAT: Reason.BAD_URL,
-    pycurl.E_UNSUPPORTED_PROTOCOL: Reason.BAD_URL,
     pycurl.E_COULDNT_RESOLVE_HOST: Reason.NO_HOST,
     pycurl.E_OPERATION_TIMEDOUT: Reason.TOO_SLOW,
-    pycurl.E_FILESIZE_EXCEEDED: Reason.TOO_LARGE,
-    _TOO_LARGE: Reason.TOO_LARGE,
     pycurl.E_READ_ERROR: Reason.UNREADABLE,
     pycurl.E_ABORTED_BY_CALLBACK: Reason.UNREADABLE,
     pycurl.E_PEER_FAILED_VERIFICATION: Reason.TLS,
@@ -87,7 +85,7 @@ class Attempt:
         self._request = Request(url="")
         self._lines: list[bytes] = []
         self._body = io.BytesIO()
-        self._received = 0
+        self._received = self._header_bytes = 0
         self._is_too_large = False
         self._refused = self._admitted = 0
         self._file: BinaryIO | None = None
@@ -130,7 +128,7 @@ class Attempt:
         Raises: OSError when the file that is its body cannot be opened.
         """
         self.ticket, self._request = ticket, request
-        self._received = self._refused = self._admitted = 0
+        self._received = self._header_bytes = self._refused = self._admitted = 0
         self._is_too_large = False
         curl = self.curl
         curl.setopt(pycurl.URL, request.url)
@@ -184,10 +182,15 @@ class Attempt:
         self._file.seek(offset, origin)
         return int(pycurl.SEEKFUNC_OK)
 
-    def _take_header(self, line: bytes) -> None:
+    def _take_header(self, line: bytes) -> int | None:
+        self._header_bytes += len(line)
+        if self._header_bytes > _MOST_HEADER_BYTES:
+            self._is_too_large = True
+            return -1
         if line.startswith(b"HTTP/"):
             self._lines = []
         self._lines.append(line)
+        return None
 
     def _take_body(self, chunk: bytes) -> int | None:
         self._received += len(chunk)
@@ -234,13 +237,17 @@ class Attempt:
 
     def failure(self, code: int, message: str) -> Failure:
         """Return why there is no answer."""
-        if self._is_too_large or code == pycurl.E_FILESIZE_EXCEEDED:
-            limit = self._request.max_bytes
-            return Failure(reason=Reason.TOO_LARGE, detail=f"more than {limit} bytes")
+        if self._is_too_large or code in (pycurl.E_FILESIZE_EXCEEDED, _TOO_LARGE):
+            return Failure(reason=Reason.TOO_LARGE, detail=self._excess(code))
         reason = _REASONS.get(code, Reason.NO_ANSWER)
         if self._refused and not self._admitted and reason is Reason.NO_ANSWER:
             reason = Reason.NOT_PUBLIC
         return Failure(reason=reason, detail=_WORDS.get(reason) or _plain(message) or "no answer")
+
+    def _excess(self, code: int) -> str:
+        if self._received or code == pycurl.E_FILESIZE_EXCEEDED:
+            return f"more than {self._request.max_bytes} bytes"
+        return "its headers are too long"
 
 
 def _parsed(lines: Iterable[bytes]) -> dict[str, str]:
