@@ -44,7 +44,12 @@ _WORDS = {
     Reason.UNREADABLE: "its file cannot be read, or is shorter than said",
 }
 _UNSENDABLE_URL = re.compile(r"[^!-~]")
+_DOTTED = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
 _UNSENDABLE_HEADER = re.compile(r"[^\t -~]")
+_WITH_BODY = frozenset({"POST", "PUT"})
+"""Methods whose requests say how long the body is, even if it is empty (RFC 9110 §8.6)."""
+_WITHOUT = ("Expect:", "Content-Type:")
+"""What libcurl adds to a body by itself; a header of the request replaces its own here."""
 _VERSIONS = {1: "1.0", 2: "1.1", 3: "2", 30: "3"}
 """As CURLINFO_HTTP_VERSION numbers them."""
 
@@ -59,11 +64,14 @@ class Manner:
     ca_bundle: str = ""
 
 
-def flaw(request: Request) -> Failure | None:
+def flaw(request: Request, *, signed: bool) -> Failure | None:
     """Return why a request cannot be sent at all.
 
     libcurl takes a line break in a header for the end of it: what follows would be another header.
+    Of a path it signs, it resolves dotted segments first, which makes it the path of another key.
     """
+    if signed and _DOTTED.search(request.url.partition("?")[0]):
+        return Failure(reason=Reason.BAD_URL, detail="a path with dotted segments cannot be signed")
     if _UNSENDABLE_URL.search(request.url):
         return Failure(reason=Reason.BAD_URL, detail=_WORDS[Reason.BAD_URL])
     for header in request.headers:
@@ -98,7 +106,8 @@ class Attempt:
             pycurl.NOSIGNAL: 1,
             pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
             pycurl.FOLLOWLOCATION: 0,
-            pycurl.PATH_AS_IS: 1,
+            # libcurl signs no path that it is told to leave alone; see `flaw`.
+            pycurl.PATH_AS_IS: int(manner.credentials is None),
             pycurl.USERAGENT: USER_AGENT,
             pycurl.CAINFO: manner.ca_bundle or certifi.where(),
             pycurl.CONNECTTIMEOUT_MS: int(1000 * manner.pace.connect_seconds),
@@ -133,8 +142,9 @@ class Attempt:
         curl = self.curl
         curl.setopt(pycurl.URL, request.url)
         curl.setopt(pycurl.TIMEOUT_MS, int(1000 * (request.seconds or 0)))
-        curl.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes or 0)
-        curl.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:"])
+        limit = 0 if request.method == "HEAD" else request.max_bytes
+        curl.setopt(pycurl.MAXFILESIZE_LARGE, limit or 0)
+        curl.setopt(pycurl.HTTPHEADER, [*_WITHOUT, *request.headers])
         self._set_method(request)
 
     def end(self) -> None:
@@ -149,13 +159,14 @@ class Attempt:
 
     def _set_method(self, request: Request) -> None:
         curl = self.curl
+        body = b"" if request.body is None and request.method in _WITH_BODY else request.body
         curl.setopt(pycurl.NOBODY, 0)
-        if isinstance(request.body, bytes):
+        if isinstance(body, bytes):
             # As POSTFIELDS a body in memory needs no callback, and leaves with the headers.
-            curl.setopt(pycurl.POSTFIELDS, request.body)
-            curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(request.body))
-        elif isinstance(request.body, Path):
-            self._file = request.body.open("rb")
+            curl.setopt(pycurl.POSTFIELDS, body)
+            curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
+        elif isinstance(body, Path):
+            self._file = body.open("rb")
             curl.setopt(pycurl.UPLOAD, 1)
             curl.setopt(pycurl.INFILESIZE_LARGE, request.size)
             curl.setopt(pycurl.READFUNCTION, self._read)

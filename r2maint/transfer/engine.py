@@ -65,6 +65,7 @@ class Engine:
         self._manner = Manner(
             pace=self.pace, guard=guard, credentials=credentials, ca_bundle=ca_bundle
         )
+        self.is_signing = credentials is not None
         self._idle: list[_Lines] = []
         self._lock = threading.Lock()
 
@@ -293,7 +294,7 @@ class _Sending(Generic[L]):
         if job.place is None or objection:
             self._settle(job, Failure(reason=Reason.BAD_URL, detail=objection or NOT_HTTP))
             return False
-        failure = flaw(job.request)
+        failure = flaw(job.request, signed=self.engine.is_signing)
         if failure is not None:
             self._settle(job, failure)
         return failure is None
