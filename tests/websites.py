@@ -76,13 +76,14 @@ def site(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    scheme: str = "http",
     serve: Callable[[Site, socket.socket], None] | None = None,
 ) -> Iterator[Site]:
     """Run a server whose answers are what `answer` gives, chunk by chunk, for a request."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=1024)
-    running = Site(address=(host, listener.getsockname()[1]))
-    speak = serve or (lambda at, peer: _speak(at, peer, answer or (lambda _: [reply()])))
+    running = Site((host, listener.getsockname()[1]), scheme)
+    serve = serve or (lambda at, peer: speak(at, peer, answer or (lambda _: [reply()])))
     threads: list[tuple[threading.Thread, socket.socket]] = []
 
     def accept() -> None:
@@ -93,7 +94,7 @@ def site(
                 return
             with running.lock:
                 running.accepted += 1
-            thread = threading.Thread(target=_guarded, args=(speak, running, peer))
+            thread = threading.Thread(target=_guarded, args=(serve, running, peer))
             threads.append((thread, peer))
             thread.start()
 
@@ -113,14 +114,20 @@ def site(
 
 
 def _guarded(
-    speak: Callable[[Site, socket.socket], None], running: Site, peer: socket.socket
+    serve: Callable[[Site, socket.socket], None], running: Site, peer: socket.socket
 ) -> None:
     with peer, contextlib.suppress(OSError, ssl.SSLError):
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        speak(running, peer)
+        serve(running, peer)
 
 
-def _speak(running: Site, peer: socket.socket, answer: Answering) -> None:
+def reset(peer: socket.socket) -> None:
+    """Let closing the connection reset it."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def speak(running: Site, peer: socket.socket, answer: Answering) -> None:
+    """Answer the requests of one connection."""
     with peer.makefile("rb") as stream:
         while request := _request(stream):
             with running.lock:
@@ -154,7 +161,7 @@ def _send(peer: socket.socket, chunks: Iterable[bytes]) -> bool:
     head = b""
     for chunk in chunks:
         if chunk == BREAK:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset(peer)
             return False
         head = head or chunk.lower()
         peer.sendall(chunk)
