@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,32 +14,42 @@ import certifi
 import pycurl
 
 from r2maint import __version__
-from r2maint.transfer.guard import Guard
+from r2maint.transfer.guard import NOT_HTTP, Guard
 from r2maint.transfer.pacing import Pace
 from r2maint.transfer.values import Answer, Credentials, Failure, Reason, Request
 
 USER_AGENT = f"r2maint/{__version__}"
 _BUFFER_BYTES = 256 * 1024
+_MOST_HEADER_BYTES = 128 * 1024
 _SLOWEST_BYTES = 64
 """A second; an attempt that stays below for `stall_seconds` ends."""
+_TOO_LARGE = 100
+"""CURLE_TOO_LARGE, for one header without end; pycurl has no name for it."""
 _REASONS = {
     pycurl.E_URL_MALFORMAT: Reason.BAD_URL,
-    pycurl.E_UNSUPPORTED_PROTOCOL: Reason.BAD_URL,
     pycurl.E_COULDNT_RESOLVE_HOST: Reason.NO_HOST,
     pycurl.E_OPERATION_TIMEDOUT: Reason.TOO_SLOW,
-    pycurl.E_FILESIZE_EXCEEDED: Reason.TOO_LARGE,
-    pycurl.E_SSL_CONNECT_ERROR: Reason.TLS,
+    pycurl.E_READ_ERROR: Reason.UNREADABLE,
+    pycurl.E_ABORTED_BY_CALLBACK: Reason.UNREADABLE,
     pycurl.E_PEER_FAILED_VERIFICATION: Reason.TLS,
     pycurl.E_SSL_CACERT_BADFILE: Reason.TLS,
     pycurl.E_SSL_CIPHER: Reason.TLS,
 }
 _WORDS = {
-    Reason.BAD_URL: "it is no http(s) URL",
+    Reason.BAD_URL: NOT_HTTP,
     Reason.NOT_PUBLIC: "its host has no public address",
     Reason.NO_HOST: "the name of its host does not resolve",
     Reason.TOO_SLOW: "no answer in time",
     Reason.TLS: "its certificate is not trusted",
+    Reason.UNREADABLE: "its file cannot be read, or is shorter than said",
 }
+_UNSENDABLE_URL = re.compile(r"[^!-~]")
+_DOTTED = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
+_UNSENDABLE_HEADER = re.compile(r"[^\t -~]")
+_WITH_BODY = frozenset({"POST", "PUT"})
+"""Methods whose requests say how long the body is, even if it is empty (RFC 9110 §8.6)."""
+_WITHOUT = ("Expect:", "Content-Type:")
+"""What libcurl adds to a body by itself; a header of the request replaces its own here."""
 _VERSIONS = {1: "1.0", 2: "1.1", 3: "2", 30: "3"}
 """As CURLINFO_HTTP_VERSION numbers them."""
 
@@ -53,6 +64,25 @@ class Manner:
     ca_bundle: str = ""
 
 
+def flaw(request: Request, *, signed: bool) -> Failure | None:
+    """Return why a request cannot be sent at all.
+
+    libcurl takes a line break in a header for the end of it: what follows would be another header.
+    Of a path it signs, it resolves dotted segments first, which makes it the path of another key.
+    """
+    if signed and _DOTTED.search(request.url.partition("?")[0]):
+        return Failure(reason=Reason.BAD_URL, detail="a path with dotted segments cannot be signed")
+    if _UNSENDABLE_URL.search(request.url):
+        return Failure(reason=Reason.BAD_URL, detail=_WORDS[Reason.BAD_URL])
+    for header in request.headers:
+        if _UNSENDABLE_HEADER.search(header):
+            return Failure(
+                reason=Reason.BAD_HEADER,
+                detail=f"the header {header.partition(':')[0]!a} holds what cannot be sent",
+            )
+    return None
+
+
 class Attempt:
     """A handle and the request it is busy with."""
 
@@ -63,10 +93,11 @@ class Attempt:
         self._request = Request(url="")
         self._lines: list[bytes] = []
         self._body = io.BytesIO()
-        self._received = 0
+        self._received = self._header_bytes = 0
         self._is_too_large = False
         self._refused = self._admitted = 0
         self._file: BinaryIO | None = None
+        self._socket: socket.socket | None = None
         self._prepare(manner)
 
     def _prepare(self, manner: Manner) -> None:
@@ -75,6 +106,8 @@ class Attempt:
             pycurl.NOSIGNAL: 1,
             pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
             pycurl.FOLLOWLOCATION: 0,
+            # libcurl signs no path that it is told to leave alone; see `flaw`.
+            pycurl.PATH_AS_IS: int(manner.credentials is None),
             pycurl.USERAGENT: USER_AGENT,
             pycurl.CAINFO: manner.ca_bundle or certifi.where(),
             pycurl.CONNECTTIMEOUT_MS: int(1000 * manner.pace.connect_seconds),
@@ -88,43 +121,55 @@ class Attempt:
         if self._guard is not None:
             # A proxy would resolve and connect where the guard cannot see it.
             options |= {pycurl.PROXY: "", pycurl.OPENSOCKETFUNCTION: self._open_socket}
-        if manner.credentials is None:
-            # libcurl signs no path that it may not resolve.
-            options[pycurl.PATH_AS_IS] = 1
-        else:
+        if manner.credentials is not None:
             signer = manner.credentials
             options |= {
                 pycurl.AWS_SIGV4: f"aws:amz:{signer.region}:s3",
-                pycurl.USERPWD: f"{signer.access_key_id}:{signer.secret_access_key}",
+                pycurl.USERNAME: signer.access_key_id,
+                pycurl.PASSWORD: signer.secret_access_key,
             }
         for option, value in options.items():
             self.curl.setopt(option, value)
 
     def begin(self, request: Request, ticket: int) -> None:
-        """Make the handle ready to send `request`."""
+        """Make the handle ready to send `request`.
+
+        Raises: OSError when the file that is its body cannot be opened.
+        """
         self.ticket, self._request = ticket, request
-        self._lines, self._body = [], io.BytesIO()
-        self._received = self._refused = self._admitted = 0
+        self._received = self._header_bytes = self._refused = self._admitted = 0
         self._is_too_large = False
         curl = self.curl
         curl.setopt(pycurl.URL, request.url)
         curl.setopt(pycurl.TIMEOUT_MS, int(1000 * (request.seconds or 0)))
-        curl.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes or 0)
-        curl.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:"])
+        limit = 0 if request.method == "HEAD" else request.max_bytes
+        curl.setopt(pycurl.MAXFILESIZE_LARGE, limit or 0)
+        curl.setopt(pycurl.HTTPHEADER, [*_WITHOUT, *request.headers])
         self._set_method(request)
+
+    def end(self) -> None:
+        """Let go of what a request held, whatever became of it."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._lines, self._body = [], io.BytesIO()
 
     def _set_method(self, request: Request) -> None:
         curl = self.curl
+        body = b"" if request.body is None and request.method in _WITH_BODY else request.body
         curl.setopt(pycurl.NOBODY, 0)
-        if isinstance(request.body, bytes):
+        if isinstance(body, bytes):
             # As POSTFIELDS a body in memory needs no callback, and leaves with the headers.
-            curl.setopt(pycurl.POSTFIELDS, request.body)
-            curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(request.body))
-        elif isinstance(request.body, Path):
-            self._file = request.body.open("rb")
+            curl.setopt(pycurl.POSTFIELDS, body)
+            curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
+        elif isinstance(body, Path):
+            self._file = body.open("rb")
             curl.setopt(pycurl.UPLOAD, 1)
             curl.setopt(pycurl.INFILESIZE_LARGE, request.size)
-            curl.setopt(pycurl.READFUNCTION, self._file.read)
+            curl.setopt(pycurl.READFUNCTION, self._read)
             curl.setopt(pycurl.SEEKFUNCTION, self._rewind)
         else:
             curl.setopt(pycurl.HTTPGET, 1)
@@ -136,16 +181,27 @@ class Attempt:
 
     # What libcurl calls; an exception here would be printed and lost, so none is raised
 
+    def _read(self, size: int) -> bytes | int:
+        try:
+            return self._file.read(size) if self._file else b""
+        except OSError:
+            return int(pycurl.READFUNC_ABORT)
+
     def _rewind(self, offset: int, origin: int) -> int:
         if self._file is None:
             return int(pycurl.SEEKFUNC_FAIL)
         self._file.seek(offset, origin)
         return int(pycurl.SEEKFUNC_OK)
 
-    def _take_header(self, line: bytes) -> None:
+    def _take_header(self, line: bytes) -> int | None:
+        self._header_bytes += len(line)
+        if self._header_bytes > _MOST_HEADER_BYTES:
+            self._is_too_large = True
+            return -1
         if line.startswith(b"HTTP/"):
             self._lines = []
         self._lines.append(line)
+        return None
 
     def _take_body(self, chunk: bytes) -> int | None:
         self._received += len(chunk)
@@ -166,38 +222,43 @@ class Attempt:
             self._refused += 1
             return int(pycurl.SOCKET_BAD)
         self._admitted += 1
-        return socket.socket(family, kind, protocol)
+        return self._opened(family, kind, protocol)
+
+    def _opened(self, family: int, kind: int, protocol: int) -> socket.socket | int:
+        """Return a new socket. pycurl duplicates it and leaves this one to be closed here."""
+        if self._socket is not None:
+            self._socket.close()
+        try:
+            self._socket = socket.socket(family, kind, protocol)
+        except OSError:
+            return int(pycurl.SOCKET_BAD)
+        return self._socket
 
     # What came of it
 
     def answer(self) -> Answer | Failure:
         """Return the answer that is complete now."""
-        self._close_file()
-        headers = _parsed(self._lines)
         return Answer(
             status=self.curl.getinfo(pycurl.RESPONSE_CODE),
             url=self._request.url,
-            headers=headers,
+            headers=_parsed(self._lines),
             body=self._body.getvalue(),
             http_version=_VERSIONS.get(self.curl.getinfo(pycurl.INFO_HTTP_VERSION), ""),
         )
 
     def failure(self, code: int, message: str) -> Failure:
         """Return why there is no answer."""
-        self._close_file()
-        if self._is_too_large or code == pycurl.E_FILESIZE_EXCEEDED:
-            limit = self._request.max_bytes
-            return Failure(reason=Reason.TOO_LARGE, detail=f"more than {limit} bytes")
+        if self._is_too_large or code in (pycurl.E_FILESIZE_EXCEEDED, _TOO_LARGE):
+            return Failure(reason=Reason.TOO_LARGE, detail=self._excess(code))
         reason = _REASONS.get(code, Reason.NO_ANSWER)
         if self._refused and not self._admitted and reason is Reason.NO_ANSWER:
             reason = Reason.NOT_PUBLIC
         return Failure(reason=reason, detail=_WORDS.get(reason) or _plain(message) or "no answer")
 
-    def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            self.curl.setopt(pycurl.UPLOAD, 0)
+    def _excess(self, code: int) -> str:
+        if self._received or code == pycurl.E_FILESIZE_EXCEEDED:
+            return f"more than {self._request.max_bytes} bytes"
+        return "its headers are too long"
 
 
 def _parsed(lines: Iterable[bytes]) -> dict[str, str]:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import selectors
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
-from urllib.parse import urljoin, urlsplit
 
 import pycurl
 
 from r2maint.errors import R2MaintError
-from r2maint.transfer.attempt import Attempt, Manner
-from r2maint.transfer.guard import Guard
+from r2maint.transfer.attempt import Attempt, Manner, flaw
+from r2maint.transfer.guard import NOT_HTTP, Guard
 from r2maint.transfer.pacing import Limiter, Pace, wait_seconds
+from r2maint.transfer.urls import place_of, redirected
 from r2maint.transfer.values import Answer, Credentials, Failure, Outcome, Reason, Request
 
 L = TypeVar("L")
@@ -30,6 +31,14 @@ L = TypeVar("L")
 AHEAD = 4
 """Requests taken from the caller ahead of the outcome it waits for, for each worker."""
 _LOOK_SECONDS = 1.0
+_AWAY_SECONDS = 0.1
+"""A consumer that stays away longer may have cost what is under way its time."""
+_EVENTS = {
+    pycurl.POLL_IN: selectors.EVENT_READ,
+    pycurl.POLL_OUT: selectors.EVENT_WRITE,
+    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
+}
+"""Both number reading 1 and writing 2, as `socket_action` does."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -56,6 +65,7 @@ class Engine:
         self._manner = Manner(
             pace=self.pace, guard=guard, credentials=credentials, ca_bundle=ca_bundle
         )
+        self.is_signing = credentials is not None
         self._idle: list[_Lines] = []
         self._lock = threading.Lock()
 
@@ -100,8 +110,12 @@ class _Lines:
 
     def __init__(self, manner: Manner) -> None:
         workers = max(manner.pace.workers, 1)
+        # Unlike `CurlMulti.select`, a selector knows no highest number of a socket.
+        self._sockets = selectors.DefaultSelector()
+        self._watched: set[int] = set()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * workers)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._free = [Attempt(manner) for _ in range(workers)]
         self._busy: dict[pycurl.Curl, Attempt] = {}
 
@@ -109,45 +123,61 @@ class _Lines:
     def has_room(self) -> bool:
         return bool(self._free)
 
-    @property
-    def is_busy(self) -> bool:
-        return bool(self._busy)
-
     def start(self, request: Request, ticket: int) -> None:
-        """Send a request. Raises: OSError when the file that is its body cannot be opened."""
+        """Send a request.
+
+        Raises: OSError when the file that is its body cannot be opened, pycurl.error when libcurl
+        refuses the URL.
+        """
         attempt = self._free[-1]
-        attempt.begin(request, ticket)
+        try:
+            attempt.begin(request, ticket)
+        except BaseException:
+            attempt.end()
+            raise
         self._free.pop()
         self._multi.add_handle(attempt.curl)
         self._busy[attempt.curl] = attempt
 
-    def wait(self, seconds: float) -> None:
-        """Return when something may have happened, or after so long."""
+    def move(self, seconds: float) -> None:
+        """Move bytes when some can be moved, at the latest after so long."""
         known = self._multi.timeout()
         if known >= 0:
             seconds = min(seconds, known / 1000)
-        if seconds > 0 and self._multi.select(seconds) < 1:
-            # Without a socket to look at, `select` returns at once.
-            time.sleep(min(seconds, 0.001))
+        for key, events in self._sockets.select(seconds):
+            self._multi.socket_action(key.fd, events)
+        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _watch(self, what: int, number: int, multi: object, data: object) -> None:
+        """Take note of what libcurl waits for on a socket."""
+        if number in self._watched:
+            self._sockets.unregister(number)
+            self._watched.remove(number)
+        if what in _EVENTS:
+            self._sockets.register(number, _EVENTS[what])
+            self._watched.add(number)
 
     def ended(self) -> Iterator[tuple[int, Answer | Failure]]:
-        """Move bytes; yield the ticket of each attempt that ended, and what came of it."""
-        self._multi.perform()
+        """Yield the ticket of each attempt that ended, and what came of it."""
         left = 1
         while left:
             left, done, failed = self._multi.info_read()
             for curl in done:
-                attempt = self._release(curl)
-                yield attempt.ticket, attempt.answer()
+                attempt = self._busy[curl]
+                answer = attempt.answer()
+                self._release(curl)
+                yield attempt.ticket, answer
             for curl, code, message in failed:
-                attempt = self._release(curl)
-                yield attempt.ticket, attempt.failure(code, message)
+                attempt = self._busy[curl]
+                failure = attempt.failure(code, message)
+                self._release(curl)
+                yield attempt.ticket, failure
 
-    def _release(self, curl: pycurl.Curl) -> Attempt:
+    def _release(self, curl: pycurl.Curl) -> None:
         attempt = self._busy.pop(curl)
         self._multi.remove_handle(curl)
+        attempt.end()
         self._free.append(attempt)
-        return attempt
 
     def drop_all(self) -> None:
         """Break off what is under way; its connections are closed."""
@@ -158,6 +188,7 @@ class _Lines:
         for attempt in self._free:
             attempt.curl.close()
         self._multi.close()
+        self._sockets.close()
 
 
 @dataclass(slots=True)
@@ -167,9 +198,19 @@ class _Job(Generic[L]):
     label: L
     ticket: int
     request: Request | None = None
+    place: tuple[str, int] | None = None
+    """Where the request goes, once it was looked at."""
     attempts: int = 0
     hops: int = 0
+    spared: int = 0
+    """Attempts that ran out of time while the consumer kept them waiting."""
+    was_left: bool = False
     outcome: Outcome[L] | None = None
+
+    @property
+    def tries(self) -> int:
+        """The attempts that count."""
+        return self.attempts - self.hops - self.spared
 
 
 @dataclass(slots=True)
@@ -185,14 +226,16 @@ class _Sending(Generic[L]):
     later: list[tuple[float, int, _Job[L]]] = field(default_factory=list)
     """Those that wait to be tried again: a heap by time."""
     running: dict[int, _Job[L]] = field(default_factory=dict)
-    hosts: Counter[str] = field(default_factory=Counter)
+    hosts: Counter[tuple[str, int] | None] = field(default_factory=Counter)
     next_at: float = 0.0
     """When the limiter lets the next request through."""
     has_place: bool = False
+    is_held: bool = False
+    """Whether a request that is ready waits for that time."""
 
     def outcomes(self, labels: Iterable[L]) -> Iterator[Outcome[L]]:
         jobs = (_Job(label, ticket) for ticket, label in enumerate(labels))
-        ahead = AHEAD * self.engine.pace.workers
+        ahead = AHEAD * max(self.engine.pace.workers, 1)
         while True:
             taken = list(itertools.islice(jobs, ahead - len(self.window)))
             self.window.extend(taken)
@@ -201,15 +244,26 @@ class _Sending(Generic[L]):
             if not self.window:
                 return
             outcome = self.window[0].outcome
-            self._move(wait=outcome is None)
+            self._move(0 if outcome else self._patience())
             if outcome is not None:
                 self.window.popleft()
+                left_at = time.monotonic()
                 yield outcome
+                self._count_absence(time.monotonic() - left_at)
+
+    def _count_absence(self, seconds: float) -> None:
+        if seconds > _AWAY_SECONDS:
+            for job in self.running.values():
+                job.was_left = True
 
     def _start_what_may(self) -> None:
         self._recall()
+        self.is_held = False
         for _ in range(len(self.ready)):
-            if not self.lines.has_room or not self._may_send():
+            if not self.lines.has_room:
+                return
+            if not self._may_send():
+                self.is_held = True
                 return
             job = self.ready.popleft()
             if not self._start(job):
@@ -219,25 +273,43 @@ class _Sending(Generic[L]):
         """Start a job, or settle it; False when its host has no room for it."""
         if job.request is None and not self._make(job):
             return True
-        assert job.request is not None
-        host = urlsplit(job.request.url).netloc
+        if job.place is None and not self._find_place(job):
+            return True
         limit = self.engine.pace.per_host
-        if limit and self.hosts[host] >= limit:
+        if limit and self.hosts[job.place] >= limit:
             return False
+        if self._begin(job):
+            self.has_place = job.was_left = False
+            self.hosts[job.place] += 1
+            self.running[job.ticket] = job
+            job.attempts += 1
+        return True
+
+    def _find_place(self, job: _Job[L]) -> bool:
+        """Note where the request goes; settle the job if it must not be sent."""
+        assert job.request is not None
+        job.place = place_of(job.request.url)
         guard = self.engine.guard
         objection = guard.objection(job.request.url) if guard else ""
-        if objection:
-            self._settle(job, Failure(reason=Reason.BAD_URL, detail=objection))
-            return True
+        if job.place is None or objection:
+            self._settle(job, Failure(reason=Reason.BAD_URL, detail=objection or NOT_HTTP))
+            return False
+        failure = flaw(job.request, signed=self.engine.is_signing)
+        if failure is not None:
+            self._settle(job, failure)
+        return failure is None
+
+    def _begin(self, job: _Job[L]) -> bool:
+        """Hand the request to libcurl; settle the job if that is not possible."""
+        assert job.request is not None
         try:
             self.lines.start(job.request, job.ticket)
         except OSError as error:
             self._settle(job, Failure(reason=Reason.UNREADABLE, detail=error.strerror or ""))
-            return True
-        self.has_place = False
-        self.hosts[host] += 1
-        self.running[job.ticket] = job
-        job.attempts += 1
+            return False
+        except pycurl.error:
+            self._settle(job, Failure(reason=Reason.BAD_URL, detail="it is too long"))
+            return False
         return True
 
     def _make(self, job: _Job[L]) -> bool:
@@ -263,19 +335,19 @@ class _Sending(Generic[L]):
         while self.later and self.later[0][0] <= now:
             self.ready.appendleft(heapq.heappop(self.later)[2])
 
-    def _move(self, *, wait: bool) -> None:
-        if wait:
-            self.lines.wait(self._patience())
+    def _move(self, seconds: float) -> None:
+        self.lines.move(seconds)
         for ticket, ended in self.lines.ended():
             job = self.running.pop(ticket)
-            assert job.request is not None
-            self.hosts[urlsplit(job.request.url).netloc] -= 1
+            self.hosts[job.place] -= 1
+            if not self.hosts[job.place]:
+                del self.hosts[job.place]
             self._judge(job, ended)
 
     def _patience(self) -> float:
         """Return how long nothing but the network can bring anything on."""
         times = [at for at, _, _ in self.later[:1]]
-        if self.ready and self.lines.has_room and self.has_place:
+        if self.is_held:
             times.append(self.next_at)
         soonest = min(times, default=time.monotonic() + _LOOK_SECONDS)
         return min(_LOOK_SECONDS, max(0.0, soonest - time.monotonic()))
@@ -302,18 +374,20 @@ class _Sending(Generic[L]):
             detail = f"more than {job.request.redirects} redirects"
             self._settle(job, Failure(reason=Reason.REDIRECTS, detail=detail))
         else:
-            job.request = replace(job.request, url=_joined(job.request.url, target))
+            url = redirected(job.request.url, target)
+            job.request, job.place = replace(job.request, url=url), None
             self.ready.appendleft(job)
 
     def _wait_for_another(self, job: _Job[L], ended: Answer | Failure) -> float | None:
         """Return how long to wait before the next attempt; None when there is none."""
         pace = self.engine.pace
-        if job.attempts - job.hops >= pace.attempts:
+        is_slow = isinstance(ended, Failure) and ended.reason is Reason.TOO_SLOW
+        job.spared += is_slow and job.was_left
+        if job.tries >= pace.attempts:
             return None
         if isinstance(ended, Answer):
-            passing = pace.is_passing(ended)
-            return wait_seconds(job.attempts, ended.headers) if passing else None
-        return wait_seconds(job.attempts, {}) if ended.reason in _PASSING else None
+            return wait_seconds(job.tries, ended.headers) if pace.is_passing(ended) else None
+        return wait_seconds(job.tries, {}) if ended.reason in _PASSING else None
 
     def _settle(self, job: _Job[L], ended: Answer | Failure) -> None:
         is_answer = isinstance(ended, Answer)
@@ -328,11 +402,3 @@ class _Sending(Generic[L]):
 
 
 _PASSING = frozenset({Reason.NO_ANSWER, Reason.NO_HOST, Reason.TOO_SLOW})
-
-
-def _joined(base: str, target: str) -> str:
-    """Return the URL a Location means, in ASCII as far as it can be."""
-    try:
-        return urljoin(base, target.strip())
-    except ValueError:
-        return target

@@ -6,21 +6,20 @@ Source: OWASP, "Server Side Request Forgery Prevention"; the rules are DESIGN's,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar
-from urllib.parse import quote, urlsplit
 
 from r2maint.errors import R2MaintError
-from r2maint.keytext import normal_host, redact
+from r2maint.keytext import redact
 from r2maint.transfer.engine import Engine
 from r2maint.transfer.guard import Guard
 from r2maint.transfer.pacing import Limiter, Pace
+from r2maint.transfer.urls import as_sent
 from r2maint.transfer.values import Answer, Failure, Outcome, Reason, Request
 
 _ACCEPT = ("Accept: image/*,*/*;q=0.5", "Accept-Encoding: identity")
 _GONE = (404, 410)
-_SAFE = "!#$%&'()*+,/:;=?@[]~"
-"""What a URL may hold unescaped, and "%" of what is escaped already (RFC 3986 §2)."""
 
 
 class FetchError(R2MaintError):
@@ -87,8 +86,9 @@ def fetch_many(
     pace = Pace(workers=workers, per_host=per_host, attempts=limits.attempts)
     engine = Engine(pace, limiter=limiter, guard=guard)
     try:
-        for outcome in engine.send_many(urls, lambda url: _request(url, guard, limits)):
-            yield outcome.label, _judged(outcome)
+        with closing(engine.send_many(urls, lambda url: _request(url, guard, limits))) as sent:
+            for outcome in sent:
+                yield outcome.label, _judged(outcome)
     finally:
         engine.close()
 
@@ -105,15 +105,6 @@ def _request(url: str, guard: Guard, limits: FetchLimits) -> Request:
         seconds=limits.seconds,
         redirects=limits.redirects,
     )
-
-
-def as_sent(url: str) -> str:
-    """Return a URL as it goes over the wire: host in IDNA, the rest percent-encoded ASCII."""
-    parts = urlsplit(url)
-    if not parts.netloc.isascii():
-        port = f":{parts.port}" if parts.port else ""
-        parts = parts._replace(netloc=normal_host(parts.hostname or "") + port)
-    return quote(parts._replace(fragment="").geturl(), safe=_SAFE)
 
 
 def _judged(outcome: Outcome[str]) -> Fetched | FetchError:

@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
 
-from r2maint.keytext import normal_host
+from r2maint.transfer.urls import PORTS, place_of, plain_host, split_url
 
 if TYPE_CHECKING:
     from r2maint.conf import Config
 
 Address = IPv4Address | IPv6Address
-_PORTS = {"http": 80, "https": 443}
+NOT_HTTP = "it is no http(s) URL"
 _CARRIERS = (
     (ip_network("::ffff:0:0/96"), 0),  # IPv4-mapped, RFC 4291
     (ip_network("64:ff9b::/96"), 0),  # NAT64, RFC 6052
@@ -27,12 +26,11 @@ _CARRIERS = (
 )
 """Networks whose addresses stand for an IPv4 address, and how many bits follow it."""
 _NEVER = tuple(
-    map(
-        ip_network,
-        (
-            *("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15"),
-            *("240.0.0.0/4", "64:ff9b:1::/48", "100::/64", "2001::/23", "fec0::/10", "5f00::/16"),
-        ),
+    ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15"),
+        *("240.0.0.0/4", "64:ff9b:1::/48", "100::/64", "2001::/23", "3fff::/20", "5f00::/16"),
+        "fec0::/10",
     )
 )
 """What is not the public internet, whether or not this Python's `is_global` knows it."""
@@ -59,9 +57,9 @@ class Guard:
 
     def objection(self, url: str) -> str:
         """Return why a URL must not be asked for at all, "" if it may."""
-        parts = _split(url)
-        if parts is None or parts.scheme not in _PORTS or not parts.hostname:
-            return "it is no http(s) URL"
+        parts = split_url(url)
+        if parts is None or parts.scheme not in PORTS or not parts.hostname:
+            return NOT_HTTP
         if "@" in parts.netloc:
             return "it holds credentials"
         return ""
@@ -81,14 +79,6 @@ def is_public(address: str) -> bool:
     return _is_global(_meant(found))
 
 
-def place_of(url: str) -> tuple[str, int] | None:
-    """Return (host, port) of an http(s) URL, as hosts are compared; None for any other text."""
-    parts = _split(url)
-    if parts is None or not parts.hostname or parts.scheme not in _PORTS:
-        return None
-    return normal_host(parts.hostname), parts.port or _PORTS[parts.scheme]
-
-
 def _is_global(address: Address) -> bool:
     special = address.is_multicast or address.is_reserved or address.is_unspecified
     if special or any(address in network for network in _NEVER):
@@ -104,15 +94,6 @@ def _meant(address: Address) -> Address:
     return address
 
 
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return None
-    return parts
-
-
 def _places_of_url(url: str) -> Iterator[tuple[str, int]]:
     if place := place_of(url):
         yield place
@@ -120,8 +101,8 @@ def _places_of_url(url: str) -> Iterator[tuple[str, int]]:
 
 def _places(host: str) -> Iterator[tuple[str, int]]:
     """Yield the places that "host" or "host:port" means."""
-    parts = _split(f"//{host}")
+    parts = split_url(f"//{host}")
     if parts is not None and parts.hostname:
-        ports = (parts.port,) if parts.port else tuple(_PORTS.values())
+        ports = (parts.port,) if parts.port else tuple(PORTS.values())
         for port in ports:
-            yield normal_host(parts.hostname), port
+            yield plain_host(parts.hostname), port

@@ -30,12 +30,12 @@ class Request:
     """One HTTP request."""
 
     url: str
-    """ASCII; sent as it is, dots and all."""
+    """ASCII; sent as it is, dots and all. With credentials, dotted segments are refused."""
     method: str = "GET"
     headers: tuple[str, ...] = ()
     """"Name: value" each; "Name;" for an empty value."""
     body: bytes | Path | None = None
-    """A file is streamed; `size` bytes of it."""
+    """A file is streamed; `size` bytes of it. A POST or PUT without body has an empty one."""
     size: int = 0
     max_bytes: int | None = None
     """Of the answer's body: a longer one is a failure, before or while it arrives."""
@@ -78,7 +78,9 @@ class Reason(str, Enum):
     """The connection was refused, broken, or spoke no HTTP."""
     TLS = "tls"
     UNREADABLE = "unreadable"
-    """The file that was to be sent cannot be opened."""
+    """The file that was to be sent cannot be read, or is shorter than said."""
+    BAD_HEADER = "bad_header"
+    """Not printable ASCII."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
