@@ -720,7 +720,8 @@ def test_without_any_bucket_the_default_storage_is_used(web, settings):
 
     assert (storage.is_configured(), storage.bucket, storage.endpoint) == (False, "", "")
     assert re.fullmatch(r"/media/icons/icon\.[0-9a-f]{16}\.png", url)
-    assert default_storage.open(url.removeprefix("/media/")).read() == picture()
+    with default_storage.open(url.removeprefix("/media/")) as stored:
+        assert stored.read() == picture()
     assert steps[-1] == (len(picture()), len(picture()))
     storage.delete(url)
     assert default_storage.exists(url.removeprefix("/media/"))
