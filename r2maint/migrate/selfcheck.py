@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from r2maint.control import Control
 from r2maint.inventory import Inventory
 from r2maint.keys import Kind
-from r2maint.migrate.gathering import Gatherer, source_of
+from r2maint.migrate.gathering import Gatherer, origin_of
 from r2maint.migrate.items import Action, Item
 from r2maint.migrate.naming import Namer
 from r2maint.references.reading import Scope, Shape, iter_references
@@ -36,7 +36,7 @@ def count_still_named(
         )
         places = (each for each in references if each.target.kind is not Kind.BUCKET)
         return sum(
-            each.shape is not Shape.NAME and inventory.is_named(source_of(each))
+            each.shape is not Shape.NAME and inventory.is_named(origin_of(each).source)
             for each in gatherer.gather(places)
         )
 
