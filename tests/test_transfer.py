@@ -28,7 +28,6 @@ from botocore.credentials import Credentials as BotocoreCredentials
 
 from r2maint.errors import R2MaintError
 from r2maint.transfer import Credentials, Engine, Limiter, Outcome, Pace, Reason, Request, pacing
-from r2maint.transfer.engine import AHEAD
 from r2maint.transfer.lines import Lines
 from r2maint.transfer.pacing import wait_seconds
 from tests.websites import BREAK, Site, reply, reset, site, speak
@@ -87,7 +86,8 @@ def test_outcomes_come_in_the_order_of_the_labels():
     assert [outcome.note for outcome in outcomes] == [-n for n in range(30)]
 
 
-def test_labels_are_taken_only_a_few_ahead(echo):
+@pytest.mark.parametrize("ahead", [1, 4])
+def test_labels_are_taken_only_a_few_ahead(echo, ahead):
     taken = []
 
     def labels():
@@ -95,11 +95,11 @@ def test_labels_are_taken_only_a_few_ahead(echo):
             taken.append(number)
             yield number
 
-    with engine(Pace(workers=2)) as sender:
+    with engine(Pace(workers=2, ahead=ahead)) as sender:
         outcomes = sender.send_many(labels(), lambda label: get(echo, label))
         for done in range(1, 20):
             next(outcomes)
-            assert len(taken) <= done + AHEAD * 2
+            assert done <= len(taken) <= done - 1 + ahead * 2
         outcomes.close()
     assert len(echo.requests) <= len(taken)
 

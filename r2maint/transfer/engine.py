@@ -28,8 +28,6 @@ from r2maint.transfer.values import Answer, Credentials, Failure, Outcome, Reaso
 
 L = TypeVar("L")
 
-AHEAD = 4
-"""Requests taken from the caller ahead of the outcome it waits for, for each worker."""
 _LOOK_SECONDS = 1.0
 _AWAY_SECONDS = 0.1
 """A consumer that stays away longer may have cost what is under way its time."""
@@ -143,7 +141,8 @@ class _Sending(Generic[L]):
 
     def outcomes(self, labels: Iterable[L]) -> Iterator[Outcome[L]]:
         jobs = (_Job(label, ticket) for ticket, label in enumerate(labels))
-        ahead = AHEAD * max(self.engine.pace.workers, 1)
+        pace = self.engine.pace
+        ahead = max(pace.ahead, 1) * max(pace.workers, 1)
         while True:
             taken = list(itertools.islice(jobs, ahead - len(self.window)))
             self.window.extend(taken)

@@ -22,19 +22,20 @@ class Lines:
     """A multi handle with its easy handles: the connections of one caller at a time."""
 
     def __init__(self, manner: Manner) -> None:
-        workers = max(manner.pace.workers, 1)
+        self._manner = manner
+        self._workers = max(manner.pace.workers, 1)
         # Unlike `CurlMulti.select`, a selector knows no highest number of a socket.
         self._sockets = selectors.DefaultSelector()
         self._watched: set[int] = set()
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * workers)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * self._workers)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self._free = [Attempt(manner) for _ in range(workers)]
+        self._free: list[Attempt] = []
         self._busy: dict[pycurl.Curl, Attempt] = {}
 
     @property
     def has_room(self) -> bool:
-        return bool(self._free)
+        return len(self._busy) < self._workers
 
     def start(self, request: Request, ticket: int) -> None:
         """Send a request.
@@ -42,13 +43,13 @@ class Lines:
         Raises: OSError when the file that is its body cannot be opened, pycurl.error when libcurl
         refuses the URL.
         """
-        attempt = self._free[-1]
+        attempt = self._free.pop() if self._free else Attempt(self._manner)
         try:
             attempt.begin(request, ticket)
         except BaseException:
             attempt.end()
+            self._free.append(attempt)
             raise
-        self._free.pop()
         self._multi.add_handle(attempt.curl)
         self._busy[attempt.curl] = attempt
 
