@@ -185,7 +185,7 @@ def test_a_slow_host_does_not_starve_another():
     served = threading.Event()
 
     def slow(request):
-        return [reply(200 if served.wait(10) else 500)]
+        return [reply(200 if served.wait(5) else 404)]
 
     def fast(request):
         if request.target == "/last":
@@ -517,6 +517,20 @@ def test_a_file_is_sent_from_its_start_on_every_attempt(tmp_path):
 
     assert outcome.answer.status == 200
     assert [request.body == source.read_bytes() for request in server.requests] == [True] * 3
+
+
+def test_a_file_is_sent_again_from_its_start_when_a_kept_connection_was_dead(tmp_path):
+    """libcurl does that within one attempt."""
+    source = tmp_path / "body"
+    source.write_bytes(os.urandom(100_000))
+    answers = iter([[reply()], [], [reply()]])
+
+    with site(lambda _: next(answers)) as server, engine(Pace(workers=1)) as sender:
+        sender.send(get(server, "a"))
+        outcome = sender.send(get(server, "b", method="PUT", body=source, size=100_000))
+
+    assert (outcome.answer.status, outcome.attempts) == (200, 1)
+    assert [request.body == source.read_bytes() for request in server.requests[1:]] == [True] * 2
 
 
 def test_only_the_said_part_of_a_longer_file_is_sent(tmp_path, echo):
