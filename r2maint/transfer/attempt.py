@@ -35,16 +35,17 @@ _REASONS = {
     pycurl.E_SSL_CACERT_BADFILE: Reason.TLS,
     pycurl.E_SSL_CIPHER: Reason.TLS,
 }
-_WORDS = {
+_WORDS: dict[object, str] = {
     Reason.BAD_URL: NOT_HTTP,
     Reason.NOT_PUBLIC: "its host has no public address",
     Reason.NO_HOST: "the name of its host does not resolve",
     Reason.TOO_SLOW: "no answer in time",
     Reason.TLS: "its certificate is not trusted",
+    pycurl.E_SSL_CACERT_BADFILE: "the file of trusted certificates cannot be read",
     Reason.UNREADABLE: "its file cannot be read, or is shorter than said",
 }
 _UNSENDABLE_URL = re.compile(r"[^!-~]")
-_DOTTED = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
+_DOTTED = re.compile(r"[^?#]*/(\.|%2e){1,2}([/?#]|$)", re.IGNORECASE)
 _UNSENDABLE_HEADER = re.compile(r"[^\t -~]")
 _WITH_BODY = frozenset({"POST", "PUT"})
 """Methods whose requests say how long the body is, even if it is empty (RFC 9110 §8.6)."""
@@ -70,7 +71,7 @@ def flaw(request: Request, *, signed: bool) -> Failure | None:
     libcurl takes a line break in a header for the end of it: what follows would be another header.
     Of a path it signs, it resolves dotted segments first, which makes it the path of another key.
     """
-    if signed and _DOTTED.search(request.url.partition("?")[0]):
+    if signed and _DOTTED.match(request.url):
         return Failure(reason=Reason.BAD_URL, detail="a path with dotted segments cannot be signed")
     if _UNSENDABLE_URL.search(request.url):
         return Failure(reason=Reason.BAD_URL, detail=_WORDS[Reason.BAD_URL])
@@ -253,7 +254,8 @@ class Attempt:
         reason = _REASONS.get(code, Reason.NO_ANSWER)
         if self._refused and not self._admitted and reason is Reason.NO_ANSWER:
             reason = Reason.NOT_PUBLIC
-        return Failure(reason=reason, detail=_WORDS.get(reason) or _plain(message) or "no answer")
+        words = _WORDS.get(code) or _WORDS.get(reason) or _plain(message) or "no answer"
+        return Failure(reason=reason, detail=words)
 
     def _excess(self, code: int) -> str:
         if self._received or code == pycurl.E_FILESIZE_EXCEEDED:
