@@ -21,10 +21,14 @@ class Rewrite:
     key: str = ""
     """The key `new` means."""
     sha256: str = ""
-    extra: Mapping[str, int | None] = field(default_factory=dict, hash=False)
+    extra: Mapping[str, int | None] = field(default_factory=dict)
     """Further columns of the row that follow: field -> value (an image's width and height)."""
     made: tuple[bool, ...] = ()
     """EMBEDDED: which of the occurrences are meant, as `Exchanged.made` has it; () means all."""
+
+    def __hash__(self) -> int:
+        # Looked up many times, and the hash of every field takes longer than a comparison.
+        return hash((self.reference.value, self.reference.pk, self.new))
 
 
 class Swapped(str, Enum):
