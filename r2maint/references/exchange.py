@@ -12,7 +12,8 @@ from r2maint.references.embedded import Passage, cut
 from r2maint.references.reading import Reference, Shape
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: rewrites are spooled by the million, and dicts are pickled in C.
+@dataclass(frozen=True, kw_only=True)
 class Rewrite:
     """One element to exchange."""
 
