@@ -145,13 +145,13 @@ def md5_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def is_as_it_was(path: Path, *, size: int | None, modified_ns: int) -> bool:
+def is_as_it_was(path: str | Path, *, size: int | None, modified_ns: int) -> bool:
     """Tell whether a file is, as far as its size and time tell, the one that was hashed.
 
     Without a size its time alone tells.
     """
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return False
     return size in (None, found.st_size) and found.st_mtime_ns == modified_ns

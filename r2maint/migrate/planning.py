@@ -167,12 +167,12 @@ class _Planner:
             if same:
                 references, others = references + others, ()
             if references:
-                yield self._compared(replace(base, references=references), key, draft, stored)
+                yield self._compared(_of(base, references), key, draft, stored)
         if others and draft.reason:
             yield replace(base, action=Action.SKIP, reason=draft.reason, references=others)
         elif others:
             key = next((key for key in draft.keys[:-1] if key in stored), draft.keys[-1])
-            yield self._compared(replace(base, references=others), key, draft, stored)
+            yield self._compared(_of(base, others), key, draft, stored)
 
     def _compared(
         self, item: Item, key: str, draft: _Draft, stored: Mapping[str, StoredObject]
@@ -195,6 +195,11 @@ class _Planner:
         self.requests["class_b"] += 1
         info = head(self.bucket, there.key)
         return info is not None and info.headers.metadata.get("sha256") == source.sha256
+
+
+def _of(item: Item, references: tuple[Reference, ...]) -> Item:
+    """Return the item for some of its references."""
+    return item if references == item.references else replace(item, references=references)
 
 
 def _without_root(reference: Reference) -> Reference:
