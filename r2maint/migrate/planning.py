@@ -11,6 +11,7 @@ from r2maint.bucket import Bucket, StoredObject, head
 from r2maint.bucket.lookup import find_stored
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.errors import UsageError
 from r2maint.images import Recipe
 from r2maint.inventory import Inventory
 from r2maint.journal import uploads_of
@@ -271,6 +272,12 @@ def plan_migration(
     parameters of it ("to", "max_size") that win over FIELDS.
     Raises: UsageError, DatabaseError, BucketError, Stopped.
     """
+    if scope.prefix and (remote or recipe):
+        raise UsageError(
+            "--prefix goes with neither --remote nor --optimize: a key is known only once its bytes"
+            " are.",
+            "Choose by --where, --model or --field.",
+        )
     namer = make_namer(config, addresses, scope)
     columns = tuple(namer.columns.values())
     planner = _Planner(namer=namer, bucket=bucket, recipe=recipe, overrides=frozenset(overrides))

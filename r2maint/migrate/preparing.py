@@ -67,7 +67,10 @@ class Preparer:
     made: int = 0
 
     def ready(self, items: Sequence[Item]) -> Iterator[Ready]:
-        """Yield every item, ready or settled; those that were open after the others."""
+        """Yield every item, ready or settled; those that were open after the others.
+
+        Raises: Stopped.
+        """
         for item in items:
             if not item.is_open:
                 yield Ready(item, Path(item.source) if item.action is Action.UPLOAD else None)
@@ -84,6 +87,7 @@ class Preparer:
         """Yield each open item with its bytes, or settled without them."""
         for item in items:
             if not item.is_remote:
+                self.control.check()
                 yield _read(item)
         remote = [item for item in items if item.is_remote]
         found = fetch_many(
