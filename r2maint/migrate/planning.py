@@ -97,21 +97,17 @@ class _Planner:
         columns = [self.namer.column(reference) for reference in group]
         root = group[0].target.root
         assert root is not None
-        recipe = self._recipe(group)
+        recipe, limit = self._recipe(group), self.namer.max_bytes(group)
         try:
             source = read_source(
                 locate_file(root, relative_path(group[0])),
                 images_only=not any(column.is_named for column in columns),
                 # What is to be made smaller need not be small before.
-                max_bytes=MAX_IMAGE_BYTES if recipe else self.max_bytes(group),
+                max_bytes=max(limit, MAX_IMAGE_BYTES) if recipe else limit,
             )
         except UnusableSource as unusable:
             return replace(draft, reason=unusable.reason)
         return replace(draft, source=source, recipe=recipe if _is_picture(source) else None)
-
-    def max_bytes(self, group: Iterable[Reference]) -> int:
-        rules = [self.namer.column(reference).rule for reference in group]
-        return min((rule.max_bytes for rule in rules if rule.max_bytes), default=MAX_IMAGE_BYTES)
 
     def _recipe(self, group: Iterable[Reference]) -> Recipe | None:
         """Return how a picture is re-encoded; None for one whose name keeps its key."""

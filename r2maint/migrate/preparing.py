@@ -144,7 +144,7 @@ class Preparer:
         item, data, encoded = made
         tried = {RECIPE_KEY: item.recipe.fingerprint} if item.recipe else {}
         if encoded is None:
-            limit = min(self._limits(item))
+            limit = self.namer.max_bytes(item.references)
             kind = accepted_type(data, len(data), images_only=False, max_bytes=limit)
             body, size, own = data, None, tried
         else:
@@ -163,12 +163,6 @@ class Preparer:
             key = known
         stored = replace(item, sha256=sha256, bytes=len(body), marks=own)
         return self.namer.named(stored, key, kind, size=size)
-
-    def _limits(self, item: Item) -> Iterator[int]:
-        yield MAX_IMAGE_BYTES
-        for reference in item.references:
-            if limit := self.namer.column(reference).rule.max_bytes:
-                yield limit
 
     def _file(self, body: bytes) -> Path:
         self.made += 1
