@@ -191,7 +191,8 @@ _PLANNED = ("to_upload", "to_rewrite", "embedded_left", "private_left", "externa
 def _counted(
     mover: _Mover, plan: Migration, control: Control, counts: Counter[str], stops: list[Stopped]
 ) -> Iterator[Item]:
-    total = sum(item.bytes for item in plan.items if item.action is Action.UPLOAD)
+    sending = (item.bytes for item in plan.items if item.action is Action.UPLOAD)
+    total = 0 if plan.forecast.unknown else sum(sending)
     with control.progress(len(plan.items), "Migrating", "file", total) as advance:
         try:
             for item in mover.moved(plan.items):
