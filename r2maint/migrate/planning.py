@@ -34,6 +34,7 @@ from r2maint.sources import (
     read_source,
 )
 from r2maint.spool import Spool
+from r2maint.templates import MAX_KEY_BYTES
 
 BATCH = 500
 """Sources looked for in the bucket together."""
@@ -180,6 +181,8 @@ class _Planner:
     ) -> Item:
         source, there = draft.source, stored.get(key)
         assert source is not None
+        if _is_too_long(key):
+            return replace(item, action=Action.SKIP, reason="too_long")
         named = self.namer.named(item, key, source.type, hashed=key in draft.keys)
         if there is None:
             return named
@@ -215,7 +218,12 @@ def _item_of(draft: _Draft) -> Item:
 
 def _looked_for(draft: _Draft) -> Iterator[str]:
     yield from draft.keys
-    yield from draft.by_name
+    # A server's answer to a longer one is an error, which would end the run.
+    yield from (key for key in draft.by_name if not _is_too_long(key))
+
+
+def _is_too_long(key: str) -> bool:
+    return len(key.encode()) > MAX_KEY_BYTES
 
 
 def _resolves(draft: _Draft, stored: Mapping[str, StoredObject]) -> bool:
