@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +20,6 @@ from tests.test_r2_storage import switch
 pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
 
 COMMAND = "migrate_media_to_r2"
-
-
-@pytest.fixture(params=["project", "remote"], ids=["directory", "s3"])
-def place(request) -> Path:
-    """A project on a `file:` bucket, and on an S3 server."""
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(params=["", "media"], ids=["no location", "location"])
