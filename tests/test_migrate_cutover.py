@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from r2maint.conf import load
 from tests.appdirectory.models import App
 from tests.commands import apply, run
 from tests.conftest import DATABASES
-from tests.test_migrate import PNG, picture, stored, submission
+from tests.test_migrate import PNG, dump, picture, stored, submission
 from tests.test_migrate_remote import keys
 from tests.test_r2_storage import switch
 
@@ -42,6 +43,11 @@ def cut_over(settings: Any, location: str) -> None:
 def opened(app: App) -> bytes:
     with App.objects.get(pk=app.pk).main_image_en.open() as file:
         return file.read()
+
+
+def on_disk(place: Path) -> dict[str, bytes]:
+    """Return every local file by its path."""
+    return {str(p): p.read_bytes() for p in (place / "media").rglob("*") if p.is_file()}
 
 
 def modified() -> dict[str, object]:
@@ -88,9 +94,30 @@ def test_the_documented_way_from_local_files_to_the_bucket(place, settings, loca
 
     for done in (first, second):
         apply(COMMAND, "--remove-local", done["run_id"])
-    assert [path for path in (place / "media").rglob("*") if path.is_file()] == []
+    assert on_disk(place) == {}
     assert {name: opened(app) for name, app in apps.items()} == before
     assert run("verify_urls")["summary"]["outcomes"]["ok"] == 9
+
+
+def test_the_way_back_leads_to_the_disk_as_it_was(place, settings):
+    before = settings.STORAGES
+    apps = [upload(name, name.encode()) for name in ("one.png", "أيقونة.png")]
+    picture(place, "shared.png")
+    submission(app_icon_url="/media/shared.png", screenshots_en=["/media/apps/main/one.png"])
+    rows, files = dump("default"), on_disk(place)
+    runs = [apply(COMMAND)["run_id"]]
+    cut_over(settings, "")
+    runs += [apply(COMMAND, "--remove-local", runs[0])["run_id"]]
+    assert on_disk(place) == {}
+    assert dump("default") != rows
+
+    settings.STORAGES = before
+    for run_id in reversed(runs):
+        apply("r2_runs", run_id, "--undo")
+
+    assert on_disk(place) == files
+    assert dump("default") == rows
+    assert [opened(app) for app in apps] == [PNG + b"one.png", PNG + "أيقونة.png".encode()]
 
 
 def test_an_object_the_application_wrote_since_is_left_alone(place, settings, location):
