@@ -77,13 +77,16 @@ class Preparer:
         opened = [item for item in items if item.is_open]
         if opened:
             values = self.namer.row_values(item.references for item in opened)
-            with closing(self._encoded(self._opened(opened))) as encoded:
-                for each in encoded:
+            made = self._opened(opened)
+            if any(item.recipe for item in opened):
+                made = self._encoded(made)
+            with closing(made):
+                for each in made:
                     yield self._stored(each, values)
 
     # Bytes
 
-    def _opened(self, items: Sequence[Item]) -> Iterator[_Made | Item]:
+    def _opened(self, items: Sequence[Item]) -> Generator[_Made | Item, None, None]:
         """Yield each open item with its bytes, or settled without them."""
         for item in items:
             if not item.is_remote:
