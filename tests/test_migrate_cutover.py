@@ -11,6 +11,7 @@ from django.core.files.storage import FileSystemStorage
 
 from r2maint.bucket import get, head, open_bucket
 from r2maint.conf import load
+from r2maint.storage import R2Storage
 from tests.appdirectory.models import App
 from tests.commands import apply, run
 from tests.conftest import DATABASES
@@ -182,6 +183,24 @@ def test_a_private_storage_stays_private_through_the_switch(project, settings, m
     app.refresh_from_db()
     with app.application_icon.open() as file:
         assert file.read() == PNG + b"passport"
+
+
+def test_a_storage_of_its_own_never_takes_a_public_file_of_the_same_name(
+    project, settings, monkeypatch
+):
+    picture(project, "apps/one.png", b"a public one; the private one was elsewhere")
+    storage = R2Storage(location="private")
+    monkeypatch.setattr(App._meta.get_field("main_image_en"), "storage", storage)
+    app = App.objects.create(name_en="a")
+    App.objects.filter(pk=app.pk).update(main_image_en="apps/one.png")
+    cut_over(settings, "")
+
+    assert apply(COMMAND)["run_id"] is None
+    assert run("verify_urls", exit_code=3)["summary"]["outcomes"]["missing"] == 1
+
+    fields = {"appdirectory.App": {"main_image_en": {}}}
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": fields}
+    assert [item["key"] for item in apply(COMMAND)["items"]] == ["private/apps/one.png"]
 
 
 def test_the_first_run_may_be_missing_altogether(place, settings, location):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 from r2maint.bucket import get, head, open_bucket
 from r2maint.conf import load
 from r2maint.control import Control
+from r2maint.migrate.preparing import Preparer
 from r2maint.models import Change, Run
 from r2maint.transfer import FetchLimits
 from tests.appdirectory.models import App, AppSubmission
@@ -124,6 +126,7 @@ def test_external_pictures_move_under_the_template_and_the_undo_restores_every_u
         "/photo.png": publish(web, "/photo.png", picture(3, name="JPEG")),
     }
     urls = [f"{web.url}{path}" for path in bodies]
+    urls[1] = f"{web.url}/a b/أي.png"
     row = submission(alias, app_icon_url=urls[0], screenshots_en=[urls[1], urls[2], "a.png?"])
     before = dump(alias)
 
@@ -219,6 +222,37 @@ def test_a_file_field_that_holds_a_url_follows_where_fields_names_it(web, settin
 
     ((name, width),) = App.objects.values_list("application_icon", "icon_width")
     assert (stored(name), width) == (body, app.icon_width)
+
+
+def test_a_url_without_a_scheme_is_fetched_by_https(web):
+    submission(app_icon_url="//images.example/icon.png")
+
+    (item,) = run(COMMAND, "--remote")["items"]
+
+    assert item["source"] == "https://images.example/icon.png"
+    assert item["references"][0]["value"] == "//images.example/icon.png"
+
+
+@pytest.mark.parametrize("options", [(), ("--optimize", "--workers", "1")], ids=["as-is", "small"])
+def test_few_fetched_pictures_are_in_memory_at_once(web, monkeypatch, options):
+    paths = [f"/{number:02}.png" for number in range(40)]
+    for path in paths:
+        publish(web, path, picture(int(path[1:3]), size=(60, 40)))
+    submission(screenshots_en=[f"{web.url}{path}" for path in paths])
+    asked: list[int] = []
+    write = Preparer._file
+
+    def count_and_write(preparer: Preparer, body: bytes) -> Path:
+        asked.append(len(web.site.requests))
+        return write(preparer, body)
+
+    monkeypatch.setattr(Preparer, "_file", count_and_write)
+
+    apply(COMMAND, "--remote", *options)
+
+    # Of forty no more than half were asked for when the first was laid on the disk.
+    assert asked[0] < 20
+    assert len(asked) == 40
 
 
 # What is not
