@@ -440,7 +440,16 @@ def test_a_stopped_run_rewrites_what_it_fetched_and_the_next_one_goes_on(web, mo
     assert changes.count() == 12
 
 
-def test_a_run_killed_after_an_upload_finds_its_key_again(web, monkeypatch):
+@pytest.mark.parametrize(
+    "step",
+    [
+        "r2maint.journal.Journal.intend",
+        "r2maint.bucket.DirectoryBucket.put_many",
+        "r2maint.journal.Journal.settle",
+        "r2maint.migrate.moving.swap",
+    ],
+)
+def test_a_run_killed_at_any_step_finds_its_key_again(web, monkeypatch, step):
     body = publish(web, "/icon.png")
     row = submission(app_icon_url=f"{web.url}/icon.png")
 
@@ -448,7 +457,7 @@ def test_a_run_killed_after_an_upload_finds_its_key_again(web, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("r2maint.migrate.moving.swap", killed)
+        patched.setattr(step, killed)
         apply(COMMAND, "--remote", exit_code=130)
     other = submission(main_image_en=f"{web.url}/icon.png")
 
