@@ -92,3 +92,9 @@ def remote(project, settings, s3_bucket, s3_connection) -> Path:
         "SECRET_ACCESS_KEY": s3_connection.secret_access_key,
     }
     return project
+
+
+@pytest.fixture(params=["project", "remote"], ids=["directory", "s3"])
+def place(request) -> Path:
+    """The project on a `file:` bucket, and on an S3 server."""
+    return request.getfixturevalue(request.param)

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from django.core.files.storage import default_storage
+
 from r2maint.conf import Config
 from r2maint.keys import Addresses, Kind
-from r2maint.locations import Place, is_served
+from r2maint.locations import Place, is_served, storage_location
 from r2maint.references.columns import Column
 from r2maint.references.reading import Reference, Shape
 from r2maint.sources import is_file
@@ -33,10 +35,12 @@ class Gatherer:
         self._private = frozenset(
             _place_of(column) for column in self.columns if self._is_private(column)
         )
+        usual = storage_location(default_storage, self.config).prefix
         self._locations = {
             _place_of(column): column.location
             for column in self.columns
-            if column.place is Place.BUCKET
+            # Where a storage of another location kept its files before, nobody can tell.
+            if column.place is Place.BUCKET and (column.is_named or column.location == usual)
         }
 
     def _is_private(self, column: Column) -> bool:
@@ -61,7 +65,7 @@ class Gatherer:
                     yield _as_spelled(each)
             elif kind is Kind.EXTERNAL:
                 if self.remote:
-                    yield each._replace(target=each.target._replace(key=each.value.strip()))
+                    yield each._replace(target=each.target._replace(key=_url_of(each.value)))
                 else:
                     self.left["external_left"] += 1
             elif each.shape is Shape.NAME:
@@ -82,6 +86,12 @@ class Gatherer:
                 target = reference.target._replace(root=root, spellings=(name,))
                 yield reference._replace(target=target)
                 return
+
+
+def _url_of(value: str) -> str:
+    """Return the URL to fetch; one without a scheme is meant as the site is, which has TLS."""
+    url = value.strip()
+    return f"https:{url}" if url.startswith("//") else url
 
 
 class Origin(NamedTuple):

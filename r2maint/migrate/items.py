@@ -174,8 +174,9 @@ def _left(counts: Mapping[str, int]) -> Iterator[str]:
         yield f"{refused} stayed because the database did not take the new one; see 'reason'."
     if counts["still_named"]:
         yield (
-            f"{format_count(counts['still_named'], 'value')} still name what was moved: written"
-            " since, or refused. Run the same command again."
+            "Still named although it was moved: by"
+            f" {format_count(counts['still_named'], 'value')}, written since or refused. Run the"
+            " same command again."
         )
     if counts["private_left"]:
         yield (

@@ -55,10 +55,10 @@ def _iter_reused(run_id: str, alias: str, addresses: Addresses) -> Iterator[Orig
     by_key = groupby(spooled, key=itemgetter(0))
     for batch in batched(((key, list(group)) for key, group in by_key), _BATCH):
         sums = {sha256 for _, group in batch for _, sha256, _ in group}
-        uploaded = set(_uploads(run_id, sums).values_list("key", flat=True))
+        uploaded = set(_uploads(run_id, sums).values_list("key", "old"))
         for key, group in batch:
-            if key not in uploaded:
-                yield from _local_files(key, group, addresses)
+            found = _local_files(key, group, addresses)
+            yield from (each for each in found if (key, str(each.path)) not in uploaded)
 
 
 def _local_files(

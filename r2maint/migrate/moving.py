@@ -11,11 +11,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, Headers, ObjectInfo, Result, Upload
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -35,6 +35,9 @@ from r2maint.transfer import Limiter
 
 BATCH = 500
 """Sources uploaded before their rows are rewritten."""
+OPEN_WEIGHT = 10
+"""As so many others one counts that is to be fetched or re-encoded: a stop loses what was made of
+the sources whose rows do not follow yet."""
 
 Sent = list[Result[Upload, ObjectInfo]]
 
@@ -57,14 +60,16 @@ class _Mover:
     preparer: Preparer
 
     def moved(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield every item as it ended. Raises `Stopped` after what was begun is finished."""
+        """Yield every item as it ended. Raises `Stopped` after every upload begun is settled."""
         pool = ThreadPoolExecutor(1, thread_name_prefix="r2maint-upload")
         before: _UnderWay | None = None
         try:
-            for batch in batched(items, BATCH):
-                if self.control.stop():
+            for batch in _batches(items):
+                try:
+                    self.control.check()
+                    ready = list(self.preparer.ready(batch))
+                except Stopped:
                     break
-                ready = list(self.preparer.ready(batch))
                 begun = self._begin(ready, pool)
                 if before:
                     yield from self._finish(before)
@@ -120,19 +125,28 @@ class _Mover:
     def _rewrite(self, items: Sequence[Item]) -> Iterator[Item]:
         """Point the rows at what is stored; yield each item with the rewrites that were done.
 
-        A stop is raised after the items, so that what was swapped before it is told.
+        A stop leaves the rest of them to the next run.
         """
         wanted = [rewrite for item in items for rewrite in item.rewrites]
         outcomes: dict[Reference, Swapped] = {}
-        stopped: Stopped | None = None
-        try:
+        with suppress(Stopped):
             for rewrite, how in swap(wanted, self.journal, control=self.control):
                 outcomes[rewrite.reference] = how
-        except Stopped as stop:
-            stopped = stop
         yield from (_swapped(item, outcomes) for item in items)
-        if stopped:
-            raise stopped
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items in batches that take about the same time each."""
+    batch: list[Item] = []
+    weight = 0
+    for item in items:
+        batch.append(item)
+        weight += OPEN_WEIGHT if item.is_open else 1
+        if weight >= BATCH:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
 
 
 def apply_migration(
@@ -183,7 +197,7 @@ _PLANNED = ("to_upload", "to_rewrite", "embedded_left", "private_left", "externa
 def _until_stopped(
     mover: _Mover, plan: Migration, control: Control, stops: list[Stopped]
 ) -> Iterator[Item]:
-    size = plan.counts["bytes"]
+    size = 0 if plan.forecast.unknown else plan.counts["bytes"]
     with control.progress(len(plan.items), "Migrating", "file", size) as advance:
         try:
             for item in mover.moved(plan.items):

@@ -19,7 +19,7 @@ from r2maint.migrate.items import Item
 from r2maint.references.columns import Column, row_values
 from r2maint.references.reading import Reference, Shape
 from r2maint.references.swap import Rewrite
-from r2maint.sources import UnusableSource
+from r2maint.sources import MAX_IMAGE_BYTES, UnusableSource
 
 Row = tuple[str, str, str]
 """Database, model and primary key."""
@@ -106,6 +106,11 @@ class Namer:
         lengths = [self.column(reference).max_length for reference in whole]
         room = min((length for length in lengths if length is not None), default=None)
         return room is None or len(self.addresses.url_for(key)) <= room
+
+    def max_bytes(self, group: Iterable[Reference]) -> int:
+        """Return how large a picture may be that all these references name."""
+        limits = (self.column(reference).rule.max_bytes for reference in group)
+        return min(filter(None, limits), default=MAX_IMAGE_BYTES)
 
     def named(
         self,

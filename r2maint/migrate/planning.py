@@ -12,6 +12,7 @@ from r2maint.bucket import Bucket, StoredObject, head
 from r2maint.bucket.lookup import find_stored
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.errors import UsageError
 from r2maint.images import Recipe
 from r2maint.inventory import Inventory
 from r2maint.journal import uploads_of
@@ -27,6 +28,7 @@ from r2maint.references.reading import Reference, Scope, Shape, iter_references
 from r2maint.reoptimize.recipes import strictest
 from r2maint.sources import MAX_IMAGE_BYTES, Locator, Source, UnusableSource, md5_of, read_source
 from r2maint.spool import Spool
+from r2maint.templates import MAX_KEY_BYTES
 
 Group = tuple[str, tuple[Reference, ...]]
 """An origin as text, and every reference that names it."""
@@ -89,7 +91,7 @@ class _Planner:
 
     def _read(self, name: str, group: tuple[Reference, ...]) -> _Draft:
         origin = Origin.parse(name)
-        recipe = self._recipe(group)
+        recipe, limit = self._recipe(group), self.namer.max_bytes(group)
         draft = _Draft(path=origin.source, references=tuple(map(_without_root, group)))
         if not origin.root:
             return replace(draft, recipe=recipe)
@@ -99,15 +101,11 @@ class _Planner:
                 self.locator.locate(*origin),
                 images_only=not any(column.is_named for column in columns),
                 # What is to be made smaller need not be small before.
-                max_bytes=MAX_IMAGE_BYTES if recipe else self.max_bytes(group),
+                max_bytes=max(limit, MAX_IMAGE_BYTES) if recipe else limit,
             )
         except UnusableSource as unusable:
             return replace(draft, reason=unusable.reason)
         return replace(draft, source=source, recipe=recipe if _is_picture(source) else None)
-
-    def max_bytes(self, group: Iterable[Reference]) -> int:
-        rules = [self.namer.column(reference).rule for reference in group]
-        return min((rule.max_bytes for rule in rules if rule.max_bytes), default=MAX_IMAGE_BYTES)
 
     def _recipe(self, group: Iterable[Reference]) -> Recipe | None:
         """Return how a picture is re-encoded; None for one whose name keeps its key."""
@@ -181,6 +179,8 @@ class _Planner:
     ) -> Item:
         source, there = draft.source, stored.get(key)
         assert source is not None
+        if _is_too_long(key):
+            return replace(item, action=Action.SKIP, reason="too_long")
         named = self.namer.named(item, key, source.type, hashed=key in draft.keys)
         if there is None:
             return named
@@ -226,7 +226,12 @@ def _item_of(draft: _Draft) -> Item:
 
 def _looked_for(draft: _Draft) -> Iterator[str]:
     yield from draft.keys
-    yield from draft.by_name
+    # A server's answer to a longer one is an error, which would end the run.
+    yield from (key for key in draft.by_name if not _is_too_long(key))
+
+
+def _is_too_long(key: str) -> bool:
+    return len(key.encode()) > MAX_KEY_BYTES
 
 
 def _resolves(draft: _Draft, stored: Mapping[str, StoredObject]) -> bool:
@@ -279,6 +284,12 @@ def plan_migration(
     parameters of it ("to", "max_size") that win over FIELDS.
     Raises: UsageError, DatabaseError, BucketError, Stopped.
     """
+    if scope.prefix and (remote or recipe):
+        raise UsageError(
+            "--prefix goes with neither --remote nor --optimize: a key is known only once its bytes"
+            " are.",
+            "Choose by --where, --model or --field.",
+        )
     namer = make_namer(config, addresses, scope)
     columns = tuple(namer.columns.values())
     planner = _Planner(namer=namer, bucket=bucket, recipe=recipe, overrides=frozenset(overrides))

@@ -67,23 +67,30 @@ class Preparer:
     made: int = 0
 
     def ready(self, items: Sequence[Item]) -> Iterator[Ready]:
-        """Yield every item, ready or settled; those that were open after the others."""
+        """Yield every item, ready or settled; those that were open after the others.
+
+        Raises: Stopped.
+        """
         for item in items:
             if not item.is_open:
                 yield Ready(item, Path(item.source) if item.action is Action.UPLOAD else None)
         opened = [item for item in items if item.is_open]
         if opened:
             values = self.namer.row_values(item.references for item in opened)
-            with closing(self._encoded(self._opened(opened))) as encoded:
-                for each in encoded:
+            made = self._opened(opened)
+            if any(item.recipe for item in opened):
+                made = self._encoded(made)
+            with closing(made):
+                for each in made:
                     yield self._stored(each, values)
 
     # Bytes
 
-    def _opened(self, items: Sequence[Item]) -> Iterator[_Made | Item]:
+    def _opened(self, items: Sequence[Item]) -> Generator[_Made | Item, None, None]:
         """Yield each open item with its bytes, or settled without them."""
         for item in items:
             if not item.is_remote:
+                self.control.check()
                 yield _read(item)
         remote = [item for item in items if item.is_remote]
         found = fetch_many(
@@ -140,7 +147,7 @@ class Preparer:
         item, data, encoded = made
         tried = {RECIPE_KEY: item.recipe.fingerprint} if item.recipe else {}
         if encoded is None:
-            limit = min(self._limits(item))
+            limit = self.namer.max_bytes(item.references)
             kind = accepted_type(data, len(data), images_only=False, max_bytes=limit)
             body, size, own = data, None, tried
         else:
@@ -159,12 +166,6 @@ class Preparer:
             key = known
         stored = replace(item, sha256=sha256, bytes=len(body), marks=own)
         return self.namer.named(stored, key, kind, size=size)
-
-    def _limits(self, item: Item) -> Iterator[int]:
-        yield MAX_IMAGE_BYTES
-        for reference in item.references:
-            if limit := self.namer.column(reference).rule.max_bytes:
-                yield limit
 
     def _file(self, body: bytes) -> Path:
         self.made += 1

@@ -8,7 +8,7 @@ after the last one. What is named by then is brought back in the same run. Direc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -115,12 +115,12 @@ class _Remover:
             real = find_original(original.path, self.config)
             stat = real.stat()
             item = replace(item, real=real, bytes=stat.st_size, modified_ns=stat.st_mtime_ns)
-            same = hash_file(real) == original.sha256
+            item = replace(item, sha256=hash_file(real))
         except UnusableSource as unusable:
             return _kept(item, GONE if unusable.reason == "missing" else unusable.reason)
         except OSError:
             return _kept(item, "unreadable")
-        return item if same else _kept(item, "changed")
+        return item if item.sha256 == original.sha256 else _kept(item, "changed")
 
     def read_names(self, inventory: Inventory, items: Iterable[RemovalItem]) -> Reading:
         """Look for these files in the whole keep set; the inventory knows then which are named."""
@@ -151,10 +151,20 @@ class _Remover:
 
     def judge(self, items: Iterable[RemovalItem], inventory: Inventory) -> Iterator[RemovalItem]:
         """Yield each item with what the keep set and a HEAD of its object make of it."""
-        for batch in batched(self.control.track(items, "Judging", unit="file"), BATCH):
+        for some in batched(self.control.track(items, "Judging", unit="file"), BATCH):
+            batch = self._told_apart(some)
             faults = head_faults(self.bucket, [item.original for item in _wanted(batch)])
             for item in batch:
                 yield self._judged(item, next(faults) if _is_wanted(item) else "", inventory)
+
+    def _told_apart(self, batch: Sequence[RemovalItem]) -> list[RemovalItem]:
+        """Return the items; of other bytes than their object's, those it was made from are told."""
+        changed = [item for item in batch if item.reason == "changed"]
+        files = [replace(item.original, sha256=item.sha256) for item in changed]
+        faults = dict(zip(changed, head_faults(self.bucket, files), strict=True))
+        return [
+            _kept(item, "reencoded") if faults.get(item) == "reencoded" else item for item in batch
+        ]
 
     def _judged(self, item: RemovalItem, fault: str, inventory: Inventory) -> RemovalItem:
         if not _is_wanted(item):

@@ -39,6 +39,8 @@ class RemovalItem:
     bytes: int = 0
     modified_ns: int = 0
     """When it was last written, as it was hashed."""
+    sha256: str = ""
+    """Of the file as it was hashed."""
 
     def as_dict(self) -> dict[str, Any]:
         return {

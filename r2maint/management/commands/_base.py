@@ -419,15 +419,16 @@ class R2Command(BaseCommand):
 
 
 def _advance(drawn: Any, total: int) -> Advance:
-    """Return what moves a bar on; with a total in bytes it shows them and their rate, too."""
+    """Return what moves a bar on; once bytes have moved it shows them and their rate, too."""
     began, moved = time.monotonic(), 0
 
     def advance(count: int, size: int = 0, /) -> None:
         nonlocal moved
         moved += size
-        if total:
+        if moved:
             rate = int(moved / max(time.monotonic() - began, 0.001))
-            told = f"{format_bytes(moved)} of {format_bytes(total)}, {format_bytes(rate)}/s"
+            of = f" of {format_bytes(total)}" if total else ""
+            told = f"{format_bytes(moved)}{of}, {format_bytes(rate)}/s"
             drawn.set_postfix_str(told, refresh=False)
         drawn.update(count)
 

@@ -47,7 +47,7 @@ class Command(R2Command):
         parser.add_argument(
             "--remote",
             action="store_true",
-            help="Fetch external images, too, that fields named in FIELDS point at.",
+            help="Fetch external images, too, that fields named in FIELDS point at; with --apply.",
         )
         parser.add_argument(
             "--optimize",
