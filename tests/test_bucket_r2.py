@@ -265,6 +265,12 @@ def test_a_put_whose_answer_was_lost_is_known_again_by_its_bytes(bucket, between
     assert put(bucket, Upload(key="k", body=b"mine")).etag == hashlib.md5(b"mine").hexdigest()
 
 
+def test_a_put_that_libcurl_repeats_by_itself_is_known_again_by_its_bytes(bucket, between):
+    put(bucket, Upload(key="first", body=b"opens the connection that breaks"))
+    between.script(LOSE_ANSWER, method="PUT")
+    assert put(bucket, Upload(key="k", body=b"mine")).etag == hashlib.md5(b"mine").hexdigest()
+
+
 def test_a_put_that_meets_other_bytes_on_its_second_attempt_fails(bucket, between, s3_bucket):
     def fault(request):
         if len(between.requests) > 1:

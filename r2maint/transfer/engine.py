@@ -157,8 +157,8 @@ class _Lines:
             self._sockets.register(number, _EVENTS[what])
             self._watched.add(number)
 
-    def ended(self) -> Iterator[tuple[int, Answer | Failure]]:
-        """Yield the ticket of each attempt that ended, and what came of it."""
+    def ended(self) -> Iterator[tuple[int, Answer | Failure, int]]:
+        """Yield the ticket of each attempt that ended, what came of it, and how often it was sent."""
         left = 1
         while left:
             left, done, failed = self._multi.info_read()
@@ -166,12 +166,12 @@ class _Lines:
                 attempt = self._busy[curl]
                 answer = attempt.answer()
                 self._release(curl)
-                yield attempt.ticket, answer
+                yield attempt.ticket, answer, attempt.sendings
             for curl, code, message in failed:
                 attempt = self._busy[curl]
                 failure = attempt.failure(code, message)
                 self._release(curl)
-                yield attempt.ticket, failure
+                yield attempt.ticket, failure, attempt.sendings
 
     def _release(self, curl: pycurl.Curl) -> None:
         attempt = self._busy.pop(curl)
@@ -204,6 +204,8 @@ class _Job(Generic[L]):
     hops: int = 0
     spared: int = 0
     """Attempts that ran out of time while the consumer kept them waiting."""
+    repeated: int = 0
+    """Times that libcurl sent it once more within an attempt."""
     was_left: bool = False
     outcome: Outcome[L] | None = None
 
@@ -337,8 +339,9 @@ class _Sending(Generic[L]):
 
     def _move(self, seconds: float) -> None:
         self.lines.move(seconds)
-        for ticket, ended in self.lines.ended():
+        for ticket, ended, sendings in self.lines.ended():
             job = self.running.pop(ticket)
+            job.repeated += max(0, sendings - 1)
             self.hosts[job.place] -= 1
             if not self.hosts[job.place]:
                 del self.hosts[job.place]
@@ -396,7 +399,7 @@ class _Sending(Generic[L]):
             answer=ended if is_answer else None,  # type: ignore[arg-type]
             failure=None if is_answer else ended,  # type: ignore[arg-type]
             note=job.request.note if job.request else None,
-            attempts=job.attempts,
+            attempts=job.attempts + job.repeated,
         )
         job.request = None
 
