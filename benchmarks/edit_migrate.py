@@ -48,6 +48,8 @@ def main() -> None:
     for name in ("edits", "lost_rewrites", "summary"):
         print(f"{name.replace('_', ' ')}: {told[name]}")
     print(f"{len(told['broken'])} promises broken", *told["broken"], sep="\n")
+    if told["outlasted"]:
+        sys.exit("The edits outlasted the migration: not all was proved.")
     sys.exit(bool(told["broken"]))
 
 
