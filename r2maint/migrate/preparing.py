@@ -67,7 +67,10 @@ class Preparer:
     made: int = 0
 
     def ready(self, items: Sequence[Item]) -> Iterator[Ready]:
-        """Yield every item, ready or settled; those that were open after the others."""
+        """Yield every item, ready or settled; those that were open after the others.
+
+        Raises: Stopped, while pictures are fetched or made.
+        """
         for item in items:
             if not item.is_open:
                 yield Ready(item, Path(item.source) if item.action is Action.UPLOAD else None)
@@ -76,6 +79,7 @@ class Preparer:
             values = self.namer.row_values(item.references for item in opened)
             with closing(self._encoded(self._opened(opened))) as encoded:
                 for each in encoded:
+                    self.control.check()
                     yield self._stored(each, values)
 
     # Bytes
