@@ -11,7 +11,7 @@ import itertools
 import pickle
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -119,32 +119,35 @@ class Inventory:
             "INSERT OR IGNORE INTO absent VALUES (?)", ((keys.identity(name),) for name in names)
         )
 
-    def add_references(
-        self, references: Iterable[Reference], *, by: Callable[[Reference], str] | None = None
-    ) -> int:
-        """Store the references that name a key and return how many did; others are passed over.
-
-        With `by` they are grouped by what it returns, exactly as it is, and by no key.
-        """
-        start = self._count("SELECT coalesce(max(seq), 0) FROM refs")
-        numbers = itertools.count(start + 1)
-        seq = start
+    def add_references(self, references: Iterable[Reference]) -> int:
+        """Store the references that name a key and return how many did; others are passed over."""
+        count = 0
         for batch in batched((r for r in references if r.target.key), _FETCH):
-            rows = [(next(numbers), by(r) if by else keys.identity(r.target.key), r) for r in batch]
-            self._db.executemany(
-                "INSERT INTO refs VALUES (?, ?, ?)",
-                ((seq, name, pickle.dumps(r, pickle.HIGHEST_PROTOCOL)) for seq, name, r in rows),
-            )
+            numbered = self._add_numbered((keys.identity(r.target.key), r) for r in batch)
             self._db.executemany(
                 "INSERT INTO spellings VALUES (?, ?, ?)",
                 (
                     (seq, rank, keys.identity(spelling))
-                    for seq, _, r in rows
-                    for rank, spelling in enumerate(() if by else r.target.spellings)
+                    for seq, r in numbered
+                    for rank, spelling in enumerate(r.target.spellings)
                 ),
             )
-            seq = rows[-1][0]
-        return seq - start
+            count += len(batch)
+        return count
+
+    def add_groups(self, references: Iterable[tuple[str, Reference]]) -> None:
+        """Store references by names of the caller's own, which `iter_groups` gives back."""
+        for batch in batched(references, _FETCH):
+            self._add_numbered(batch)
+
+    def _add_numbered(self, named: Iterable[tuple[str, Reference]]) -> list[tuple[int, Reference]]:
+        start = self._count("SELECT coalesce(max(seq), 0) FROM refs") + 1
+        rows = [(seq, *each) for seq, each in enumerate(named, start)]
+        self._db.executemany(
+            "INSERT INTO refs VALUES (?, ?, ?)",
+            ((seq, name, pickle.dumps(r, pickle.HIGHEST_PROTOCOL)) for seq, name, r in rows),
+        )
+        return [(seq, r) for seq, _, r in rows]
 
     def _iter_ids(self, prefixes: Iterable[str]) -> Iterator[list[str]]:
         """Yield the identities of the keys below `prefixes`, in lists, in key order."""
@@ -265,7 +268,7 @@ class Inventory:
             yield from _share(tuple(map(_unpack, here)), references)
 
     def iter_groups(self) -> Iterator[tuple[str, tuple[Reference, ...]]]:
-        """Yield what `add_references` grouped references `by`, and the group, in its order."""
+        """Yield what `add_groups` was given, the references of one name together, by name."""
         for name, rows in itertools.groupby(self._packed_references(), key=itemgetter(0)):
             yield name, tuple(pickle.loads(row[1]) for row in rows)
 

@@ -18,7 +18,6 @@ import shutil
 import signal
 import sqlite3
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ from typing import Any
 import django
 from django.conf import settings
 from django.core.management import load_command_class
+
+from tests.forking import Child, forked
 
 LATER_SECONDS = 120
 """A lease is over by then."""
@@ -69,9 +70,9 @@ class _Steps:
 def main(directory: Path, stride: int) -> None:
     work = directory / "work"
     _configure(work, directory / "media")
-    _forked(lambda: _prepare(work, directory / "media"))
+    forked(lambda: _prepare(work, directory / "media"))
     _kill_often("migrate", work, directory / "first", stride)
-    _forked(_migrate)
+    forked(_migrate)
     _kill_often("undo", work, directory / "second", stride)
 
 
@@ -79,14 +80,14 @@ def _kill_often(command: str, work: Path, fresh: Path, stride: int) -> None:
     """Kill one command at every `stride`-th of its steps, each time in the same project."""
     act = _COMMANDS[command]
     shutil.copytree(work, fresh)
-    steps, state = json.loads(_forked(lambda: _undisturbed(work, act)))
+    steps, state = json.loads(forked(lambda: _undisturbed(work, act)))
     _print({"command": command, "steps": steps, "state": state})
     for last in range(1, steps + 1, stride):
         shutil.rmtree(work)
         shutil.copytree(fresh, work)
-        _forked(lambda last=last: _watched(work, last, act), killed=True)
+        Child(lambda last=last: _watched(work, last, act)).require_killed()
         line = {"command": command, "killed_at": last}
-        _print(line | json.loads(_forked(lambda: _again(work, act))))
+        _print(line | json.loads(forked(lambda: _again(work, act))))
     shutil.rmtree(work)
     shutil.copytree(fresh, work)
 
@@ -209,34 +210,6 @@ def _state(work: Path) -> dict[str, Any]:
         ),
         "uploads": sorted(set(changes.filter(kind="upload").values_list("key", flat=True))),
     }
-
-
-def _forked(act: Callable[[], object], *, killed: bool = False) -> str:
-    """Run `act` in a child process and return what it returned, or see it killed."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            _write_all(writer, str(act()).encode())
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as answer:
-        text = answer.read().decode()
-    _, status = os.waitpid(child, 0)
-    ended = os.waitstatus_to_exitcode(status)
-    if ended != (-signal.SIGKILL if killed else 0):
-        raise SystemExit(f"A child ended with {ended}.")
-    return text
-
-
-def _write_all(pipe: int, answer: bytes) -> None:
-    with os.fdopen(pipe, "wb") as file:
-        file.write(answer)
 
 
 def _print(line: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -48,6 +50,11 @@ def _wait_for(port: int, process: subprocess.Popen) -> None:
     raise RuntimeError("moto did not start")
 
 
+def reset(peer: socket.socket) -> None:
+    """Let closing the connection reset it."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class Request(NamedTuple):
     """What a client asked for."""
 
@@ -78,7 +85,8 @@ LOSE_ANSWER = "lose answer"
 """The server does as told, but the client sees the connection break."""
 CUT_BODY = "cut body"
 """Half of the answer's body arrives."""
-
+RESET = "reset"
+"""The connection breaks when all of the request has been read; the server sees none of it."""
 DAMAGE = "damage"
 """The server receives other bytes than the client sent."""
 
@@ -91,6 +99,9 @@ class Proxy:
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.fault: Callable[[Request], Fault] = lambda request: FORWARD
+        self.is_cut: Callable[[Request], bool] = lambda head: False
+        """Asked first: does the connection break when half of the request's body was read? The server
+        sees none of it."""
         self.requests: list[Request] = []
         self.url = ""
 
@@ -132,8 +143,13 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
             return
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        request = Request(self.command, self.path, dict(self.headers.items()), body)
+        length = int(self.headers.get("content-length", 0))
+        head = Request(self.command, self.path, dict(self.headers.items()), b"")
+        if self.state.is_cut(head):
+            self.rfile.read(length // 2)
+            self._reset()
+            return
+        request = head._replace(body=self.rfile.read(length))
         self.state.requests.append(request)
         self._meet(request, self.state.fault(request))
 
@@ -141,6 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, Answer):
             location = {"Location": fault.location} if fault.location else {}
             self._send(fault.status, {"Content-Type": fault.content_type, **location}, fault.body)
+            return
+        if fault == RESET:
+            self._reset()
             return
         if fault == DAMAGE:
             request = request._replace(body=request.body[:-1] + b"!")
@@ -152,6 +171,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             self._send(status, headers, body)
+
+    def _reset(self) -> None:
+        reset(self.connection)
+        self.close_connection = True
+        os.close(self.connection.detach())
 
     def _forward(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         upstream = HTTPConnection(self.state.upstream, timeout=30)

@@ -202,6 +202,30 @@ def test_an_upload_in_parts_whose_last_answer_is_lost_is_known_again(bucket, bet
     assert head(bucket, "k").etag == info.etag
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_an_upload_in_parts_is_known_again_by_the_md5_of_the_whole(bucket, between, s3_bucket):
+    body = bytes(7 * 2**20)
+
+    def fault(request):
+        if request.method == "POST" and "uploadId=" in request.target:
+            # As `rclone serve s3` has it: the ETag of an object in parts is an MD5 all the same.
+            s3_bucket._client.put_object(Bucket=s3_bucket.name, Key="k", Body=body)
+            return next(answers)
+        return FORWARD
+
+    answers = iter([s3_error(500, "InternalError"), s3_error(404, "NoSuchUpload")])
+    between.fault = fault
+    info = put(bucket, Upload(key="k", body=body))
+    assert info.etag == hashlib.md5(body).hexdigest()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_upload_in_parts_that_was_begun_twice_is_left_nowhere(bucket, between):
+    between.script(LOSE_ANSWER, method="POST", contains="?uploads")
+    put(bucket, Upload(key="k", body=bytes(7 * 2**20)))
+    assert list(bucket.list_uploads()) == []
+
+
 def test_unfinished_uploads_are_listed(bucket):
     bucket._client.create_multipart_upload(Bucket=bucket.name, Key="a/film.mp4")
     (upload,) = bucket.list_uploads("a/")
@@ -261,6 +285,12 @@ def test_a_body_that_always_breaks_off_is_no_download(bucket, between, tmp_path)
 
 
 def test_a_put_whose_answer_was_lost_is_known_again_by_its_bytes(bucket, between):
+    between.script(LOSE_ANSWER, method="PUT")
+    assert put(bucket, Upload(key="k", body=b"mine")).etag == hashlib.md5(b"mine").hexdigest()
+
+
+def test_a_put_that_libcurl_repeats_by_itself_is_known_again_by_its_bytes(bucket, between):
+    put(bucket, Upload(key="first", body=b"opens the connection that breaks"))
     between.script(LOSE_ANSWER, method="PUT")
     assert put(bucket, Upload(key="k", body=b"mine")).etag == hashlib.md5(b"mine").hexdigest()
 

@@ -475,6 +475,30 @@ def test_a_file_edited_between_plan_and_upload_moves_no_row(project):
     assert list(bucket.list_pages()) == []
 
 
+def test_a_stop_waits_for_no_more_than_the_uploads_under_way(project, monkeypatch):
+    bodies = [picture(project, f"{number}.png") for number in range(60)]
+    rows = [submission(app_icon_url=f"/media/{number}.png") for number in range(60)]
+    config = load()
+    addresses, bucket, control = Addresses.from_config(config), open_bucket(config), Control()
+    plan = plan_migration(config, addresses, bucket, scope=Scope(), control=control)
+
+    def put_and_stop(uploads):
+        for result in DirectoryBucket.put_many(bucket, uploads):
+            control.signal_code = 130
+            yield result
+
+    monkeypatch.setattr(bucket, "put_many", put_and_stop)
+    journal = open_journal(command="migrate_media_to_r2", bucket=bucket.name, options={})
+    done = apply_migration(plan, config, addresses, bucket, journal, scope=Scope(), control=control)
+
+    assert done.stopped is not None
+    assert 0 < done.counts["uploaded"] == len(done.items) < 60
+    assert apply("migrate_media_to_r2")["run_id"] == journal.run_id
+    for row, body in zip(rows, bodies, strict=True):
+        row.refresh_from_db()
+        assert stored(row.app_icon_url) == body
+
+
 @pytest.mark.parametrize("action", ["upload", "reuse"])
 def test_a_file_replaced_before_its_rows_follow_moves_no_row(project, monkeypatch, action):
     body = picture(project, "apps/icons/one.png")

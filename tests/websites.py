@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.servers import Request
+from tests.servers import Request, reset
 
 BREAK = b""
 """Among the chunks of an answer: the connection is reset here."""
@@ -119,11 +118,6 @@ def _guarded(
     with peer, contextlib.suppress(OSError, ssl.SSLError):
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         serve(running, peer)
-
-
-def reset(peer: socket.socket) -> None:
-    """Let closing the connection reset it."""
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def speak(running: Site, peer: socket.socket, answer: Answering) -> None:

@@ -91,12 +91,16 @@ class Sender:
         try:
             parts, expected, sent = self._parts(upload, target, body, part_bytes(digest.size))
             rules.require_expected(replace(upload, sha256=digest.sha256), sent)
-            return self._complete(upload, target, parts, digest.size, expected)
+            answer = self._complete(upload, target, parts, digest, expected)
         except BaseException:
             # What cannot be aborted costs storage until R2 removes it after seven days.
             with suppress(BotoCoreError, ClientError):
                 self._client.abort_multipart_upload(**target)
             raise
+        if retries(begun):
+            # An attempt whose answer was lost has begun an upload that nobody knows.
+            self._abort_earlier(upload.key)
+        return answer
 
     def _abort_earlier(self, key: str) -> None:
         """Abort what a run that was killed has begun under this key: parts start clean."""
@@ -150,18 +154,26 @@ class Sender:
         return {"PartNumber": part.number, "ETag": f'"{etag(answer)}"'}
 
     def _complete(
-        self, upload: Upload, target: dict[str, Any], parts: list[Any], size: int, expected: str
+        self,
+        upload: Upload,
+        target: dict[str, Any],
+        parts: list[Any],
+        digest: rules.Digest,
+        expected: str,
     ) -> Answer:
         try:
             answer: Answer = self._client.complete_multipart_upload(
                 **target, MultipartUpload={"Parts": parts}, **_condition(upload)
             )
         except ClientError as error:
-            return self._stored_by_lost_attempt(error, upload.key, size, expected)
+            # Not every server makes the ETag of parts as R2 does: some have that of the whole.
+            return self._stored_by_lost_attempt(
+                error, upload.key, digest.size, expected, digest.md5
+            )
         return answer
 
     def _stored_by_lost_attempt(
-        self, error: ClientError, key: str, size: int, expected: str
+        self, error: ClientError, key: str, size: int, *etags: str
     ) -> Answer:
         """Return the answer to a HEAD if an attempt whose answer was lost stored these very bytes.
 
@@ -171,7 +183,7 @@ class Sender:
         if retries(error.response) and code in ("PreconditionFailed", "412", "NoSuchUpload"):
             with suppress(ClientError):
                 answer: Answer = self._client.head_object(Bucket=self._bucket, Key=key)
-                if (answer["ContentLength"], etag(answer)) == (size, expected):
+                if answer["ContentLength"] == size and etag(answer) in etags:
                     return answer
         raise error
 

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from django.core.files.storage import default_storage
@@ -54,24 +53,28 @@ class Gatherer:
             and not is_served(column.local_root, column.base_url, self.addresses)
         )
 
-    def gather(self, references: Iterable[Reference]) -> Iterator[Reference]:
-        """Yield what names a source, each with the one reading of its value that is a file."""
+    def gather(self, references: Iterable[Reference]) -> Iterator[tuple[str, Reference]]:
+        """Yield what names a source, and the `Origin` it names, as text.
+
+        Of several readings of a value the one that is a file counts. The references are without
+        their directory: a Path takes longer to spool than all the rest.
+        """
         for each in references:
             kind = each.target.kind
             if kind is Kind.LOCAL:
                 if each.shape is Shape.NAME and _cell(each) in self._private:
                     self.left["private_left"] += 1
                 else:
-                    yield _as_spelled(each)
+                    yield _of_file(each)
             elif kind is Kind.EXTERNAL:
                 if self.remote:
-                    yield each._replace(target=each.target._replace(key=_url_of(each.value)))
+                    yield _of_url(each)
                 else:
                     self.left["external_left"] += 1
             elif each.shape is Shape.NAME:
                 yield from self._left_behind(each)
 
-    def _left_behind(self, reference: Reference) -> Iterator[Reference]:
+    def _left_behind(self, reference: Reference) -> Iterator[tuple[str, Reference]]:
         """Yield the name of a file that was stored locally before `STORAGES` was switched.
 
         Its value means the bucket by now; LOCAL_MEDIA still has the file.
@@ -83,15 +86,29 @@ class Gatherer:
         name = key[len(location) :]
         for _, root in self.config.local_media:
             if is_file(root, name):
-                target = reference.target._replace(root=root, spellings=(name,))
-                yield reference._replace(target=target)
+                yield str(Origin(str(root), name)), reference
                 return
 
 
-def _url_of(value: str) -> str:
-    """Return the URL to fetch; one without a scheme is meant as the site is, which has TLS."""
-    url = value.strip()
-    return f"https:{url}" if url.startswith("//") else url
+def _of_url(reference: Reference) -> tuple[str, Reference]:
+    """Return a reference by its URL; one without a scheme is meant as the site is, with TLS."""
+    url = reference.value.strip()
+    url = f"https:{url}" if url.startswith("//") else url
+    return str(Origin("", url)), reference._replace(target=reference.target._replace(key=url))
+
+
+def _of_file(reference: Reference) -> tuple[str, Reference]:
+    """Return a reference by the one reading of its value that is a file, if any is.
+
+    "/media/50%20off.png" may mean the file "50 off.png", or one whose name holds "%20".
+    """
+    target = reference.target
+    root, key = target.root, target.key
+    assert root is not None
+    if target.spellings:
+        key = next((each for each in (key, *target.spellings) if is_file(root, each)), key)
+    found = reference._replace(target=target._replace(key=key, root=None, spellings=()))
+    return str(Origin(str(root), key)), found
 
 
 class Origin(NamedTuple):
@@ -113,26 +130,6 @@ class Origin(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.root}\0{self.name}"
-
-
-def origin_of(reference: Reference) -> Origin:
-    """Return the source a gathered reference names."""
-    target = reference.target
-    name = target.spellings[0] if target.kind is Kind.BUCKET else target.key
-    return Origin("" if target.root is None else str(target.root), name)
-
-
-def _as_spelled(reference: Reference) -> Reference:
-    """Return the reference with the one reading of its value that is a file, if any is.
-
-    "/media/50%20off.png" may mean the file "50 off.png", or one whose name holds "%20".
-    """
-    target = reference.target
-    if not target.spellings:
-        return reference
-    root = target.root or Path()
-    key = next((k for k in (target.key, *target.spellings) if is_file(root, k)), target.key)
-    return reference._replace(target=target._replace(key=key, spellings=()))
 
 
 def _place_of(column: Column) -> tuple[str, str, str]:

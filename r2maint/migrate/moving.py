@@ -8,11 +8,12 @@ local is removed, nothing in the bucket is overwritten.
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,9 +59,11 @@ class _Mover:
     journal: Journal
     control: Control
     preparer: Preparer
+    is_over: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits for uploads any more."""
 
     def moved(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield every item as it ended. Raises `Stopped` after every upload begun is settled."""
+        """Yield every item as it ended. Raises `Stopped` once the uploads under way have ended."""
         pool = ThreadPoolExecutor(1, thread_name_prefix="r2maint-upload")
         before: _UnderWay | None = None
         try:
@@ -78,6 +81,7 @@ class _Mover:
                 yield from self._finish(before)
             self.control.check()
         finally:
+            self.is_over.set()
             pool.shutdown(cancel_futures=True)
 
     def _begin(self, batch: list[Ready], pool: ThreadPoolExecutor) -> _UnderWay:
@@ -98,28 +102,29 @@ class _Mover:
             for each in sending
         ]
         self.journal.intend(changes)
-        uploads = [_upload(each) for each in sending]
-        sent = pool.submit(lambda: list(self.bucket.put_many(uploads)))
+        sent = pool.submit(lambda: list(self.bucket.put_many(self._uploads(sending))))
         return _UnderWay(batch, changes, sent)
+
+    def _uploads(self, sending: Iterable[Ready]) -> Iterator[Upload]:
+        """Yield uploads until a stop: a batch of large files takes longer than anybody waits."""
+        for each in sending:
+            if self.is_over.is_set() or self.control.stop():
+                return
+            yield _upload(each)
 
     def _finish(self, under_way: _UnderWay) -> Iterator[Item]:
         """Settle a batch's uploads, prove what is reused, and point the rows at what is stored."""
-        results = iter(under_way.sent.result())
-        items = [
-            each.item if each.body is None else _sent(each.item, next(results).error)
-            for each in under_way.batch
-        ]
-        sending = [
-            item for item, each in zip(items, under_way.batch, strict=True) if each.body is not None
-        ]
-        pairs = list(zip(sending, under_way.changes, strict=True))
+        ended = list(_ended(under_way))
+        sent = [item for each, item in ended if each.body is not None]
+        # What a stop left unsent comes last.
+        pairs = list(zip(sent, under_way.changes, strict=False))
         for wanted, state in ((True, ChangeState.DONE), (False, ChangeState.CONFLICT)):
-            ended = [change for item, change in pairs if (item.action is Action.UPLOAD) is wanted]
-            self.journal.settle(ended, state)
+            done = [change for item, change in pairs if (item.action is Action.UPLOAD) is wanted]
+            self.journal.settle(done, state)
         for each in under_way.batch:
             if each.body is not None and each.body.parent == self.preparer.directory:
                 each.body.unlink(missing_ok=True)
-        unchanged = [_unless_changed(item) for item in items]
+        unchanged = [_unless_changed(item) for _, item in ended]
         yield from self._rewrite(_proved(unchanged, self.bucket))
 
     def _rewrite(self, items: Sequence[Item]) -> Iterator[Item]:
@@ -222,6 +227,16 @@ def _upload(each: Ready) -> Upload:
         metadata={"sha256": item.sha256, **item.marks},
     )
     return Upload(key=item.key, body=body, headers=headers, sha256=item.sha256)
+
+
+def _ended(under_way: _UnderWay) -> Iterator[tuple[Ready, Item]]:
+    """Yield what was ready and how it ended, without what a stop left unsent."""
+    results = iter(under_way.sent.result())
+    for each in under_way.batch:
+        if each.body is None:
+            yield each, each.item
+        elif result := next(results, None):
+            yield each, _sent(each.item, result.error)
 
 
 def _sent(item: Item, error: BucketError | None) -> Item:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject, head
 from r2maint.bucket.lookup import find_stored
+from r2maint.bucket.window import run_ahead
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import UsageError
@@ -19,7 +22,7 @@ from r2maint.journal import uploads_of
 from r2maint.keys import Addresses, Kind
 from r2maint.migrate.embedded import count_embedded
 from r2maint.migrate.forecast import Forecast
-from r2maint.migrate.gathering import Gatherer, Origin, origin_of
+from r2maint.migrate.gathering import Gatherer, Origin
 from r2maint.migrate.items import Action, Item, Migration, count_item
 from r2maint.migrate.naming import Namer, RowValues
 from r2maint.pricing import load_prices
@@ -38,31 +41,24 @@ BATCH = 500
 _NOT_REENCODED = (".svg", ".ico", ".heic", ".heif", ".jxl")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Draft:
+class _Draft(NamedTuple):
     """A source and the references that name it, read but not compared with the bucket."""
 
     path: str
     references: tuple[Reference, ...]
+    by_name: Mapping[str, tuple[Reference, ...]]
+    """The references that are names, by the key each name means."""
+    others: tuple[Reference, ...]
+    recipe: Recipe | None
     source: Source | None = None
     reason: str = ""
     """Why it must stay."""
-    recipe: Recipe | None = None
     keys: tuple[str, ...] = ()
     """Where its bytes may be already, likeliest first; the last one is its own."""
 
     @property
-    def by_name(self) -> dict[str, tuple[Reference, ...]]:
-        """Return the references that are names, by the key each name means."""
-        found: dict[str, tuple[Reference, ...]] = {}
-        for each in self.references:
-            if each.shape is Shape.NAME:
-                found[each.target.key] = (*found.get(each.target.key, ()), each)
-        return dict(sorted(found.items()))
-
-    @property
-    def others(self) -> tuple[Reference, ...]:
-        return tuple(each for each in self.references if each.shape is not Shape.NAME)
+    def needs_key(self) -> bool:
+        return self.source is not None and self.recipe is None and bool(self.others)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,9 +72,9 @@ class _Planner:
     requests: Counter[str] = field(default_factory=Counter)
     locator: Locator = field(default_factory=Locator)
 
-    def plan(self, groups: Sequence[Group]) -> Iterator[Item]:
+    def plan(self, drafts: list[_Draft]) -> Iterator[Item]:
         """Yield the items of some sources: one query per column, a LIST per thousand keys."""
-        drafts = self._named([self._read(*group) for group in groups])
+        drafts = self._named(drafts)
         found = find_stored(self.bucket, {key for draft in drafts for key in _looked_for(draft)})
         self.requests["class_a"] += found.lists
         self.requests["class_b"] += found.heads
@@ -89,23 +85,26 @@ class _Planner:
 
     # Reading
 
-    def _read(self, name: str, group: tuple[Reference, ...]) -> _Draft:
-        origin = Origin.parse(name)
+    def read(self, groups: Iterable[Group]) -> list[_Draft]:
+        """Return the sources of some groups, read and hashed; may be called from any thread."""
+        return [self._read(Origin.parse(name), group) for name, group in groups]
+
+    def _read(self, origin: Origin, group: tuple[Reference, ...]) -> _Draft:
         recipe, limit = self._recipe(group), self.namer.max_bytes(group)
-        draft = _Draft(path=origin.source, references=tuple(map(_without_root, group)))
+        others = tuple(each for each in group if each.shape is not Shape.NAME)
+        draft = _Draft(origin.source, group, _by_name(group), others, recipe)
         if not origin.root:
-            return replace(draft, recipe=recipe)
-        columns = [self.namer.column(reference) for reference in group]
+            return draft
         try:
             source = read_source(
                 self.locator.locate(*origin),
-                images_only=not any(column.is_named for column in columns),
+                images_only=not any(self.namer.column(each).is_named for each in group),
                 # What is to be made smaller need not be small before.
                 max_bytes=max(limit, MAX_IMAGE_BYTES) if recipe else limit,
             )
         except UnusableSource as unusable:
-            return replace(draft, reason=unusable.reason)
-        return replace(draft, source=source, recipe=recipe if _is_picture(source) else None)
+            return draft._replace(reason=unusable.reason, recipe=None)
+        return draft._replace(source=source, recipe=recipe if _is_picture(source) else None)
 
     def _recipe(self, group: Iterable[Reference]) -> Recipe | None:
         """Return how a picture is re-encoded; None for one whose name keeps its key."""
@@ -118,14 +117,12 @@ class _Planner:
 
     def _named(self, drafts: list[_Draft]) -> list[_Draft]:
         """Return the drafts with the keys of what is stored as it is."""
-        plain = [d for d in drafts if d.source is not None and d.recipe is None and d.others]
+        plain = [draft for draft in drafts if draft.needs_key]
         values = self.namer.row_values(draft.others for draft in plain)
         hashes = {draft.source.sha256 for draft in plain if draft.source}
         earlier = uploads_of(hashes, self.bucket.name)
         return [
-            self._with_keys(draft, values, earlier)
-            if draft.source is not None and draft.recipe is None and draft.others
-            else draft
+            self._with_keys(draft, values, earlier) if draft.needs_key else draft
             for draft in drafts
         ]
 
@@ -144,11 +141,11 @@ class _Planner:
                 ext=source.type.ext if source.type else suffix.lower(),
             )
         except UnusableSource as unusable:
-            return replace(draft, reason=unusable.reason)
+            return draft._replace(reason=unusable.reason)
         # A source that an earlier run stored keeps its key, whatever rows have come since.
         known = earlier.get((draft.path, source.sha256), own)
         first = (known,) if known != own and self.namer.fits(draft.others, known) else ()
-        return replace(draft, keys=(*first, own))
+        return draft._replace(keys=(*first, own))
 
     # Comparing
 
@@ -204,9 +201,12 @@ def _of(item: Item, references: tuple[Reference, ...]) -> Item:
     return item if references == item.references else replace(item, references=references)
 
 
-def _without_root(reference: Reference) -> Reference:
-    """Return the reference without its directory: a Path takes longer to spool than the rest."""
-    return reference._replace(target=reference.target._replace(root=None))
+def _by_name(group: Iterable[Reference]) -> Mapping[str, tuple[Reference, ...]]:
+    found: dict[str, tuple[Reference, ...]] = {}
+    for each in group:
+        if each.shape is Shape.NAME:
+            found[each.target.key] = (*found.get(each.target.key, ()), each)
+    return dict(sorted(found.items()))
 
 
 def _item_of(draft: _Draft) -> Item:
@@ -297,7 +297,7 @@ def plan_migration(
     counts, databases = Counter[str](), set[str]()
     with Inventory() as inventory:
         references = iter_references(columns, addresses, scope, control=control)
-        inventory.add_references(gatherer.gather(references), by=lambda each: str(origin_of(each)))
+        inventory.add_groups(gatherer.gather(references))
         chosen = _in_scope(planner, inventory.iter_groups(), scope, control)
         items = Spool.of(_counted(chosen, counts, databases))
     counts.update(gatherer.left)
@@ -337,8 +337,8 @@ def _in_scope(
     control: Control,
 ) -> Iterator[Item]:
     left = scope.limit
-    for batch in batched(control.track(groups, "Hashing", unit="file"), BATCH):
-        for item in planner.plan(batch):
+    for drafts in _read_ahead(planner, batched(groups, BATCH), control):
+        for item in planner.plan(drafts):
             if not item.key.startswith(scope.prefix):
                 continue
             if left is not None and item.has_work:
@@ -346,3 +346,17 @@ def _in_scope(
                     return
                 left -= 1
             yield item
+
+
+def _read_ahead(
+    planner: _Planner, batches: Iterable[list[Group]], control: Control
+) -> Iterator[list[_Draft]]:
+    """Yield each batch read; the next one is being read meanwhile, by a thread of its own."""
+    with (
+        closing(run_ahead(planner.read, batches, workers=1)) as ahead,
+        control.progress(None, "Hashing", "file") as advance,
+    ):
+        for batch, drafts in ahead:
+            control.check()
+            yield drafts.result()
+            advance(len(batch))

@@ -69,7 +69,7 @@ class Preparer:
     def ready(self, items: Sequence[Item]) -> Iterator[Ready]:
         """Yield every item, ready or settled; those that were open after the others.
 
-        Raises: Stopped.
+        Raises: Stopped, while pictures are fetched or made.
         """
         for item in items:
             if not item.is_open:

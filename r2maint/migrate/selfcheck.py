@@ -5,7 +5,7 @@ from __future__ import annotations
 from r2maint.control import Control
 from r2maint.inventory import Inventory
 from r2maint.keys import Kind
-from r2maint.migrate.gathering import Gatherer, origin_of
+from r2maint.migrate.gathering import Gatherer, Origin
 from r2maint.migrate.items import Action, Item
 from r2maint.migrate.naming import Namer
 from r2maint.references.reading import Scope, Shape, iter_references
@@ -57,8 +57,8 @@ class MovedSources:
         references = iter_references(columns, namer.addresses, scope, control=control)
         elsewhere = (each for each in references if each.target.kind is not Kind.BUCKET)
         return sum(
-            each.shape is not Shape.NAME and self._inventory.is_named(origin_of(each).source)
-            for each in gatherer.gather(elsewhere)
+            each.shape is not Shape.NAME and self._inventory.is_named(Origin.parse(name).source)
+            for name, each in gatherer.gather(elsewhere)
         )
 
 

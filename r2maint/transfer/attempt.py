@@ -91,6 +91,9 @@ class Attempt:
     def __init__(self, manner: Manner) -> None:
         self.curl = pycurl.Curl()
         self.ticket = 0
+        self.sendings = 0
+        """How often the request was sent. libcurl sends it once more by itself when a connection
+        that it kept breaks off before an answer: only the pre-request callback hears of that."""
         self._guard = manner.guard
         self._request = Request(url="")
         self._lines: list[bytes] = []
@@ -120,6 +123,7 @@ class Attempt:
             # libcurl calls this for every line, and bounds all of them together.
             pycurl.HEADERFUNCTION: self._lines.append,
             pycurl.WRITEFUNCTION: self._take_body,
+            pycurl.PREREQFUNCTION: self._count_sending,
         }
         if self._guard is not None:
             # A proxy would resolve and connect where the guard cannot see it.
@@ -139,7 +143,7 @@ class Attempt:
 
         Raises: OSError when the file that is its body cannot be opened.
         """
-        self.ticket, self._request = ticket, request
+        self.ticket, self._request, self.sendings = ticket, request, 0
         self._received = self._refused = self._admitted = 0
         self._is_too_large = False
         curl = self.curl
@@ -196,6 +200,10 @@ class Attempt:
             return int(pycurl.SEEKFUNC_FAIL)
         self._file.seek(offset, origin)
         return int(pycurl.SEEKFUNC_OK)
+
+    def _count_sending(self, *connection: object) -> int:
+        self.sendings += 1
+        return int(pycurl.PREREQFUNC_OK)
 
     def _take_body(self, chunk: bytes) -> int | None:
         self._received += len(chunk)

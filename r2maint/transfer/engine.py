@@ -110,6 +110,8 @@ class _Job(Generic[L]):
     hops: int = 0
     spared: int = 0
     """Attempts that ran out of time while the consumer kept them waiting."""
+    repeated: int = 0
+    """Times that libcurl sent it once more within an attempt."""
     was_left: bool = False
     outcome: Outcome[L] | None = None
 
@@ -244,8 +246,9 @@ class _Sending(Generic[L]):
 
     def _move(self, seconds: float) -> None:
         self.lines.move(seconds)
-        for ticket, ended in self.lines.ended():
+        for ticket, ended, sendings in self.lines.ended():
             job = self.running.pop(ticket)
+            job.repeated += max(0, sendings - 1)
             self.hosts[job.place] -= 1
             if not self.hosts[job.place]:
                 del self.hosts[job.place]
@@ -303,7 +306,7 @@ class _Sending(Generic[L]):
             answer=ended if is_answer else None,  # type: ignore[arg-type]
             failure=None if is_answer else ended,  # type: ignore[arg-type]
             note=job.request.note if job.request else None,
-            attempts=job.attempts,
+            attempts=job.attempts + job.repeated,
         )
         job.request = None
 

@@ -71,8 +71,8 @@ class Lines:
             self._sockets.register(number, _EVENTS[what])
             self._watched.add(number)
 
-    def ended(self) -> Iterator[tuple[int, Answer | Failure]]:
-        """Yield the ticket of each attempt that ended, and what came of it."""
+    def ended(self) -> Iterator[tuple[int, Answer | Failure, int]]:
+        """Yield the ticket of each attempt that ended, its end, and how often it was sent."""
         left = 1
         while left:
             left, done, failed = self._multi.info_read()
@@ -80,12 +80,12 @@ class Lines:
                 attempt = self._busy[curl]
                 answer = attempt.answer()
                 self._release(curl)
-                yield attempt.ticket, answer
+                yield attempt.ticket, answer, attempt.sendings
             for curl, code, message in failed:
                 attempt = self._busy[curl]
                 failure = attempt.failure(code, message)
                 self._release(curl)
-                yield attempt.ticket, failure
+                yield attempt.ticket, failure, attempt.sendings
 
     def _release(self, curl: pycurl.Curl) -> None:
         attempt = self._busy.pop(curl)

@@ -103,3 +103,4 @@ class Outcome(Generic[L]):
     """What making the request raised; nothing was sent."""
     note: object = None
     attempts: int = 0
+    """How often it was sent, which may be more often than asked for: see `Attempt.sendings`."""
