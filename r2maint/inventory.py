@@ -264,6 +264,11 @@ class Inventory:
             references = tuple(pickle.loads(row[1]) for row in there)
             yield from _share(tuple(map(_unpack, here)), references)
 
+    def iter_groups(self) -> Iterator[tuple[str, tuple[Reference, ...]]]:
+        """Yield what `add_references` grouped references `by`, and the group, in its order."""
+        for name, rows in itertools.groupby(self._packed_references(), key=itemgetter(0)):
+            yield name, tuple(pickle.loads(row[1]) for row in rows)
+
     def _packed_objects(self) -> Iterator[tuple[Any, ...]]:
         return _rows(self._db.execute(f"SELECT {_COLUMNS} FROM objects o ORDER BY id, spelling"))
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 
 DEFAULT_TEMPLATE = "{app_label}/{model}/{pk}/{field}/{stem}.{hash}{ext}"
 MAX_KEY_BYTES = 1024
@@ -20,10 +21,13 @@ _SOURCE_NAMES = ("stem", "hash", "ext")
 _COLUMN_NAMES = ("app_label", "model", "field")
 _EXT = re.compile(r"(\.[A-Za-z0-9]{1,16})?")
 _SEPARATORS = ".-_"
+_CLEAN = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
+"""What most names are made of, and what needs no cleaning."""
 _INVISIBLE = {"\u034f", *map(chr, range(0xFE00, 0xFE10)), *map(chr, range(0xE0100, 0xE01F0))}
 """A joiner and the variation selectors; with the format characters (Cf), they are dropped."""
 
 
+@lru_cache(maxsize=1024)
 def check_template(template: str) -> None:
     """Raise ValueError for a template no key can be made of.
 
@@ -42,12 +46,14 @@ def check_template(template: str) -> None:
         raise ValueError("'.r2maint/' is r2maint's own.")
 
 
+@lru_cache(maxsize=1024)
 def row_names(template: str) -> tuple[str, ...]:
     """Return the placeholders that are columns or look-ups of the row, without {pk}."""
     names = dict.fromkeys(_PLACEHOLDER.findall(template))
     return tuple(name for name in names if _of_row(name) and name != "pk")
 
 
+@lru_cache(maxsize=1024)
 def shared_template(template: str) -> str:
     """Return the template for a source that several rows name: nothing of one row is in it."""
     segments = (_without_row(segment) for segment in template.split("/"))
@@ -109,6 +115,8 @@ def _render(template: str, values: Mapping[str, str]) -> str:
 
 def _clean(text: str) -> str:
     """Return the text with letters and digits of every script, "-", "_" and "." only."""
+    if _CLEAN.fullmatch(text):
+        return text
     kept = (_kept(character) for character in unicodedata.normalize("NFC", text))
     joined = re.sub(r"-{2,}", "-", "".join(kept))
     return re.sub(r"\.{2,}", ".", joined).strip(_SEPARATORS)
@@ -121,11 +129,9 @@ def _kept(character: str) -> str:
     return character if category[0] in "LMN" or character in _SEPARATORS else "-"
 
 
-def _shortened(stem: str) -> list[str]:
-    """Return the stem, then every shorter one; letters keep or lose their marks whole."""
-    ends = [
-        end
-        for end in range(len(stem), 0, -1)
-        if end == len(stem) or not unicodedata.combining(stem[end])
-    ]
-    return [stem[:end].rstrip(_SEPARATORS) for end in ends] + [""]
+def _shortened(stem: str) -> Iterator[str]:
+    """Yield the stem, then every shorter one; letters keep or lose their marks whole."""
+    for end in range(len(stem), 0, -1):
+        if end == len(stem) or not unicodedata.combining(stem[end]):
+            yield stem[:end].rstrip(_SEPARATORS)
+    yield ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -87,7 +88,9 @@ def before_each_update(
         if alias == "default" and sql.startswith('INSERT INTO "r2maint_change"'):
             due = pks
         elif alias == "postgres" and sql.startswith(f'UPDATE "{table}"'):
-            due = [pk for pk in pks if pk in params]
+            # One row's UPDATE, or one of many rows at once.
+            written = params[0] if isinstance(params[0], list) else params
+            due = [pk for pk in pks if pk in written]
         for pk in due:
             if pk not in edited:
                 edited.append(pk)
@@ -197,6 +200,35 @@ def test_edits_beside_the_rewritten_element_and_the_rewrite_are_both_kept(alias,
     assert list(rows) == [("mine", f"{BASE}new.png", ["theirs", f"{BASE}new.png"])] * 40
     states = Change.objects.using(alias).values_list("state", flat=True)
     assert list(states) == [ChangeState.DONE] * 80
+
+
+def test_an_edit_that_is_committed_while_the_update_waits_for_it_wins(journal):
+    pks = submissions("postgres", 5, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references("postgres", "appdirectory.AppSubmission")]
+    other = connections["postgres"].copy()
+    other.set_autocommit(False)
+    other.inc_thread_sharing()
+    committing = threading.Timer(0.3, other.commit)
+
+    def edit_and_commit_later(pk):
+        with other.cursor() as cursor:
+            cursor.execute("UPDATE app_submissions SET app_icon_url = 'theirs' WHERE id = %s", [pk])
+        committing.start()
+
+    with before_each_update("postgres", "app_submissions", pks[2:3], edit_and_commit_later):
+        found = swapped(rewrites, journal)
+    committing.join()
+    other.close()
+
+    assert found == {Swapped.CHANGED: 1, Swapped.DONE: 4}
+    values = (
+        AppSubmission.objects.using("postgres")
+        .order_by("pk")
+        .values_list("app_icon_url", flat=True)
+    )
+    assert list(values) == [f"{BASE}new.png"] * 2 + ["theirs"] + [f"{BASE}new.png"] * 2
+    lines = Change.objects.using("postgres").order_by("pk").values_list("row", "state")
+    assert dict(lines)[str(pks[2])] == ChangeState.CONFLICT
 
 
 def test_a_row_deleted_meanwhile_is_gone(alias, journal):

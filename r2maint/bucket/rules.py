@@ -51,14 +51,19 @@ def stored_headers(key: str, headers: Headers) -> Headers:
         raise ObjectRejected(
             f"The metadata is larger than {MAX_METADATA_BYTES:,} bytes: {key!r} has {size:,}."
         )
-    for text in (*_plain_headers(headers), *metadata, *metadata.values()):
-        if not (text.isascii() and (text == "" or text.isprintable())):
-            raise ObjectRejected(
-                f"A header is not printable ASCII: {text[:80]!r} of {key!r}.",
-                "Encode such a value before it is stored (RFC 2047 for metadata).",
-            )
+    texts = (*_plain_headers(headers), *metadata, *metadata.values())
+    if not _is_plain("".join(texts)):
+        text = next(text for text in texts if not _is_plain(text))
+        raise ObjectRejected(
+            f"A header is not printable ASCII: {text[:80]!r} of {key!r}.",
+            "Encode such a value before it is stored (RFC 2047 for metadata).",
+        )
     storage_class = headers.storage_class or "STANDARD"
     return replace(headers, metadata=metadata, storage_class=storage_class)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _plain_headers(headers: Headers) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """PUT and HEAD of many objects through the bulk engine, signed, answered as a bucket answers.
 
 libcurl signs with its native Signature Version 4 and the SHA-256 of the very bytes, so that the
-server refuses any others. It resolves "." and ".." segments before it signs: `can_carry` is False
-for keys that have them.
+server refuses any others. It resolves "." and ".." segments before it signs: `can_ask` is False for
+keys that have them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar, cast
@@ -48,23 +48,9 @@ _SERVED = {
 _META = "x-amz-meta-"
 
 
-def can_carry(upload: Upload) -> bool:
-    """Tell whether an upload can go this way: whole, and under a key that libcurl can sign."""
-    return can_ask(upload.key) and _size(upload.body) <= sending.PARTS_ABOVE_BYTES
-
-
 def can_ask(key: str) -> bool:
     """Tell whether libcurl can sign a request about this key."""
     return "." not in key or _DOTS.search(key) is None
-
-
-def _size(body: bytes | Path) -> int:
-    if isinstance(body, bytes):
-        return len(body)
-    try:
-        return body.stat().st_size
-    except OSError:
-        return 0  # `_put` says why it cannot be read
 
 
 class Wire:
@@ -125,9 +111,10 @@ class Wire:
         """Return the request of an upload, its body measured now. Raises: ObjectRejected."""
         rules.require_key(upload.key)
         headers = rules.stored_headers(upload.key, upload.headers)
-        if not can_carry(upload):
+        size = _size(upload.body)
+        if size > sending.PARTS_ABOVE_BYTES or not can_ask(upload.key):
             return None
-        body = _read(upload.body)
+        body = _read(upload.body, size)
         digest = rules.measure(upload if body is upload.body else _with_body(upload, body))
         lines = (
             f"x-amz-content-sha256: {digest.sha256}",
@@ -228,9 +215,19 @@ def _told(answer: Answer) -> Mapping[str, str]:
     }
 
 
-def _read(body: bytes | Path) -> bytes | Path:
+def _size(body: bytes | Path) -> int:
+    """Return the size in bytes. Raises: ObjectRejected."""
+    if isinstance(body, bytes):
+        return len(body)
+    try:
+        return body.stat().st_size
+    except OSError as error:
+        raise rules.unreadable(body, error) from error
+
+
+def _read(body: bytes | Path, size: int) -> bytes | Path:
     """Return a small file's bytes, so that it is read only once; anything else as it is."""
-    if isinstance(body, bytes) or _size(body) > _STREAMED_ABOVE_BYTES:
+    if isinstance(body, bytes) or size > _STREAMED_ABOVE_BYTES:
         return body
     try:
         return body.read_bytes()
@@ -277,6 +274,7 @@ def _info(key: str, answer: Answer) -> ObjectInfo:
     )
 
 
+@lru_cache(maxsize=64)
 def _date(text: str) -> datetime:
     try:
         return parsedate_to_datetime(text).astimezone(timezone.utc)

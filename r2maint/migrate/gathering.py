@@ -1,4 +1,4 @@
-"""Which references name a source to be moved, and which source each one names."""
+"""Which references name a source to be moved, and where its bytes are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from django.core.files.storage import default_storage
 
@@ -93,16 +94,32 @@ def _url_of(value: str) -> str:
     return f"https:{url}" if url.startswith("//") else url
 
 
-def source_of(reference: Reference) -> str:
-    """Return the source a gathered reference names: the file's path, or the URL."""
-    target = reference.target
-    return target.key if target.root is None else f"{target.root}{os.sep}{relative_path(reference)}"
+class Origin(NamedTuple):
+    """Where the bytes of one source are."""
+
+    root: str
+    """The directory of LOCAL_MEDIA or of a storage; "" for a URL."""
+    name: str
+    """The path below it, or the URL."""
+
+    @property
+    def source(self) -> str:
+        """The source as reports name it: the file's path, or the URL."""
+        return f"{self.root}{os.sep}{self.name}" if self.root else self.name
+
+    @classmethod
+    def parse(cls, text: str) -> Origin:
+        return cls(*text.split("\0", 1))
+
+    def __str__(self) -> str:
+        return f"{self.root}\0{self.name}"
 
 
-def relative_path(reference: Reference) -> str:
-    """Return the path of the file below `target.root`."""
+def origin_of(reference: Reference) -> Origin:
+    """Return the source a gathered reference names."""
     target = reference.target
-    return target.spellings[0] if target.kind is Kind.BUCKET else target.key
+    name = target.spellings[0] if target.kind is Kind.BUCKET else target.key
+    return Origin("" if target.root is None else str(target.root), name)
 
 
 def _as_spelled(reference: Reference) -> Reference:

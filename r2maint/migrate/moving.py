@@ -18,14 +18,14 @@ from typing import NamedTuple
 
 from r2maint.bucket import Bucket, Headers, ObjectInfo, Result, Upload
 from r2maint.conf import Config
-from r2maint.control import Advance, Control
+from r2maint.control import Control
 from r2maint.errors import BucketError, PreconditionFailed, Stopped
 from r2maint.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.migrate.items import Action, Item, Migration, count_item
 from r2maint.migrate.planning import make_namer
 from r2maint.migrate.preparing import Preparer, Ready
-from r2maint.migrate.selfcheck import count_still_named
+from r2maint.migrate.selfcheck import MovedSources
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.references.reading import Reference, Scope
 from r2maint.references.swap import Swapped, swap
@@ -167,7 +167,7 @@ def apply_migration(
     """
     counts, stops = Counter[str](), list[Stopped]()
     namer = make_namer(config, addresses, scope)
-    with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
+    with MovedSources() as sources, tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
         preparer = Preparer(
             namer=namer,
             bucket=bucket.name,
@@ -176,11 +176,17 @@ def apply_migration(
             limiter=Limiter(control.rate),
         )
         mover = _Mover(bucket=bucket, journal=journal, control=control, preparer=preparer)
-        items = Spool.of(_counted(mover, plan, control, counts, stops))
+        moved = _until_stopped(mover, plan, control, stops)
+        items = Spool.of(_counted(moved, counts, sources))
+        if not stops:
+            try:
+                still = sources.count_still_named(namer, scope, control=control)
+            except Stopped as stop:
+                stops.append(stop)
+            else:
+                counts["still_named"] = still
     for name in _PLANNED:
         counts[name] = plan.counts[name]
-    if not stops:
-        counts["still_named"] = count_still_named(items, namer, scope, control=control)
     stopped = stops[0] if stops else None
     return replace(plan, items=items, counts=counts, applied=True, stopped=stopped)
 
@@ -188,22 +194,23 @@ def apply_migration(
 _PLANNED = ("to_upload", "to_rewrite", "embedded_left", "private_left", "external_left")
 
 
-def _counted(
-    mover: _Mover, plan: Migration, control: Control, counts: Counter[str], stops: list[Stopped]
+def _until_stopped(
+    mover: _Mover, plan: Migration, control: Control, stops: list[Stopped]
 ) -> Iterator[Item]:
-    sending = (item.bytes for item in plan.items if item.action is Action.UPLOAD)
-    total = 0 if plan.forecast.unknown else sum(sending)
-    with control.progress(len(plan.items), "Migrating", "file", total) as advance:
+    size = 0 if plan.forecast.unknown else plan.counts["bytes"]
+    with control.progress(len(plan.items), "Migrating", "file", size) as advance:
         try:
             for item in mover.moved(plan.items):
-                _advance(advance, item)
-                yield count_item(counts, item, applied=True)
+                advance(1, item.bytes if item.action is Action.UPLOAD else 0)
+                yield item
         except Stopped as stop:
             stops.append(stop)
 
 
-def _advance(advance: Advance, item: Item) -> None:
-    advance(1, item.bytes if item.action is Action.UPLOAD else 0)
+def _counted(items: Iterable[Item], counts: Counter[str], sources: MovedSources) -> Iterator[Item]:
+    for item in items:
+        sources.add(item)
+        yield count_item(counts, item, applied=True)
 
 
 def _upload(each: Ready) -> Upload:
@@ -256,7 +263,7 @@ def _unless_changed(item: Item) -> Item:
     if not is_stored or item.is_remote or not item.modified_ns:
         return item
     size = item.bytes if item.recipe is None else None
-    if not is_as_it_was(Path(item.source), size=size, modified_ns=item.modified_ns):
+    if not is_as_it_was(item.source, size=size, modified_ns=item.modified_ns):
         return _failed(item, "changed")
     return item
 
@@ -271,6 +278,8 @@ def _swapped(item: Item, outcomes: Mapping[Reference, Swapped]) -> Item:
         return item
     ended = [(r, outcomes[r.reference]) for r in item.rewrites if r.reference in outcomes]
     done = tuple(rewrite for rewrite, how in ended if how is Swapped.DONE)
+    if len(done) == len(item.rewrites):
+        return item
     changed = sum(how in (Swapped.CHANGED, Swapped.GONE) for _, how in ended)
     refused = [how.value for _, how in ended if how in _REFUSED]
     reason = refused[0] if refused else item.reason

@@ -18,23 +18,19 @@ from r2maint.journal import uploads_of
 from r2maint.keys import Addresses, Kind
 from r2maint.migrate.embedded import count_embedded
 from r2maint.migrate.forecast import Forecast
-from r2maint.migrate.gathering import Gatherer, relative_path, source_of
+from r2maint.migrate.gathering import Gatherer, Origin, origin_of
 from r2maint.migrate.items import Action, Item, Migration, count_item
 from r2maint.migrate.naming import Namer, RowValues
 from r2maint.pricing import load_prices
 from r2maint.references.columns import discover
 from r2maint.references.reading import Reference, Scope, Shape, iter_references
 from r2maint.reoptimize.recipes import strictest
-from r2maint.sources import (
-    MAX_IMAGE_BYTES,
-    Source,
-    UnusableSource,
-    locate_file,
-    md5_of,
-    read_source,
-)
+from r2maint.sources import MAX_IMAGE_BYTES, Locator, Source, UnusableSource, md5_of, read_source
 from r2maint.spool import Spool
 from r2maint.templates import MAX_KEY_BYTES
+
+Group = tuple[str, tuple[Reference, ...]]
+"""An origin as text, and every reference that names it."""
 
 BATCH = 500
 """Sources looked for in the bucket together."""
@@ -77,10 +73,11 @@ class _Planner:
     recipe: Recipe | None
     overrides: frozenset[str]
     requests: Counter[str] = field(default_factory=Counter)
+    locator: Locator = field(default_factory=Locator)
 
-    def plan(self, groups: Sequence[tuple[Reference, ...]]) -> Iterator[Item]:
+    def plan(self, groups: Sequence[Group]) -> Iterator[Item]:
         """Yield the items of some sources: one query per column, a LIST per thousand keys."""
-        drafts = self._named([self._read(group) for group in groups])
+        drafts = self._named([self._read(*group) for group in groups])
         found = find_stored(self.bucket, {key for draft in drafts for key in _looked_for(draft)})
         self.requests["class_a"] += found.lists
         self.requests["class_b"] += found.heads
@@ -91,17 +88,16 @@ class _Planner:
 
     # Reading
 
-    def _read(self, group: tuple[Reference, ...]) -> _Draft:
-        draft = _Draft(path=source_of(group[0]), references=group)
-        if group[0].target.kind is Kind.EXTERNAL:
-            return replace(draft, recipe=self._recipe(group))
-        columns = [self.namer.column(reference) for reference in group]
-        root = group[0].target.root
-        assert root is not None
+    def _read(self, name: str, group: tuple[Reference, ...]) -> _Draft:
+        origin = Origin.parse(name)
         recipe, limit = self._recipe(group), self.namer.max_bytes(group)
+        draft = _Draft(path=origin.source, references=tuple(map(_without_root, group)))
+        if not origin.root:
+            return replace(draft, recipe=recipe)
+        columns = [self.namer.column(reference) for reference in group]
         try:
             source = read_source(
-                locate_file(root, relative_path(group[0])),
+                self.locator.locate(*origin),
                 images_only=not any(column.is_named for column in columns),
                 # What is to be made smaller need not be small before.
                 max_bytes=max(limit, MAX_IMAGE_BYTES) if recipe else limit,
@@ -169,12 +165,12 @@ class _Planner:
             if same:
                 references, others = references + others, ()
             if references:
-                yield self._compared(replace(base, references=references), key, draft, stored)
+                yield self._compared(_of(base, references), key, draft, stored)
         if others and draft.reason:
             yield replace(base, action=Action.SKIP, reason=draft.reason, references=others)
         elif others:
             key = next((key for key in draft.keys[:-1] if key in stored), draft.keys[-1])
-            yield self._compared(replace(base, references=others), key, draft, stored)
+            yield self._compared(_of(base, others), key, draft, stored)
 
     def _compared(
         self, item: Item, key: str, draft: _Draft, stored: Mapping[str, StoredObject]
@@ -199,6 +195,16 @@ class _Planner:
         self.requests["class_b"] += 1
         info = head(self.bucket, there.key)
         return info is not None and info.headers.metadata.get("sha256") == source.sha256
+
+
+def _of(item: Item, references: tuple[Reference, ...]) -> Item:
+    """Return the item for some of its references."""
+    return item if references == item.references else replace(item, references=references)
+
+
+def _without_root(reference: Reference) -> Reference:
+    """Return the reference without its directory: a Path takes longer to spool than the rest."""
+    return reference._replace(target=reference.target._replace(root=None))
 
 
 def _item_of(draft: _Draft) -> Item:
@@ -289,9 +295,8 @@ def plan_migration(
     counts, databases = Counter[str](), set[str]()
     with Inventory() as inventory:
         references = iter_references(columns, addresses, scope, control=control)
-        inventory.add_references(gatherer.gather(references), by=source_of)
-        groups = (references for _, references in inventory.join_references())
-        chosen = _in_scope(planner, groups, scope, control)
+        inventory.add_references(gatherer.gather(references), by=lambda each: str(origin_of(each)))
+        chosen = _in_scope(planner, inventory.iter_groups(), scope, control)
         items = Spool.of(_counted(chosen, counts, databases))
     counts.update(gatherer.left)
     counts["embedded_left"] = count_embedded(columns, config, addresses, scope, control=control)
@@ -325,7 +330,7 @@ def _forecast(counts: Mapping[str, int], spent: Mapping[str, int], config: Confi
 
 def _in_scope(
     planner: _Planner,
-    groups: Iterable[tuple[Reference, ...]],
+    groups: Iterable[Group],
     scope: Scope,
     control: Control,
 ) -> Iterator[Item]:

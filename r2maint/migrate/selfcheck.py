@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from r2maint.control import Control
 from r2maint.inventory import Inventory
 from r2maint.keys import Kind
-from r2maint.migrate.gathering import Gatherer, source_of
+from r2maint.migrate.gathering import Gatherer, origin_of
 from r2maint.migrate.items import Action, Item
 from r2maint.migrate.naming import Namer
 from r2maint.references.reading import Scope, Shape, iter_references
 
 
-def count_still_named(
-    items: Iterable[Item], namer: Namer, scope: Scope, *, control: Control
-) -> int:
-    """Return how many values in scope still name a source whose rows were to follow it.
+class MovedSources:
+    """Takes note of what is moved, on disk; a context manager."""
 
-    Reads the rows once more. Names keep their value and do not count.
-    """
-    moved = [item for item in items if item.action in _MOVED and item.url]
-    if not moved:
-        return 0
-    gatherer = Gatherer(
-        config=namer.config,
-        addresses=namer.addresses,
-        columns=tuple(namer.columns.values()),
-        remote=any(item.is_remote for item in moved),
-    )
-    with Inventory() as inventory:
-        inventory.add_names(item.source for item in moved)
-        references = iter_references(
-            namer.columns.values(), namer.addresses, scope, control=control
+    def __init__(self) -> None:
+        self._inventory = Inventory()
+        self._fresh: list[str] = []
+        self._count = 0
+        self._has_remote = False
+
+    def __enter__(self) -> MovedSources:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._inventory.close()
+
+    def add(self, item: Item) -> None:
+        """Take note of a source whose rows were to follow it."""
+        if item.action in _MOVED and item.url:
+            self._count += 1
+            self._has_remote = self._has_remote or item.is_remote
+            self._fresh.append(item.source)
+            if len(self._fresh) == _BATCH:
+                self._settle()
+
+    def _settle(self) -> None:
+        self._inventory.add_names(self._fresh)
+        self._fresh = []
+
+    def count_still_named(self, namer: Namer, scope: Scope, *, control: Control) -> int:
+        """Return how many values in scope still name one of them.
+
+        Reads the rows once more. Names keep their value and do not count.
+        """
+        self._settle()
+        if not self._count:
+            return 0
+        gatherer = Gatherer(
+            config=namer.config,
+            addresses=namer.addresses,
+            columns=tuple(namer.columns.values()),
+            remote=self._has_remote,
         )
-        places = (each for each in references if each.target.kind is not Kind.BUCKET)
+        columns = namer.columns.values()
+        references = iter_references(columns, namer.addresses, scope, control=control)
+        elsewhere = (each for each in references if each.target.kind is not Kind.BUCKET)
         return sum(
-            each.shape is not Shape.NAME and inventory.is_named(source_of(each))
-            for each in gatherer.gather(places)
+            each.shape is not Shape.NAME and self._inventory.is_named(origin_of(each).source)
+            for each in gatherer.gather(elsewhere)
         )
 
 
 _MOVED = (Action.UPLOAD, Action.REUSE)
+_BATCH = 1000

@@ -7,8 +7,9 @@ document. Here the text is read as it is stored, and compared in a binary collat
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from django.db import connections
 from django.db.models import Expression, F, Func, TextField
@@ -58,37 +59,92 @@ class StoredText(Func):
         return text_sql(connection.vendor, sql, self.kind), params
 
 
-def update_row(
-    columns: Mapping[str, Column],
-    pk: Any,
-    *,
-    old: Mapping[str, str | None],
-    new: Mapping[str, str],
-    extra: Mapping[str, int | None],
-) -> bool:
+class Swap(NamedTuple):
+    """The new texts of one row, and the old ones they were made from, by field name."""
+
+    pk: Any
+    old: Mapping[str, str | None]
+    new: Mapping[str, str]
+
+
+def update_row(columns: Mapping[str, Column], row: Swap, extra: Mapping[str, int | None]) -> bool:
     """Send one UPDATE that sets `new` where the cells still hold `old`; True when they did.
 
-    All mappings go by field name; `extra` are further columns, set without being compared.
+    `extra` are further columns, set without being compared.
     """
-    column = columns[next(iter(new))]
+    names = tuple(row.new)
+    column = columns[names[0]]
     connection = connections[column.database]
-    quote = connection.ops.quote_name
     options: Any = column.model_class._meta
-    sets = [f"{quote(columns[name].column)} = %s" for name in new]
-    sets += [f"{quote(options.get_field(name).column)} = %s" for name in extra]
-    values = [_parameter(columns[name], text) for name, text in new.items()]
+    values = [_parameter(columns[name], text) for name, text in row.new.items()]
     values += [options.get_field(n).get_db_prep_save(v, connection) for n, v in extra.items()]
-    conditions = [f"{quote(column.pk_column)} = %s"]
-    conditions += [
-        equals_sql(connection.vendor, quote(columns[name].column), columns[name].kind)
-        for name in new
+    compared = [
+        options.pk.get_db_prep_value(row.pk, connection),
+        *(row.old[name] for name in names),
     ]
-    compared = [options.pk.get_db_prep_value(pk, connection), *(old[name] for name in new)]
-    statement = f"UPDATE {quote(column.table)} SET {', '.join(sets)}"
-    statement += f" WHERE {' AND '.join(conditions)}"
+    cells = tuple((columns[name].column, columns[name].kind) for name in names)
+    others = tuple(options.get_field(name).column for name in extra)
+    statement = _statement(column.database, column.table, column.pk_column, cells, others)
     with connection.cursor() as cursor:
         cursor.execute(statement, [*values, *compared])
         return bool(cursor.rowcount)
+
+
+@lru_cache(maxsize=256)
+def _statement(
+    alias: str,
+    table: str,
+    pk_column: str,
+    cells: tuple[tuple[str, ColumnKind], ...],
+    others: tuple[str, ...],
+) -> str:
+    connection = connections[alias]
+    quote = connection.ops.quote_name
+    sets = [f"{quote(name)} = %s" for name in (*(name for name, _ in cells), *others)]
+    conditions = [f"{quote(pk_column)} = %s"]
+    conditions += [equals_sql(connection.vendor, quote(name), kind) for name, kind in cells]
+    return f"UPDATE {quote(table)} SET {', '.join(sets)} WHERE {' AND '.join(conditions)}"
+
+
+def can_update_together(columns: Iterable[Column]) -> bool:
+    """Tell whether `update_rows` takes rows with these cells."""
+    return all(
+        connections[column.database].vendor == "postgresql" and column.kind is not ColumnKind.ARRAY
+        for column in columns
+    )
+
+
+def update_rows(columns: Sequence[Column], rows: Sequence[Swap]) -> set[Any]:
+    """Send one UPDATE for rows that swap the same cells; return the keys of those that did.
+
+    A round trip for all of them, and each is compared as `update_row` compares it: PostgreSQL looks
+    again at a row that another transaction changed while this one waited for it.
+    """
+    first = columns[0]
+    connection = connections[first.database]
+    quote = connection.ops.quote_name
+    options: Any = first.model_class._meta
+    names = [column.field for column in columns]
+    sets, conditions = [], [f"t.{quote(first.pk_column)} = v.pk"]
+    for number, column in enumerate(columns):
+        operand = f"t.{quote(column.column)}"
+        cast = options.get_field(column.field).db_type(connection)
+        sets.append(f"{quote(column.column)} = v.new{number}::{cast}")
+        compared = equals_sql("postgresql", operand, column.kind)
+        conditions.append(compared.replace("%s", f"v.old{number}"))
+    arrays = [f"%s::{options.pk.rel_db_type(connection)}[]", *["%s::text[]"] * 2 * len(names)]
+    aliases = ["pk", *(f"{side}{n}" for n in range(len(names)) for side in ("old", "new"))]
+    values: list[list[Any]] = [[options.pk.get_db_prep_value(r.pk, connection) for r in rows]]
+    for name in names:
+        values += [[row.old[name] for row in rows], [row.new[name] for row in rows]]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {quote(first.table)} AS t SET {', '.join(sets)}"
+            f" FROM unnest({', '.join(arrays)}) AS v({', '.join(aliases)})"
+            f" WHERE {' AND '.join(conditions)} RETURNING t.{quote(first.pk_column)}",
+            values,
+        )
+        return {options.pk.to_python(pk) for (pk,) in cursor.fetchall()}
 
 
 def _parameter(column: Column, text: str) -> Any:

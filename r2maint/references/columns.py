@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +359,19 @@ def find_column(
     None when the model or field is gone. Without `config` nothing is said of its storage; with it
     the column counts as named, so that every old value means what it meant.
     """
+    if config is None:
+        return _bare_column(database, model, name)
+    candidate = _candidate(model, name, is_named=True)
+    return _column(database, candidate, _storage(candidate, config)) if candidate else None
+
+
+@lru_cache(maxsize=1024)
+def _bare_column(database: str, model: str, name: str) -> Column | None:
+    candidate = _candidate(model, name, is_named=False)
+    return _column(database, candidate, _NOWHERE) if candidate else None
+
+
+def _candidate(model: str, name: str, *, is_named: bool) -> _Candidate | None:
     try:
         each: Any = apps.get_model(model)._meta.get_field(name)
     except (LookupError, ValueError, FieldDoesNotExist):
@@ -365,8 +379,7 @@ def find_column(
     kind = _kind(each)
     if kind is None:
         return None
-    candidate = _Candidate(model=each.model, field=each, kind=kind, is_named=config is not None)
-    return _column(database, candidate, _storage(candidate, config) if config else _NOWHERE)
+    return _Candidate(model=each.model, field=each, kind=kind, is_named=is_named)
 
 
 def row_values(

@@ -12,7 +12,8 @@ from r2maint.references.embedded import Passage, cut
 from r2maint.references.reading import Reference, Shape
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: rewrites are spooled by the million, and dicts are pickled in C.
+@dataclass(frozen=True, kw_only=True)
 class Rewrite:
     """One element to exchange."""
 
@@ -21,10 +22,14 @@ class Rewrite:
     key: str = ""
     """The key `new` means."""
     sha256: str = ""
-    extra: Mapping[str, int | None] = field(default_factory=dict, hash=False)
+    extra: Mapping[str, int | None] = field(default_factory=dict)
     """Further columns of the row that follow: field -> value (an image's width and height)."""
     made: tuple[bool, ...] = ()
     """EMBEDDED: which of the occurrences are meant, as `Exchanged.made` has it; () means all."""
+
+    def __hash__(self) -> int:
+        # Looked up many times, and the hash of every field takes longer than a comparison.
+        return hash((self.reference.value, self.reference.pk, self.new))
 
 
 class Swapped(str, Enum):

@@ -29,7 +29,13 @@ from r2maint.errors import DatabaseError
 from r2maint.journal import Journal, insert_changes, now, require_tables
 from r2maint.keys import Kind
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.references.cells import StoredText, update_row
+from r2maint.references.cells import (
+    StoredText,
+    Swap,
+    can_update_together,
+    update_row,
+    update_rows,
+)
 from r2maint.references.columns import Column, find_column
 from r2maint.references.exchange import Rewrite, Swapped, exchange
 from r2maint.references.reading import Shape
@@ -207,8 +213,9 @@ def _commit(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
     if changes:
         with short_transaction(database):
             insert_changes(database, changes)
+            together = _update_together(steps)
             for step in steps:
-                step.write()
+                step.write(is_done=together.get(step))
             lost = [change.pk for step in steps for change in step.lost()]
             if lost:
                 Change.objects.using(database).filter(pk__in=lost).update(
@@ -219,6 +226,19 @@ def _commit(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
     for step in steps:
         step.row.settle(step.outcomes)
     return steps
+
+
+def _update_together(steps: Iterable[_Step]) -> dict[_Step, bool]:
+    """Write rows that swap the same cells in one statement; tell of each whether that was done."""
+    done: dict[_Step, bool] = {}
+    fit = [step for step in steps if step.texts and step.is_plain]
+    for _, group in groupby(fit, key=lambda step: (step.row.model, tuple(step.texts))):
+        same = list(group)
+        columns = [same[0].row.columns[name] for name in same[0].texts]
+        if len(same) > 1 and can_update_together(columns):
+            written = update_rows(columns, [step.swap for step in same])
+            done.update((step, step.row.pk in written) for step in same)
+    return done
 
 
 class _Step:
@@ -237,6 +257,15 @@ class _Step:
     def open(self) -> list[Rewrite]:
         return [rewrite for rewrite in self.row.pending if rewrite not in self.outcomes]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether no further column of the row follows."""
+        return not any(rewrite.extra for rewrite in self.row.pending)
+
+    @property
+    def swap(self) -> Swap:
+        return Swap(self.row.pk, self.row.cells or {}, self.texts)
+
     def journal(self, run_id: str) -> Iterable[Change]:
         """Return a line for each rewrite that is to be made, and for each that lost already."""
         for rewrite in self.row.pending:
@@ -248,13 +277,17 @@ class _Step:
                 self.changes[rewrite] = change
         return self.changes.values()
 
-    def write(self) -> None:
-        """Update the row; when it is no longer as it was read, decide anew on what is there."""
+    def write(self, *, is_done: bool | None = None) -> None:
+        """Update the row; when it is no longer as it was read, decide anew on what is there.
+
+        `is_done` tells how a first attempt ended that was made already.
+        """
         for _ in range(ATTEMPTS):
             rewrites = self.open
-            if not rewrites or self._update(rewrites):
+            if not rewrites or (self._update(rewrites) if is_done is None else is_done):
                 self.outcomes.update(dict.fromkeys(rewrites, Swapped.DONE))
                 return
+            is_done = None
             _read([self.row], lock=True)
             self._decide(rewrites)
         # The row is as it was read and locked, and still the database leaves it alone.
@@ -282,9 +315,8 @@ class _Step:
         return moved
 
     def _update(self, rewrites: list[Rewrite]) -> bool:
-        row = self.row
         extra = {name: value for each in rewrites for name, value in each.extra.items()}
-        return update_row(row.columns, row.pk, old=row.cells or {}, new=self.texts, extra=extra)
+        return update_row(self.row.columns, self.swap, extra)
 
     def _decide(self, rewrites: list[Rewrite]) -> None:
         self.texts = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,8 @@ from r2maint.transfer.values import Answer, Credentials, Failure, Reason, Reques
 
 USER_AGENT = f"r2maint/{__version__}"
 _BUFFER_BYTES = 256 * 1024
-_MOST_HEADER_BYTES = 128 * 1024
+_MANY_HEADERS = "Too large response headers"
+"""What libcurl says of more than 300 KiB of them, with a code that says less."""
 _SLOWEST_BYTES = 64
 """A second; an attempt that stays below for `stall_seconds` ends."""
 _TOO_LARGE = 100
@@ -35,21 +36,23 @@ _REASONS = {
     pycurl.E_SSL_CACERT_BADFILE: Reason.TLS,
     pycurl.E_SSL_CIPHER: Reason.TLS,
 }
-_WORDS = {
+_WORDS: dict[object, str] = {
     Reason.BAD_URL: NOT_HTTP,
     Reason.NOT_PUBLIC: "its host has no public address",
     Reason.NO_HOST: "the name of its host does not resolve",
     Reason.TOO_SLOW: "no answer in time",
     Reason.TLS: "its certificate is not trusted",
+    pycurl.E_SSL_CACERT_BADFILE: "the file of trusted certificates cannot be read",
     Reason.UNREADABLE: "its file cannot be read, or is shorter than said",
 }
 _UNSENDABLE_URL = re.compile(r"[^!-~]")
-_DOTTED = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
+_DOTTED = re.compile(r"[^?#]*/(\.|%2e){1,2}([/?#]|$)", re.IGNORECASE)
 _UNSENDABLE_HEADER = re.compile(r"[^\t -~]")
 _WITH_BODY = frozenset({"POST", "PUT"})
 """Methods whose requests say how long the body is, even if it is empty (RFC 9110 §8.6)."""
 _WITHOUT = ("Expect:", "Content-Type:")
 """What libcurl adds to a body by itself; a header of the request replaces its own here."""
+_HEADER = re.compile(r"^([^:\r\n]+?)[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
 _VERSIONS = {1: "1.0", 2: "1.1", 3: "2", 30: "3"}
 """As CURLINFO_HTTP_VERSION numbers them."""
 
@@ -70,17 +73,17 @@ def flaw(request: Request, *, signed: bool) -> Failure | None:
     libcurl takes a line break in a header for the end of it: what follows would be another header.
     Of a path it signs, it resolves dotted segments first, which makes it the path of another key.
     """
-    if signed and _DOTTED.search(request.url.partition("?")[0]):
+    if signed and _DOTTED.match(request.url):
         return Failure(reason=Reason.BAD_URL, detail="a path with dotted segments cannot be signed")
     if _UNSENDABLE_URL.search(request.url):
         return Failure(reason=Reason.BAD_URL, detail=_WORDS[Reason.BAD_URL])
-    for header in request.headers:
-        if _UNSENDABLE_HEADER.search(header):
-            return Failure(
-                reason=Reason.BAD_HEADER,
-                detail=f"the header {header.partition(':')[0]!a} holds what cannot be sent",
-            )
-    return None
+    if not _UNSENDABLE_HEADER.search("".join(request.headers)):
+        return None
+    header = next(each for each in request.headers if _UNSENDABLE_HEADER.search(each))
+    return Failure(
+        reason=Reason.BAD_HEADER,
+        detail=f"the header {header.partition(':')[0]!a} holds what cannot be sent",
+    )
 
 
 class Attempt:
@@ -93,7 +96,7 @@ class Attempt:
         self._request = Request(url="")
         self._lines: list[bytes] = []
         self._body = io.BytesIO()
-        self._received = self._header_bytes = 0
+        self._received = 0
         self._is_too_large = False
         self._refused = self._admitted = 0
         self._file: BinaryIO | None = None
@@ -115,7 +118,8 @@ class Attempt:
             pycurl.LOW_SPEED_TIME: manner.pace.stall_seconds,
             pycurl.BUFFERSIZE: _BUFFER_BYTES,
             pycurl.UPLOAD_BUFFERSIZE: _BUFFER_BYTES,
-            pycurl.HEADERFUNCTION: self._take_header,
+            # libcurl calls this for every line, and bounds all of them together.
+            pycurl.HEADERFUNCTION: self._lines.append,
             pycurl.WRITEFUNCTION: self._take_body,
         }
         if self._guard is not None:
@@ -137,7 +141,7 @@ class Attempt:
         Raises: OSError when the file that is its body cannot be opened.
         """
         self.ticket, self._request = ticket, request
-        self._received = self._header_bytes = self._refused = self._admitted = 0
+        self._received = self._refused = self._admitted = 0
         self._is_too_large = False
         curl = self.curl
         curl.setopt(pycurl.URL, request.url)
@@ -155,7 +159,8 @@ class Attempt:
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._lines, self._body = [], io.BytesIO()
+        self._lines.clear()
+        self._body = io.BytesIO()
 
     def _set_method(self, request: Request) -> None:
         curl = self.curl
@@ -192,16 +197,6 @@ class Attempt:
             return int(pycurl.SEEKFUNC_FAIL)
         self._file.seek(offset, origin)
         return int(pycurl.SEEKFUNC_OK)
-
-    def _take_header(self, line: bytes) -> int | None:
-        self._header_bytes += len(line)
-        if self._header_bytes > _MOST_HEADER_BYTES:
-            self._is_too_large = True
-            return -1
-        if line.startswith(b"HTTP/"):
-            self._lines = []
-        self._lines.append(line)
-        return None
 
     def _take_body(self, chunk: bytes) -> int | None:
         self._received += len(chunk)
@@ -248,12 +243,14 @@ class Attempt:
 
     def failure(self, code: int, message: str) -> Failure:
         """Return why there is no answer."""
-        if self._is_too_large or code in (pycurl.E_FILESIZE_EXCEEDED, _TOO_LARGE):
+        excess = code in (pycurl.E_FILESIZE_EXCEEDED, _TOO_LARGE) or _MANY_HEADERS in message
+        if self._is_too_large or excess:
             return Failure(reason=Reason.TOO_LARGE, detail=self._excess(code))
         reason = _REASONS.get(code, Reason.NO_ANSWER)
         if self._refused and not self._admitted and reason is Reason.NO_ANSWER:
             reason = Reason.NOT_PUBLIC
-        return Failure(reason=reason, detail=_WORDS.get(reason) or _plain(message) or "no answer")
+        words = _WORDS.get(code) or _WORDS.get(reason) or _plain(message) or "no answer"
+        return Failure(reason=reason, detail=words)
 
     def _excess(self, code: int) -> str:
         if self._received or code == pycurl.E_FILESIZE_EXCEEDED:
@@ -261,13 +258,10 @@ class Attempt:
         return "its headers are too long"
 
 
-def _parsed(lines: Iterable[bytes]) -> dict[str, str]:
-    headers = {}
-    for line in lines:
-        name, colon, value = line.decode("latin-1").partition(":")
-        if colon:
-            headers[name.strip().lower()] = value.strip()
-    return headers
+def _parsed(lines: Sequence[bytes]) -> dict[str, str]:
+    """Return the headers of the last answer; those of interim ones come before it."""
+    text = b"".join(lines).decode("latin-1")
+    return {name.lower(): value for name, value in _HEADER.findall(text, text.rfind("\nHTTP/") + 1)}
 
 
 def _plain(message: str) -> str:

@@ -1,4 +1,4 @@
-"""Many HTTP requests at once on one thread: libcurl's multi interface. The only importer of pycurl.
+"""Many HTTP requests at once on one thread, each tried until it has an outcome.
 
 Connections are kept between calls, names are resolved once a minute, HTTP/2 is spoken where the
 server offers it over TLS. Redirects are followed here and not by libcurl, so that every hop passes
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import selectors
 import threading
 import time
 from collections import Counter, deque
@@ -20,25 +19,18 @@ from typing import Generic, TypeVar
 import pycurl
 
 from r2maint.errors import R2MaintError
-from r2maint.transfer.attempt import Attempt, Manner, flaw
+from r2maint.transfer.attempt import Manner, flaw
 from r2maint.transfer.guard import NOT_HTTP, Guard
+from r2maint.transfer.lines import Lines
 from r2maint.transfer.pacing import Limiter, Pace, wait_seconds
 from r2maint.transfer.urls import place_of, redirected
 from r2maint.transfer.values import Answer, Credentials, Failure, Outcome, Reason, Request
 
 L = TypeVar("L")
 
-AHEAD = 4
-"""Requests taken from the caller ahead of the outcome it waits for, for each worker."""
 _LOOK_SECONDS = 1.0
 _AWAY_SECONDS = 0.1
 """A consumer that stays away longer may have cost what is under way its time."""
-_EVENTS = {
-    pycurl.POLL_IN: selectors.EVENT_READ,
-    pycurl.POLL_OUT: selectors.EVENT_WRITE,
-    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
-}
-"""Both number reading 1 and writing 2, as `socket_action` does."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -66,7 +58,7 @@ class Engine:
             pace=self.pace, guard=guard, credentials=credentials, ca_bundle=ca_bundle
         )
         self.is_signing = credentials is not None
-        self._idle: list[_Lines] = []
+        self._idle: list[Lines] = []
         self._lock = threading.Lock()
 
     def send(self, request: Request) -> Outcome[Request]:
@@ -98,97 +90,11 @@ class Engine:
         for lines in idle:
             lines.close()
 
-    def _take(self) -> _Lines:
+    def _take(self) -> Lines:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return _Lines(self._manner)
-
-
-class _Lines:
-    """A multi handle with its easy handles: the connections of one caller at a time."""
-
-    def __init__(self, manner: Manner) -> None:
-        workers = max(manner.pace.workers, 1)
-        # Unlike `CurlMulti.select`, a selector knows no highest number of a socket.
-        self._sockets = selectors.DefaultSelector()
-        self._watched: set[int] = set()
-        self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * workers)
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self._free = [Attempt(manner) for _ in range(workers)]
-        self._busy: dict[pycurl.Curl, Attempt] = {}
-
-    @property
-    def has_room(self) -> bool:
-        return bool(self._free)
-
-    def start(self, request: Request, ticket: int) -> None:
-        """Send a request.
-
-        Raises: OSError when the file that is its body cannot be opened, pycurl.error when libcurl
-        refuses the URL.
-        """
-        attempt = self._free[-1]
-        try:
-            attempt.begin(request, ticket)
-        except BaseException:
-            attempt.end()
-            raise
-        self._free.pop()
-        self._multi.add_handle(attempt.curl)
-        self._busy[attempt.curl] = attempt
-
-    def move(self, seconds: float) -> None:
-        """Move bytes when some can be moved, at the latest after so long."""
-        known = self._multi.timeout()
-        if known >= 0:
-            seconds = min(seconds, known / 1000)
-        for key, events in self._sockets.select(seconds):
-            self._multi.socket_action(key.fd, events)
-        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-
-    def _watch(self, what: int, number: int, multi: object, data: object) -> None:
-        """Take note of what libcurl waits for on a socket."""
-        if number in self._watched:
-            self._sockets.unregister(number)
-            self._watched.remove(number)
-        if what in _EVENTS:
-            self._sockets.register(number, _EVENTS[what])
-            self._watched.add(number)
-
-    def ended(self) -> Iterator[tuple[int, Answer | Failure]]:
-        """Yield the ticket of each attempt that ended, and what came of it."""
-        left = 1
-        while left:
-            left, done, failed = self._multi.info_read()
-            for curl in done:
-                attempt = self._busy[curl]
-                answer = attempt.answer()
-                self._release(curl)
-                yield attempt.ticket, answer
-            for curl, code, message in failed:
-                attempt = self._busy[curl]
-                failure = attempt.failure(code, message)
-                self._release(curl)
-                yield attempt.ticket, failure
-
-    def _release(self, curl: pycurl.Curl) -> None:
-        attempt = self._busy.pop(curl)
-        self._multi.remove_handle(curl)
-        attempt.end()
-        self._free.append(attempt)
-
-    def drop_all(self) -> None:
-        """Break off what is under way; its connections are closed."""
-        for curl in list(self._busy):
-            self._release(curl)
-
-    def close(self) -> None:
-        for attempt in self._free:
-            attempt.curl.close()
-        self._multi.close()
-        self._sockets.close()
+        return Lines(self._manner)
 
 
 @dataclass(slots=True)
@@ -218,7 +124,7 @@ class _Sending(Generic[L]):
     """One call of `send_many`."""
 
     engine: Engine
-    lines: _Lines
+    lines: Lines
     make: Callable[[L], Request | None]
     window: deque[_Job[L]] = field(default_factory=deque)
     """Every job whose outcome was not yielded yet, in order."""
@@ -235,7 +141,8 @@ class _Sending(Generic[L]):
 
     def outcomes(self, labels: Iterable[L]) -> Iterator[Outcome[L]]:
         jobs = (_Job(label, ticket) for ticket, label in enumerate(labels))
-        ahead = AHEAD * max(self.engine.pace.workers, 1)
+        pace = self.engine.pace
+        ahead = max(pace.ahead, 1) * max(pace.workers, 1)
         while True:
             taken = list(itertools.islice(jobs, ahead - len(self.window)))
             self.window.extend(taken)

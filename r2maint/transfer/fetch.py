@@ -19,6 +19,7 @@ from r2maint.transfer.urls import as_sent
 from r2maint.transfer.values import Answer, Failure, Outcome, Reason, Request
 
 _ACCEPT = ("Accept: image/*,*/*;q=0.5", "Accept-Encoding: identity")
+_AHEAD = 2
 _GONE = (404, 410)
 
 
@@ -81,9 +82,9 @@ def fetch_many(
     per_host: int = 4,
     limiter: Limiter | None = None,
 ) -> Iterator[tuple[str, Fetched | FetchError]]:
-    """Yield what each URL answers, in order; bodies of a few times `workers` are in memory."""
+    """Yield what each URL answers, in order; at most twice `workers` bodies are in memory."""
     limits = limits or FetchLimits()
-    pace = Pace(workers=workers, per_host=per_host, attempts=limits.attempts)
+    pace = Pace(workers=workers, per_host=per_host, ahead=_AHEAD, attempts=limits.attempts)
     engine = Engine(pace, limiter=limiter, guard=guard)
     try:
         with closing(engine.send_many(urls, lambda url: _request(url, guard, limits))) as sent:

@@ -33,6 +33,8 @@ class Pace:
     """Requests at once."""
     per_host: int = 0
     """Of them, to one host and port; 0 for as many as there are workers."""
+    ahead: int = 4
+    """Labels taken ahead of the outcome the caller waits for, for each worker."""
     attempts: int = 6
     connect_seconds: float = 10
     stall_seconds: int = 60

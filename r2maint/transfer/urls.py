@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from functools import lru_cache
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from r2maint.keytext import normal_host
@@ -24,6 +26,16 @@ def split_url(url: str) -> SplitResult | None:
 
 def place_of(url: str) -> tuple[str, int] | None:
     """Return (host, port) of an http(s) URL, as hosts are compared; None for any other text."""
+    origin = _ORIGIN.match(url)
+    return _place_of_origin(origin[0] if origin else url)
+
+
+# Plain enough to mean the same without the rest; one of a few, where URLs are many.
+_ORIGIN = re.compile(r"[a-z]+://[\w.:-]+(?=/)", re.ASCII)
+
+
+@lru_cache(maxsize=1024)
+def _place_of_origin(url: str) -> tuple[str, int] | None:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

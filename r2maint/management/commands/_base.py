@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
-from itertools import chain, filterfalse
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -33,6 +32,7 @@ from r2maint.management.commands._interrupts import Interrupts
 from r2maint.models import Run, RunState
 from r2maint.references.reading import Scope
 from r2maint.report import Column, Refusal, Report, Section, format_bytes
+from r2maint.report.as_text import MAX_ROWS
 from r2maint.report.output import require_writable
 
 Options = Mapping[str, Any]
@@ -61,27 +61,41 @@ class _Progress:
     cause: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class _Items:
     """Items as mappings, again for every reading; those that are fine left out unless wanted."""
 
-    command: R2Command
-    items: Iterable[Any]
-    everything: bool
-    urgent_first: bool
+    def __init__(self, command: R2Command, items: Iterable[Any], options: Options) -> None:
+        self._command = command
+        self._items = items
+        self._everything = bool(options["all"])
+        self._is_brief = options["format"] == "text"
+        self._brief: tuple[list[Any], int] | None = None
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return (item.as_dict() for item in self._ordered())
+        items = self._survey()[0] if self._is_brief else self._wanted()
+        return (item.as_dict() for item in items)
 
-    def _ordered(self) -> Iterator[Any]:
-        if not self.urgent_first:
-            return self._wanted()
-        # Text shows few: what somebody must act on comes before what went well.
-        urgent = filter(self.command.is_urgent, self._wanted())
-        return chain(urgent, filterfalse(self.command.is_urgent, self._wanted()))
+    def __length_hint__(self) -> int:
+        return self._survey()[1] if self._is_brief else NotImplemented
+
+    def _survey(self) -> tuple[list[Any], int]:
+        """Return the items text shows, and how many there are; all are read once.
+
+        What somebody must act on comes before what went well.
+        """
+        if self._brief is None:
+            urgent, calm, count = list[Any](), list[Any](), 0
+            for item in self._wanted():
+                count += 1
+                of_kind = urgent if self._command.is_urgent(item) else calm
+                if len(of_kind) < MAX_ROWS:
+                    of_kind.append(item)
+            self._brief = [*urgent, *calm][:MAX_ROWS], count
+        return self._brief
 
     def _wanted(self) -> Iterator[Any]:
-        return (each for each in self.items if self.everything or not self.command.is_fine(each))
+        is_fine = self._command.is_fine
+        return (each for each in self._items if self._everything or not is_fine(each))
 
 
 class R2Command(BaseCommand):
@@ -327,7 +341,7 @@ class R2Command(BaseCommand):
             finished_at=_now(),
             exit_code=exit_code,
             summary=result.summary(),
-            items=_Items(self, result.items, options["all"], options["format"] == "text"),
+            items=_Items(self, result.items, options),
             refusals=_refusals(result),
             extra=self.extra(result),
             notes=tuple(getattr(result, "notes", ())),

@@ -1,0 +1,105 @@
+"""The connections of one caller: libcurl's multi interface, woken by its sockets."""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Iterator
+
+import pycurl
+
+from r2maint.transfer.attempt import Attempt, Manner
+from r2maint.transfer.values import Answer, Failure, Request
+
+_EVENTS = {
+    pycurl.POLL_IN: selectors.EVENT_READ,
+    pycurl.POLL_OUT: selectors.EVENT_WRITE,
+    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
+}
+"""Both number reading 1 and writing 2, as `socket_action` does."""
+
+
+class Lines:
+    """A multi handle with its easy handles: the connections of one caller at a time."""
+
+    def __init__(self, manner: Manner) -> None:
+        self._manner = manner
+        self._workers = max(manner.pace.workers, 1)
+        # Unlike `CurlMulti.select`, a selector knows no highest number of a socket.
+        self._sockets = selectors.DefaultSelector()
+        self._watched: set[int] = set()
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * self._workers)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._free: list[Attempt] = []
+        self._busy: dict[pycurl.Curl, Attempt] = {}
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._busy) < self._workers
+
+    def start(self, request: Request, ticket: int) -> None:
+        """Send a request.
+
+        Raises: OSError when the file that is its body cannot be opened, pycurl.error when libcurl
+        refuses the URL.
+        """
+        attempt = self._free.pop() if self._free else Attempt(self._manner)
+        try:
+            attempt.begin(request, ticket)
+        except BaseException:
+            attempt.end()
+            self._free.append(attempt)
+            raise
+        self._multi.add_handle(attempt.curl)
+        self._busy[attempt.curl] = attempt
+
+    def move(self, seconds: float) -> None:
+        """Move bytes when some can be moved, at the latest after so long."""
+        known = self._multi.timeout()
+        if known >= 0:
+            seconds = min(seconds, known / 1000)
+        for key, events in self._sockets.select(seconds):
+            self._multi.socket_action(key.fd, events)
+        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _watch(self, what: int, number: int, multi: object, data: object) -> None:
+        """Take note of what libcurl waits for on a socket."""
+        if number in self._watched:
+            self._sockets.unregister(number)
+            self._watched.remove(number)
+        if what in _EVENTS:
+            self._sockets.register(number, _EVENTS[what])
+            self._watched.add(number)
+
+    def ended(self) -> Iterator[tuple[int, Answer | Failure]]:
+        """Yield the ticket of each attempt that ended, and what came of it."""
+        left = 1
+        while left:
+            left, done, failed = self._multi.info_read()
+            for curl in done:
+                attempt = self._busy[curl]
+                answer = attempt.answer()
+                self._release(curl)
+                yield attempt.ticket, answer
+            for curl, code, message in failed:
+                attempt = self._busy[curl]
+                failure = attempt.failure(code, message)
+                self._release(curl)
+                yield attempt.ticket, failure
+
+    def _release(self, curl: pycurl.Curl) -> None:
+        attempt = self._busy.pop(curl)
+        self._multi.remove_handle(curl)
+        attempt.end()
+        self._free.append(attempt)
+
+    def drop_all(self) -> None:
+        """Break off what is under way; its connections are closed."""
+        for curl in list(self._busy):
+            self._release(curl)
+
+    def close(self) -> None:
+        for attempt in self._free:
+            attempt.curl.close()
+        self._multi.close()
+        self._sockets.close()
