@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2maint.images.magic import HEAD_BYTES, FileType, sniff
+from r2maint.smallfiles import read_small
 
 MAX_IMAGE_BYTES = 10 * 2**20
 _CHUNK_BYTES = 2**20
@@ -27,7 +28,7 @@ class UnusableSource(Exception):
 class Source:
     """A local file as it was when it was hashed."""
 
-    path: Path
+    path: str
     size: int
     """Bytes."""
     sha256: str
@@ -61,8 +62,6 @@ class Locator:
             real = self._resolve(root, relative)
             if not _is_below(real, self._directory(root)):
                 raise UnusableSource("outside", f"{relative!r} leaves {root}")
-            if not stat.S_ISREG(os.stat(real).st_mode):
-                raise UnusableSource("missing", f"no file at {root}/{relative}")
         except PermissionError as error:
             raise UnusableSource("unreadable", error.strerror or "") from error
         except FileNotFoundError as error:
@@ -75,9 +74,17 @@ class Locator:
     def _resolve(self, root: str, relative: str) -> str:
         path = os.path.join(root, relative)
         parent, name = os.path.split(path)
-        if name in ("", ".", "..") or stat.S_ISLNK(os.lstat(path).st_mode):
-            return os.path.realpath(path, strict=True)
-        return os.path.join(self._directory(parent), name)
+        if name not in ("", ".", ".."):
+            mode = os.lstat(path).st_mode
+            if not stat.S_ISLNK(mode):
+                return self._regular(os.path.join(self._directory(parent), name), mode)
+        real = os.path.realpath(path, strict=True)
+        return self._regular(real, os.stat(real).st_mode)
+
+    def _regular(self, real: str, mode: int) -> str:
+        if not stat.S_ISREG(mode):
+            raise FileNotFoundError(real)
+        return real
 
     def _directory(self, path: str) -> str:
         if path not in self._directories:
@@ -113,19 +120,33 @@ def read_source(path: str | Path, *, images_only: bool, max_bytes: int = MAX_IMA
     Raises: UnusableSource "unreadable", "empty", "too_large" or "not_an_image".
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            found = os.fstat(file.fileno())
-            chunk = file.read(min(_CHUNK_BYTES, found.st_size + 1))
-            kind = accepted_type(chunk, found.st_size, images_only=images_only, max_bytes=max_bytes)
-            sha256 = hashlib.sha256(chunk)
-            size = len(chunk)
-            while chunk := file.read(_CHUNK_BYTES):
-                sha256.update(chunk)
-                size += len(chunk)
+        small = read_small(path, _CHUNK_BYTES)
+        if small.body is None:
+            return _read_large(path, images_only=images_only, max_bytes=max_bytes)
     except OSError as error:
         raise UnusableSource("unreadable", error.strerror or "cannot be read") from error
+    kind = accepted_type(small.body, small.size, images_only=images_only, max_bytes=max_bytes)
     return Source(
-        path=Path(path),
+        path=str(path),
+        size=small.size,
+        sha256=hashlib.sha256(small.body).hexdigest(),
+        modified_ns=small.modified_ns,
+        type=kind,
+    )
+
+
+def _read_large(path: str | Path, *, images_only: bool, max_bytes: int) -> Source:
+    with open(path, "rb", buffering=0) as file:
+        found = os.fstat(file.fileno())
+        chunk = file.read(_CHUNK_BYTES)
+        kind = accepted_type(chunk, found.st_size, images_only=images_only, max_bytes=max_bytes)
+        sha256, size = hashlib.sha256(), 0
+        while chunk:
+            sha256.update(chunk)
+            size += len(chunk)
+            chunk = file.read(_CHUNK_BYTES)
+    return Source(
+        path=str(path),
         size=size,
         sha256=sha256.hexdigest(),
         modified_ns=found.st_mtime_ns,
@@ -133,11 +154,11 @@ def read_source(path: str | Path, *, images_only: bool, max_bytes: int = MAX_IMA
     )
 
 
-def md5_of(path: Path) -> str:
+def md5_of(path: str | Path) -> str:
     """Return the MD5 of a file in hex: what an ETag may tell it by; "" when it cannot be read."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
     except OSError:

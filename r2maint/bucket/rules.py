@@ -59,6 +59,8 @@ def stored_headers(key: str, headers: Headers) -> Headers:
             "Encode such a value before it is stored (RFC 2047 for metadata).",
         )
     storage_class = headers.storage_class or "STANDARD"
+    if metadata == headers.metadata and storage_class == headers.storage_class:
+        return headers
     return replace(headers, metadata=metadata, storage_class=storage_class)
 
 

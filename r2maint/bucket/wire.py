@@ -25,6 +25,7 @@ from r2maint.bucket.translate import Place, explain, no_answer
 from r2maint.connection import Connection
 from r2maint.errors import BucketError, PreconditionFailed
 from r2maint.keytext import quote_key
+from r2maint.smallfiles import read_small
 from r2maint.transfer import Answer, Credentials, Engine, Limiter, Outcome, Pace, Request
 from r2maint.transfer.pacing import is_passing
 
@@ -111,10 +112,11 @@ class Wire:
         """Return the request of an upload, its body measured now. Raises: ObjectRejected."""
         rules.require_key(upload.key)
         headers = rules.stored_headers(upload.key, upload.headers)
-        size = _size(upload.body)
-        if size > sending.PARTS_ABOVE_BYTES or not can_ask(upload.key):
+        if not can_ask(upload.key):
             return None
-        body = _read(upload.body, size)
+        body, size = _read(upload.body)
+        if size > sending.PARTS_ABOVE_BYTES:
+            return None
         digest = rules.measure(upload if body is upload.body else _with_body(upload, body))
         lines = (
             f"x-amz-content-sha256: {digest.sha256}",
@@ -215,24 +217,18 @@ def _told(answer: Answer) -> Mapping[str, str]:
     }
 
 
-def _size(body: bytes | Path) -> int:
-    """Return the size in bytes. Raises: ObjectRejected."""
+def _read(body: bytes | Path) -> tuple[bytes | Path, int]:
+    """Return a small file's bytes, so that it is read only once, or else the body; and its size.
+
+    Raises: ObjectRejected when the file cannot be read.
+    """
     if isinstance(body, bytes):
-        return len(body)
+        return body, len(body)
     try:
-        return body.stat().st_size
+        small = read_small(body, _STREAMED_ABOVE_BYTES)
     except OSError as error:
         raise rules.unreadable(body, error) from error
-
-
-def _read(body: bytes | Path, size: int) -> bytes | Path:
-    """Return a small file's bytes, so that it is read only once; anything else as it is."""
-    if isinstance(body, bytes) or size > _STREAMED_ABOVE_BYTES:
-        return body
-    try:
-        return body.read_bytes()
-    except OSError as error:
-        raise rules.unreadable(body, error) from error
+    return (body if small.body is None else small.body), small.size
 
 
 def _with_body(upload: Upload, body: bytes | Path) -> Upload:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -133,13 +134,14 @@ class _Planner:
     ) -> _Draft:
         source = draft.source
         assert source is not None
+        stem, suffix = os.path.splitext(os.path.basename(source.path))
         try:
             own = self.namer.key(
                 draft.others,
                 values,
-                stem=source.path.stem,
+                stem=stem,
                 sha256=source.sha256,
-                ext=source.type.ext if source.type else source.path.suffix.lower(),
+                ext=source.type.ext if source.type else suffix.lower(),
             )
         except UnusableSource as unusable:
             return replace(draft, reason=unusable.reason)

@@ -52,7 +52,6 @@ _WITH_BODY = frozenset({"POST", "PUT"})
 """Methods whose requests say how long the body is, even if it is empty (RFC 9110 §8.6)."""
 _WITHOUT = ("Expect:", "Content-Type:")
 """What libcurl adds to a body by itself; a header of the request replaces its own here."""
-_HEADER = re.compile(r"^([^:\r\n]+?)[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
 _VERSIONS = {1: "1.0", 2: "1.1", 3: "2", 30: "3"}
 """As CURLINFO_HTTP_VERSION numbers them."""
 
@@ -260,8 +259,14 @@ class Attempt:
 
 def _parsed(lines: Sequence[bytes]) -> dict[str, str]:
     """Return the headers of the last answer; those of interim ones come before it."""
-    text = b"".join(lines).decode("latin-1")
-    return {name.lower(): value for name, value in _HEADER.findall(text, text.rfind("\nHTTP/") + 1)}
+    headers: dict[str, str] = {}
+    for line in b"".join(lines).decode("latin-1").split("\r\n"):
+        if line.startswith("HTTP/"):
+            headers = {}
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.rstrip().lower()] = value.strip()
+    return headers
 
 
 def _plain(message: str) -> str:
