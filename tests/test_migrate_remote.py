@@ -273,9 +273,7 @@ def redirect(location: str) -> bytes:
 
 
 @pytest.mark.parametrize("options", [(), ("--optimize",)], ids=["as-it-is", "optimized"])
-def test_what_cannot_be_proved_a_picture_is_skipped_with_a_reason(web, monkeypatch, options):
-    limits = partial(FetchLimits, seconds=0.5, attempts=2)
-    monkeypatch.setattr("r2maint.migrate.preparing.FetchLimits", limits)
+def test_what_cannot_be_proved_a_picture_is_skipped_with_a_reason(web, options):
     unusable = {
         "gone.png": [reply(404)],
         "away.png": [reply(410)],
@@ -296,7 +294,6 @@ def test_what_cannot_be_proved_a_picture_is_skipped_with_a_reason(web, monkeypat
         "ok.png": [reply(200, picture())],
     }
     web.answers.update({f"/{name}": partial(iter, said) for name, said in unusable.items()})
-    web.answers["/slow.png"] = lambda: chain([reply(200, b"", length=999)], drip(b"x"))
     urls = [f"{web.url}{path}" for path in web.answers]
     private = "http://10.0.0.1/private.png"
     secret = f"http://user:hunter2@127.0.0.1:{web.site.port}/secret.png"
@@ -314,7 +311,6 @@ def test_what_cannot_be_proved_a_picture_is_skipped_with_a_reason(web, monkeypat
         "broken.png": "unsure",
         "forbidden.png": "unsure",
         "reset.png": "unsure",
-        "slow.png": "too_slow",
         "empty.png": "empty",
         "page.png": "not_an_image",
         "torn.png": "corrupt",
@@ -328,8 +324,32 @@ def test_what_cannot_be_proved_a_picture_is_skipped_with_a_reason(web, monkeypat
         "private.png": "not_public",
         "secret.png": "credentials",
     }
-    assert done["summary"]["skipped"] == 18
+    assert done["summary"]["skipped"] == 17
     assert {item["action"] for item in done["items"] if item["reason"]} == {"skip"}
+
+
+def test_a_site_that_takes_too_long_is_given_up(web, monkeypatch):
+    limits = partial(FetchLimits, seconds=0.3, attempts=2)
+    monkeypatch.setattr("r2maint.migrate.preparing.FetchLimits", limits)
+    web.answers["/slow.png"] = lambda: chain([reply(200, b"", length=999)], drip(b"x"))
+    row = submission(app_icon_url=f"{web.url}/slow.png")
+
+    done = apply(COMMAND, "--remote", exit_code=3)
+
+    row.refresh_from_db()
+    assert row.app_icon_url == f"{web.url}/slow.png"
+    assert by_reason(done) == {"slow.png": "too_slow"}
+
+
+def test_a_url_with_a_nul_byte_stops_nothing(web):
+    publish(web, "/icon.png")
+    odd = f"{web.url}/a\0b.png"
+    submission(app_icon_url=odd, screenshots_en=[f"{web.url}/icon.png"])
+
+    done = apply(COMMAND, "--remote", exit_code=3)
+
+    assert AppSubmission.objects.get().app_icon_url == odd
+    assert (done["summary"]["rewritten"], done["summary"]["skipped"]) == (1, 1)
 
 
 def test_a_picture_larger_than_its_field_allows_is_skipped(web, settings):

@@ -126,7 +126,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Origin:
-        return cls(*text.split("\0"))
+        return cls(*text.split("\0", 1))
 
     def __str__(self) -> str:
         return f"{self.root}\0{self.name}"
