@@ -193,9 +193,7 @@ def end_lease() -> None:
     except NoSuchKey:
         return
     note = replace(Note.read(found.body), released=True)
-    overwriting = Upload(
-        key=KEY, body=note.as_bytes(), if_absent=False, if_match=found.info.etag
-    )
+    overwriting = Upload(key=KEY, body=note.as_bytes(), if_absent=False, if_match=found.info.etag)
     put(bucket, overwriting)
 
 

@@ -118,9 +118,7 @@ def _wait_for_run() -> None:
         time.sleep(0.005)
 
 
-def _edited(
-    kind: str, model: Any, pk: int, field: str, change: Callable[[Any], Any]
-) -> Edit:
+def _edited(kind: str, model: Any, pk: int, field: str, change: Callable[[Any], Any]) -> Edit:
     """Read, change and write one cell while nobody else may write its row."""
     from django.db import transaction
     from django.db.models import F
@@ -182,9 +180,7 @@ def _delete(model: Any, pk: int, number: int, chance: random.Random) -> Edit:
         icon, screens = row.values_list("app_icon_url", "screenshots_en").get()
         row.delete()
     before = [icon, *screens]
-    return Edit(
-        kind="delete", model=model._meta.label, pk=pk, field="", before=before, after=None
-    )
+    return Edit(kind="delete", model=model._meta.label, pk=pk, field="", before=before, after=None)
 
 
 def _insert(model: Any, pk: int, number: int, chance: random.Random) -> Edit:
@@ -308,9 +304,7 @@ def _left_behind() -> Iterator[str]:
     return attacked.left_behind(Contents.read())
 
 
-def _misjudged(
-    first: dict[str, Any], edits: list[Edit], *, count_still: bool
-) -> Iterator[str]:
+def _misjudged(first: dict[str, Any], edits: list[Edit], *, count_still: bool) -> Iterator[str]:
     """Yield what the migration told wrongly of the edits.
 
     When edits outlasted it, nobody knows how many it could see when it looked once more.

@@ -71,9 +71,7 @@ def test_no_kill_breaks_a_promise(task):
 def test_no_edit_is_lost_and_each_is_told(task):
     sizes = {"singles": 30, "shared": 32, "names": 4, "texts": 8}
 
-    (told,) = attack(
-        "tests.editor", task | {"edits": 80, "sizes": sizes, "rate": 50, "batch": 10}
-    )
+    (told,) = attack("tests.editor", task | {"edits": 80, "sizes": sizes, "rate": 50, "batch": 10})
 
     assert told["broken"] == []
     assert sum(told["edits"].values()) == 80

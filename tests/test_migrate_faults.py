@@ -33,7 +33,9 @@ def test_everything_arrives_whatever_breaks_on_the_way(between, monkeypatch):
     monkeypatch.setattr(sending, "PARTS_ABOVE_BYTES", 2**20)
     monkeypatch.setattr(sending, "PART_BYTES", 5 * 2**20)
     attacked.fill(attacked.Sizes(singles=20, shared=5, names=5, texts=5))
-    large = [attacked.write(f"large/{size}.mp4", os.urandom(size * 2**20 + 1)) for size in (1, 6, 11)]
+    large = [
+        attacked.write(f"large/{size}.mp4", os.urandom(size * 2**20 + 1)) for size in (1, 6, 11)
+    ]
     AppSubmission.objects.create(tracking_id="large", screenshots_ar=large)
     before = json.loads(attacked.dump())
     flaky = Flaky(between, seed=2, share=0.2)

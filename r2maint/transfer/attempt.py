@@ -90,8 +90,8 @@ class Attempt:
         self.curl = pycurl.Curl()
         self.ticket = 0
         self.sendings = 0
-        """How often the request was sent. libcurl sends it once more by itself when a connection that
-        it kept breaks off before an answer: only the pre-request callback hears of that."""
+        """How often the request was sent. libcurl sends it once more by itself when a connection
+        that it kept breaks off before an answer: only the pre-request callback hears of that."""
         self._guard = manner.guard
         self._request = Request(url="")
         self._lines: list[bytes] = []

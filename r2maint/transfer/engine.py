@@ -158,7 +158,7 @@ class _Lines:
             self._watched.add(number)
 
     def ended(self) -> Iterator[tuple[int, Answer | Failure, int]]:
-        """Yield the ticket of each attempt that ended, what came of it, and how often it was sent."""
+        """Yield the ticket of each attempt that ended, what came of it, how often it was sent."""
         left = 1
         while left:
             left, done, failed = self._multi.info_read()
