@@ -1,6 +1,7 @@
 """Edit a thousand cells from another process while a migration runs, and look for each of them.
 
-    python benchmarks/edit_migrate.py [--edits 1000] [--seed N] [--database postgres] [--server rclone]
+    python benchmarks/edit_migrate.py [--edits 1000] [--seed N] [--database postgres]
+                                      [--server rclone]
 
 Addresses in URL columns, elements of JSON lists, text around addresses and names of files are
 edited, rows are deleted, and new ones are made that name the same files. Printed are how many of

@@ -29,12 +29,14 @@ LARGE_MIB = (1, 3, 6, 11, 17)
 
 def main() -> None:
     options = read_options()
-    with tempfile.TemporaryDirectory(prefix="r2maint-bench-") as directory:
-        with server(options.server, Path(directory) / "bucket") as upstream:
-            with proxy(upstream) as between:
-                database = describe_database("sqlite", Path(directory))
-                attacked.configure(Path(directory), database, between.url)
-                broken = attack(between, options)
+    with (
+        tempfile.TemporaryDirectory(prefix="r2maint-bench-") as directory,
+        server(options.server, Path(directory) / "bucket") as upstream,
+        proxy(upstream) as between,
+    ):
+        database = describe_database("sqlite", Path(directory))
+        attacked.configure(Path(directory), database, between.url)
+        broken = attack(between, options)
     print(*broken[:20], sep="\n")
     sys.exit(bool(broken))
 

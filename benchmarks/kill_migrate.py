@@ -1,6 +1,7 @@
 """Kill a migration with SIGKILL at fifty random moments, run it again each time, and undo it.
 
-    python benchmarks/kill_migrate.py [--kills 50] [--seed N] [--database postgres] [--server rclone]
+    python benchmarks/kill_migrate.py [--kills 50] [--seed N] [--database postgres]
+                                      [--server rclone]
 
 Rounds of one project each: it is migrated, killed some times on the way, finished, undone with more
 kills, and finished again. After every kill each value must lead to the bytes it led to before; in
@@ -30,17 +31,19 @@ SIZES = {"singles": 350, "shared": 701, "names": 50, "texts": 60}
 def main() -> None:
     options = read_options()
     print(f"seed {options.seed}, {options.database}, {options.server}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="r2maint-bench-") as directory:
-        with server(options.server, Path(directory) / "bucket") as endpoint:
-            task = {
-                "directory": directory,
-                "database": describe_database(options.database, Path(directory)),
-                "endpoint": endpoint,
-                "kills": options.kills,
-                "seed": options.seed,
-                "sizes": SIZES,
-            }
-            lines = list(killed(task))
+    with (
+        tempfile.TemporaryDirectory(prefix="r2maint-bench-") as directory,
+        server(options.server, Path(directory) / "bucket") as endpoint,
+    ):
+        task = {
+            "directory": directory,
+            "database": describe_database(options.database, Path(directory)),
+            "endpoint": endpoint,
+            "kills": options.kills,
+            "seed": options.seed,
+            "sizes": SIZES,
+        }
+        lines = list(killed(task))
     kills = sum(line["kills"] for line in lines)
     broken = [sentence for line in lines for sentence in line["broken"]]
     print(f"{kills} kills in {len(lines)} rounds, {len(broken)} promises broken")

@@ -24,6 +24,7 @@ from r2maint import keys
 from r2maint.batching import batched
 from r2maint.bucket.base import StoredObject
 from r2maint.control import Control
+from r2maint.errors import R2MaintError
 from r2maint.keepset.keyfinder import MAX_ROOTS, KeyFinder
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ class Inventory:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+        if isinstance(error, sqlite3.Error):
+            # Databases and buckets tell their own errors: this one is of the index.
+            raise R2MaintError(
+                f"The scratch index cannot be kept: {tempfile.gettempdir()} ({error}).",
+                "TMPDIR names another directory for temporary files.",
+            ) from error
 
     def close(self) -> None:
         """Remove the index."""

@@ -14,7 +14,7 @@ class Child:
     """A forked process that calls `act` and ends; the parent must hold no connection open."""
 
     def __init__(self, act: Callable[[], object]) -> None:
-        self._answer = tempfile.TemporaryFile()
+        self._answer = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the result)
         self._pid = os.fork()
         if not self._pid:
             self._run(act)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from r2maint.bucket import StoredObject
 from r2maint.control import Control
-from r2maint.errors import InvalidListing, Stopped
+from r2maint.errors import InvalidListing, R2MaintError, Stopped
 from r2maint.inventory import Inventory, Totals, outermost
 from r2maint.keys import Kind, Target, Via
 from r2maint.references.reading import Reference, Shape
@@ -172,3 +172,14 @@ def test_the_order_is_that_of_utf8_bytes(inventory):
     keys = ["A", "a", "a-b", "a.b", "a/b", "\uff5e", "\U0001f600"]
     add(inventory, *reversed(keys))
     assert [item.key for item in inventory.iter_objects()] == keys
+
+
+def test_an_index_that_finds_no_space_is_told_in_a_sentence():
+    def fill():
+        with Inventory() as inventory:
+            inventory._db.execute("PRAGMA max_page_count = 20")
+            inventory.add_names(f"{number:0200}" for number in range(10_000))
+
+    with pytest.raises(R2MaintError, match="disk is full") as caught:
+        fill()
+    assert "TMPDIR" in caught.value.hint

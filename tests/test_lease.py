@@ -121,8 +121,9 @@ def test_a_holder_notices_that_its_lease_was_taken_over(bucket, clock):
 def test_a_holder_notices_that_its_lease_is_gone(bucket):
     with hold(bucket) as held:
         list(bucket.delete_many([KEY]))
-        with pytest.raises(LeaseHeld, match="lost"):
+        with pytest.raises(LeaseHeld, match="lost") as caught:
             held.check()
+        assert "deleted" in caught.value.hint
 
 
 def test_the_late_holder_releases_only_its_own_lease(bucket, clock):

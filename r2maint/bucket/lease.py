@@ -118,7 +118,9 @@ class Lease:
     def _take_note_of_own(self) -> None:
         """Learn the ETag of our own latest note; raise LeaseHeld if the latest is not ours."""
         found = _read(self._bucket)
-        if found is None or Note.read(found.body).holder != self._note.holder:
+        if found is None:
+            raise self._deleted()
+        if Note.read(found.body).holder != self._note.holder:
             raise self._lost()
         self._note, self._etag = Note.read(found.body), found.info.etag
 
@@ -126,6 +128,12 @@ class Lease:
         return LeaseHeld(
             f"The lease on the bucket was lost: {self._bucket.name}.",
             "Another run took it over while this one did not renew it; run again when it is done.",
+        )
+
+    def _deleted(self) -> LeaseHeld:
+        return LeaseHeld(
+            f"The lease on the bucket was lost: {self._bucket.name}.",
+            f"Somebody, or a lifecycle rule, deleted {KEY!r}; run again.",
         )
 
     def _keep(self) -> None:

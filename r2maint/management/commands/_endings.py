@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from django.db import Error as DjangoDatabaseError
@@ -10,6 +11,8 @@ from django.db import OperationalError, ProgrammingError
 from r2maint.control import Control
 from r2maint.errors import ConfigError, DatabaseError, R2MaintError, Stopped
 from r2maint.report import Report
+
+_SPACE = "Plans are kept in temporary files: TMPDIR names another directory for them."
 
 
 class Declined(R2MaintError):
@@ -40,7 +43,8 @@ def as_told(error: BaseException, control: Control) -> R2MaintError:
         return _database_error(error)
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
-        return R2MaintError(f"{error.strerror or type(error).__name__}{where}.")
+        told = f"{error.strerror or type(error).__name__}{where}."
+        return R2MaintError(told, _SPACE if error.errno == errno.ENOSPC and not where else "")
     return ConfigError(f"{error}".rstrip(".") + ".")
 
 
