@@ -448,7 +448,9 @@ def test_a_stopped_run_rewrites_what_it_fetched_and_the_next_one_goes_on(web, mo
 
     stopped = apply(COMMAND, "--remote", exit_code=130)
 
-    assert (stopped["summary"]["uploaded"], stopped["summary"]["rewritten"]) == (8, 4)
+    # The first batch's rows followed; of the second one, the uploads under way ended.
+    assert stopped["summary"]["rewritten"] == 4
+    assert 4 <= stopped["summary"]["uploaded"] <= 8
     control.signal_code, web.answers[paths[-1]] = 0, answer
     done = apply(COMMAND, "--remote")
     assert done["run_id"] == stopped["run_id"]
