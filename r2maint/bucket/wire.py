@@ -20,7 +20,7 @@ from typing import TypeVar, cast
 
 from r2maint.bucket import rules, sending
 from r2maint.bucket.base import Headers, ObjectInfo, Result, Upload
-from r2maint.bucket.client import ATTEMPTS, CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
+from r2maint.bucket.client import CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
 from r2maint.bucket.translate import Place, explain, no_answer
 from r2maint.connection import Connection
 from r2maint.errors import BucketError, PreconditionFailed
@@ -47,6 +47,10 @@ _SERVED = {
     "content_language": "content-language",
 }
 _META = "x-amz-meta-"
+_ATTEMPTS = 8
+"""The first waits are short: half a minute in all, like the SDK's six attempts."""
+_AHEAD_OF_RETRY = 1024
+"""Answers to PUT and HEAD are small."""
 
 
 def can_ask(key: str) -> bool:
@@ -65,7 +69,8 @@ class Wire:
         self._engine = Engine(
             Pace(
                 workers=workers,
-                attempts=ATTEMPTS,
+                attempts=_ATTEMPTS,
+                ahead_of_retry=_AHEAD_OF_RETRY,
                 connect_seconds=CONNECT_SECONDS,
                 stall_seconds=READ_SECONDS,
                 is_passing=_may_pass,

@@ -145,8 +145,10 @@ class _Sending(Generic[L]):
         jobs = (_Job(label, ticket) for ticket, label in enumerate(labels))
         pace = self.engine.pace
         ahead = max(pace.ahead, 1) * max(pace.workers, 1)
+        patient = pace.ahead_of_retry
         while True:
-            taken = list(itertools.islice(jobs, ahead - len(self.window)))
+            most = max(ahead, patient if self.later and self._is_first_waiting() else 0)
+            taken = list(itertools.islice(jobs, max(0, most - len(self.window))))
             self.window.extend(taken)
             self.ready.extend(taken)
             self._start_what_may()
@@ -159,6 +161,11 @@ class _Sending(Generic[L]):
                 left_at = time.monotonic()
                 yield outcome
                 self._count_absence(time.monotonic() - left_at)
+
+    def _is_first_waiting(self) -> bool:
+        """Tell whether the outcome that is due hangs on a request that is to be tried again."""
+        first = self.window[0]
+        return first.outcome is None and first.attempts > 0 and first.ticket not in self.running
 
     def _count_absence(self, seconds: float) -> None:
         if seconds > _AWAY_SECONDS:

@@ -12,7 +12,8 @@ from email.utils import parsedate_to_datetime
 
 from r2maint.transfer.values import Answer
 
-FIRST_WAIT_SECONDS = 0.5
+FIRST_WAIT_SECONDS = 0.1
+"""Short, because what waits for its second attempt holds up the answers after it."""
 LONGEST_WAIT_SECONDS = 20.0
 LONGEST_RETRY_AFTER_SECONDS = 120.0
 """A server that asks for more patience has its answer taken as the last one."""
@@ -35,7 +36,10 @@ class Pace:
     """Of them, to one host and port; 0 for as many as there are workers."""
     ahead: int = 4
     """Labels taken ahead of the outcome the caller waits for, for each worker."""
-    attempts: int = 6
+    ahead_of_retry: int = 0
+    """Labels taken ahead while that outcome waits to be tried again, so that the others go on; 0
+    where many answers would be too much to hold."""
+    attempts: int = 8
     connect_seconds: float = 10
     stall_seconds: int = 60
     """An attempt ends when next to nothing moved for so long."""
