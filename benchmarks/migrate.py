@@ -2,11 +2,12 @@
 
     python benchmarks/migrate.py [--files 10000] [--bytes 30720] [--rounds 5] [--database postgres]
 
-Each round starts the same S3 server (`rclone serve s3` on a directory) anew for either side:
-`s5cmd cp` copies the files, `migrate_media_to_r2 --apply --no-input` moves them and rewrites the
-rows that name them, one row a file, as one process from the interpreter's start to its end. Printed
-are seconds, CPU and peak memory of each, and the ratio of every round with the median of them.
-Needs rclone and s5cmd on PATH; the PostgreSQL comes from the test suite's wheel.
+Each round starts the same S3 server (`rclone serve s3` on a directory) anew for either side, and
+the sides take turns in going first: `s5cmd cp` copies the files, `migrate_media_to_r2 --apply
+--no-input` moves them and rewrites the rows that name them, one row a file, as one process from the
+interpreter's start to its end. Printed are seconds, CPU and peak memory of each, and the ratio of
+every round with the median of them. Needs rclone and s5cmd on PATH; the PostgreSQL comes from the
+test suite's wheel.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-KEY_ID, SECRET = "0123456789abcdef0123456789abcdef", "secret-0123456789abcdef"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from projects import describe_database, server
+
+from tests.attacked import KEY_ID, SECRET
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -44,7 +45,11 @@ def main() -> None:
         work = Path(directory)
         fill_media(work / "media" / "uploads", options.files, options.bytes)
         database = describe_database(options.database, work)
-        ratios = [one_round(work, database, options.files) for _ in range(options.rounds)]
+        # Sides take turns in going first: machines tire.
+        ratios = [
+            one_round(work, database, options.files, peer_first=number % 2 == 0)
+            for number in range(options.rounds)
+        ]
     ratios.sort()
     shown = " ".join(f"{ratio:.2f}" for ratio in ratios)
     print(
@@ -73,52 +78,33 @@ def fill_media(root: Path, files: int, size: int) -> None:
         path.write_bytes(PNG + os.urandom(size - len(PNG)))
 
 
-def describe_database(kind: str, work: Path) -> dict:
-    if kind == "sqlite":
-        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(work / "rows.sqlite3")}
-    sys.path.insert(0, str(ROOT))
-    from tests.postgres import database
-
-    return {name: value for name, value in database().items() if name != "TEST"}
-
-
-def one_round(work: Path, database: dict, files: int) -> float:
-    with server(work / "peer") as endpoint:
-        command = ["s5cmd", "--endpoint-url", endpoint, "cp", f"{work}/media/*", "s3://media/"]
-        peer = measure(command, "s5cmd cp")
+def one_round(work: Path, database: dict, files: int, *, peer_first: bool) -> float:
+    """Time both sides, each on a server of its own, and return their ratio."""
     child = {"database": database, "media": str(work / "media"), "files": files}
     run_child({**child, "fill": True})
-    with server(work / "ours") as endpoint:
-        ours = measure(child_command({**child, "endpoint": endpoint}), "migrate")
+    seconds = {}
+    for side in ("peer", "ours") if peer_first else ("ours", "peer"):
+        with server("rclone", work / "server") as endpoint:
+            (work / "server" / "media").mkdir(exist_ok=True)
+            seconds[side] = SIDES[side](work, {**child, "endpoint": endpoint}).seconds
     run_child({**child, "check": True})
-    cpu = 1000 * ours.cpu_seconds / files
-    print(f"  {files / ours.seconds:,.0f} files/s, {cpu:.2f} ms CPU a file")
-    return ours.seconds / peer.seconds
+    print(f"  {files / seconds['ours']:,.0f} files/s", flush=True)
+    return seconds["ours"] / seconds["peer"]
 
 
-@contextmanager
-def server(directory: Path) -> Iterator[str]:
-    """Run an S3 server with an empty bucket "media" on a free port; give its URL."""
-    shutil.rmtree(directory, ignore_errors=True)
-    (directory / "media").mkdir(parents=True)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    command = ["rclone", "serve", "s3", "--auth-key", f"{KEY_ID},{SECRET}", "--addr", address]
-    process = subprocess.Popen([*command, str(directory)], stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait()
+def copy(work: Path, child: dict) -> Cost:
+    command = ["s5cmd", "--endpoint-url", child["endpoint"], "cp"]
+    return measure([*command, f"{work}/media/*", "s3://media/"], "s5cmd cp", child["files"])
 
 
-def measure(command: list[str], label: str) -> Cost:
+def move(work: Path, child: dict) -> Cost:
+    return measure(child_command(child), "migrate", child["files"])
+
+
+SIDES = {"peer": copy, "ours": move}
+
+
+def measure(command: list[str], label: str, files: int) -> Cost:
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
     begun = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
@@ -128,10 +114,8 @@ def measure(command: list[str], label: str) -> Cost:
     if process.returncode:
         raise SystemExit(f"{label} ended with {process.returncode}.")
     cost = Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
-    print(
-        f"{label}: {cost.seconds:.2f} s, {cost.cpu_seconds:.2f} s CPU, {cost.peak_mib} MiB",
-        flush=True,
-    )
+    told = f"{cost.seconds:.2f} s, {1000 * cost.cpu_seconds / files:.2f} ms CPU a file"
+    print(f"{label}: {told}, {cost.peak_mib} MiB", flush=True)
     return cost
 
 
@@ -157,7 +141,6 @@ def migrate(task: dict) -> None:
 
 
 def set_up(task: dict) -> None:
-    sys.path.insert(0, str(ROOT))
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings_test"
     from django.conf import settings
 

@@ -158,7 +158,8 @@ def _values(
 ) -> list[Any]:
     given = [getattr(change, column.attname) for change in changes]
     if isinstance(column, models.JSONField):
-        return [json.dumps(value) for value in given]
+        # Most are empty, and say so in the same two characters.
+        return [json.dumps(value) if value else str(value) for value in given]
     if isinstance(column, models.DateTimeField):
         return [column.get_db_prep_save(value, connection) for value in given]
     return given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import textwrap
@@ -205,7 +206,7 @@ class R2Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         control = Control()
-        with Interrupts(control, self._announce_stop) as interrupts:
+        with _collecting_rarely(), Interrupts(control, self._announce_stop) as interrupts:
             progress = _Progress(started_at=_now(), control=control, interrupts=interrupts)
             try:
                 result = self._run(progress, options)
@@ -433,6 +434,20 @@ def _advance(drawn: Any, total: int) -> Advance:
         drawn.update(count)
 
     return advance
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Look for cycles of dead values a fiftieth as often: plans are millions of values without.
+
+    A twentieth of a migration's time. Counting references frees all but cycles at once.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(max(before[0], 35_000), *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _now() -> datetime:
