@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 from r2maint.bucket.base import Headers, ObjectInfo, PendingUpload
@@ -43,7 +44,12 @@ def etag(answer: Answer) -> str:
 
 def date(answer: Answer) -> datetime:
     """Return the server's time, aware UTC, from the Date of any answer."""
-    text = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    return parsed_date(answer["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
+
+
+@lru_cache(maxsize=64)
+def parsed_date(text: str) -> datetime:
+    """Return the time a header tells, aware UTC. Raises: BucketError."""
     try:
         return parsedate_to_datetime(text).astimezone(timezone.utc)
     except (TypeError, ValueError) as error:

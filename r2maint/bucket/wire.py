@@ -11,14 +11,13 @@ import html
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar, cast
 
 from r2maint.bucket import rules, sending
+from r2maint.bucket.answers import parsed_date
 from r2maint.bucket.base import Headers, ObjectInfo, Result, Upload
 from r2maint.bucket.client import CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
 from r2maint.bucket.translate import Place, explain, no_answer
@@ -144,7 +143,7 @@ class Wire:
             key=upload.key,
             size=digest.size,
             etag=etag,
-            modified_at=_date(answer.headers.get("date", "")),
+            modified_at=parsed_date(answer.headers.get("date", "")),
             headers=headers,
         )
 
@@ -264,7 +263,7 @@ def _info(key: str, answer: Answer) -> ObjectInfo:
         key=key,
         size=int(told.get("content-length", 0)),
         etag=told.get("etag", "").strip('"'),
-        modified_at=_date(told.get("last-modified", "")),
+        modified_at=parsed_date(told.get("last-modified", "")),
         headers=Headers(
             **{name: told.get(header, "") for name, header in _SERVED.items()},
             metadata={
@@ -273,14 +272,3 @@ def _info(key: str, answer: Answer) -> ObjectInfo:
             storage_class=told.get("x-amz-storage-class", "STANDARD"),
         ),
     )
-
-
-@lru_cache(maxsize=64)
-def _date(text: str) -> datetime:
-    try:
-        return parsedate_to_datetime(text).astimezone(timezone.utc)
-    except (TypeError, ValueError) as error:
-        raise BucketError(
-            f"The bucket does not tell its time: the Date of its answer is {text!r}.",
-            "A proxy may remove it; r2maint judges ages by the bucket's clock only.",
-        ) from error

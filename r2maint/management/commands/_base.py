@@ -7,8 +7,8 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -17,23 +17,23 @@ from typing import Any, ClassVar
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DjangoDatabaseError
-from tqdm import tqdm
 
 from r2maint import conf, journal
 from r2maint.bucket import Bucket, open_bucket
 from r2maint.bucket.lease import hold_lease
 from r2maint.conf import Config
-from r2maint.control import Advance, Control
+from r2maint.control import Control
 from r2maint.errors import R2MaintError, Stopped, UsageError
 from r2maint.keys import Addresses
 from r2maint.management.commands import _options
 from r2maint.management.commands._delivery import deliver, unwrapped, write_to
 from r2maint.management.commands._endings import Declined, Unwritable, as_told, closing
 from r2maint.management.commands._interrupts import Interrupts
+from r2maint.management.commands._items import ReportItems
+from r2maint.management.commands._progress import bars_on
 from r2maint.models import Run, RunState
 from r2maint.references.reading import Scope
-from r2maint.report import Column, Refusal, Report, Section, format_bytes
-from r2maint.report.as_text import MAX_ROWS
+from r2maint.report import Column, Refusal, Report, Section
 from r2maint.report.output import require_writable
 
 Options = Mapping[str, Any]
@@ -60,43 +60,6 @@ class _Progress:
     bucket: str = ""
     run_id: str | None = None
     cause: BaseException | None = None
-
-
-class _Items:
-    """Items as mappings, again for every reading; those that are fine left out unless wanted."""
-
-    def __init__(self, command: R2Command, items: Iterable[Any], options: Options) -> None:
-        self._command = command
-        self._items = items
-        self._everything = bool(options["all"])
-        self._is_brief = options["format"] == "text"
-        self._brief: tuple[list[Any], int] | None = None
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        items = self._survey()[0] if self._is_brief else self._wanted()
-        return (item.as_dict() for item in items)
-
-    def __length_hint__(self) -> int:
-        return self._survey()[1] if self._is_brief else NotImplemented
-
-    def _survey(self) -> tuple[list[Any], int]:
-        """Return the items text shows, and how many there are; all are read once.
-
-        What somebody must act on comes before what went well.
-        """
-        if self._brief is None:
-            urgent, calm, count = list[Any](), list[Any](), 0
-            for item in self._wanted():
-                count += 1
-                of_kind = urgent if self._command.is_urgent(item) else calm
-                if len(of_kind) < MAX_ROWS:
-                    of_kind.append(item)
-            self._brief = [*urgent, *calm][:MAX_ROWS], count
-        return self._brief
-
-    def _wanted(self) -> Iterator[Any]:
-        is_fine = self._command.is_fine
-        return (each for each in self._items if self._everything or not is_fine(each))
 
 
 class R2Command(BaseCommand):
@@ -255,7 +218,7 @@ class R2Command(BaseCommand):
         if limit := options["max_duration"]:
             control.deadline = time.monotonic() + limit.total_seconds()
         if self._draws_progress(options):
-            control.progress = self._draw
+            control.progress = bars_on(unwrapped(self.stderr))
         return Work(
             config=config,
             bucket=self.open_bucket(config, options),
@@ -342,7 +305,13 @@ class R2Command(BaseCommand):
             finished_at=_now(),
             exit_code=exit_code,
             summary=result.summary(),
-            items=_Items(self, result.items, options),
+            items=ReportItems(
+                result.items,
+                is_fine=self.is_fine,
+                is_urgent=self.is_urgent,
+                everything=options["all"],
+                is_brief=options["format"] == "text",
+            ),
             refusals=_refusals(result),
             extra=self.extra(result),
             notes=tuple(getattr(result, "notes", ())),
@@ -392,23 +361,6 @@ class R2Command(BaseCommand):
         wanted = options["verbosity"] and not options["no_progress"]
         return bool(wanted and self.stderr.isatty())
 
-    def _draw(
-        self, total: int | None, label: str, unit: str, size: int = 0, /
-    ) -> AbstractContextManager[Advance]:
-        @contextmanager
-        def bar() -> Iterator[Advance]:
-            with tqdm(
-                total=total,
-                desc=label,
-                unit=f" {unit}",
-                file=unwrapped(self.stderr),
-                leave=False,
-                dynamic_ncols=True,
-            ) as drawn:
-                yield _advance(drawn, size)
-
-        return bar()
-
     def _announce_stop(self) -> None:
         if self.stderr.isatty():
             # os.write: a handler may run in the middle of a buffered write.
@@ -417,23 +369,6 @@ class R2Command(BaseCommand):
                     unwrapped(self.stderr).fileno(),
                     b"\nStopping at the next safe point; once more stops at once.\n",
                 )
-
-
-def _advance(drawn: Any, total: int) -> Advance:
-    """Return what moves a bar on; once bytes have moved it shows them and their rate, too."""
-    began, moved = time.monotonic(), 0
-
-    def advance(count: int, size: int = 0, /) -> None:
-        nonlocal moved
-        moved += size
-        if moved:
-            rate = int(moved / max(time.monotonic() - began, 0.001))
-            of = f" of {format_bytes(total)}" if total else ""
-            told = f"{format_bytes(moved)}{of}, {format_bytes(rate)}/s"
-            drawn.set_postfix_str(told, refresh=False)
-        drawn.update(count)
-
-    return advance
 
 
 @contextmanager
