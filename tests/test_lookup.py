@@ -70,3 +70,9 @@ def test_keys_far_apart_are_asked_for_one_by_one():
     assert set(found.objects) == set(wanted)
     assert found.heads > found.lists
     assert found.lists <= -(-len(wanted) // SPARSE) + 1
+
+
+def test_an_empty_page_that_is_not_the_last_decides_nothing():
+    keys = [f"a/{number}.png" for number in range(2 * SPARSE)]
+    found = find_stored(filled(keys, page_size=0), keys)
+    assert set(found.objects) == set(keys)
