@@ -8,11 +8,12 @@ from urllib.parse import quote
 
 import pytest
 
-from r2maint.bucket import Upload, get, open_bucket, put
+from r2maint.bucket import Headers, Upload, get, open_bucket, put
 from r2maint.conf import load
 from r2maint.errors import BucketError
 from r2maint.keys import quote_key
 from r2maint.management.commands import _base
+from r2maint.migrate.moving import _Mover
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES
@@ -132,6 +133,50 @@ def test_a_key_that_holds_other_bytes_is_never_used(place):
     row.refresh_from_db()
     assert row.app_icon_url == "/media/icon.png"
     assert [(i["action"], i["reason"]) for i in done["items"]] == [("fail", "key_taken")]
+    assert get(bucket, item["key"]).body == b"x" * item["bytes"]
+
+
+@pytest.mark.parametrize("when", ["before the plan", "after it"])
+def test_metadata_that_outlived_its_bytes_proves_nothing(place, monkeypatch, when):
+    picture(place, "icon.png")
+    row = submission(app_icon_url="/media/icon.png")
+    (item,) = run(COMMAND)["items"]
+    headers = Headers(metadata={"sha256": item["sha256"]})
+    other = Upload(key=item["key"], body=b"x" * item["bytes"], headers=headers)
+    if when == "before the plan":
+        put(open_bucket(load()), other)
+    else:
+        begin = _Mover.moved
+
+        def moved(self, items):
+            put(self.bucket, other)
+            return begin(self, items)
+
+        monkeypatch.setattr(_Mover, "moved", moved)
+
+    done = apply(COMMAND, exit_code=3)
+
+    row.refresh_from_db()
+    assert row.app_icon_url == "/media/icon.png"
+    assert [(i["action"], i["reason"]) for i in done["items"]] == [("fail", "key_taken")]
+
+
+def test_an_earlier_key_that_holds_other_bytes_by_now_is_left(place):
+    body = picture(place, "icon.png")
+    submission(app_icon_url="/media/icon.png")
+    (item,) = apply(COMMAND)["items"]
+    bucket = open_bucket(load())
+    list(bucket.delete_many([item["key"]]))
+    put(bucket, Upload(key=item["key"], body=b"x" * item["bytes"]))
+    row = submission(app_icon_url="/media/icon.png")
+    other = submission(app_icon_url="/media/icon.png")
+
+    again = apply(COMMAND)["summary"]
+
+    row.refresh_from_db()
+    other.refresh_from_db()
+    assert stored(row.app_icon_url) == stored(other.app_icon_url) == body
+    assert (again["uploaded"], again["rewritten"]) == (1, 2)
     assert get(bucket, item["key"]).body == b"x" * item["bytes"]
 
 

@@ -638,3 +638,67 @@ def test_nothing_reaches_the_rows_when_the_journal_cannot_be_written(alias, jour
         finally:
             cursor.execute("ALTER TABLE elsewhere RENAME TO r2maint_change")
     assert AppSubmission.objects.using(alias).get().app_icon_url == f"{BASE}old.png"
+
+
+@contextmanager
+def typed_as(table: str, column: str, kind: str) -> Iterator[None]:
+    """A column that was made by other means than Django's migrations."""
+    with connections["postgres"].cursor() as cursor:
+        cursor.execute(
+            "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
+            " WHERE attrelid = %s::regclass AND attname = %s",
+            [table, column],
+        )
+        (before,) = cursor.fetchone()
+        change = f"ALTER TABLE {table} ALTER {column} TYPE"
+        cursor.execute(f"{change} {kind} USING {column}::{kind}")
+        try:
+            yield
+        finally:
+            cursor.execute(f"{change} {before} USING {column}::text::{before}")
+
+
+def test_a_json_column_of_postgresql_keeps_its_spelling_in_many_rows(journal):
+    raw = '{"a":1,  "a":2.50, "url": "' + BASE + 'old.png"}'
+    pks = submissions("postgres", 2)
+    with (
+        typed_as("app_submissions", "screenshots_en", "json"),
+        connections["postgres"].cursor() as cursor,
+    ):
+        cursor.execute("UPDATE app_submissions SET screenshots_en = %s", [raw])
+        found = references("postgres", "appdirectory.AppSubmission", "screenshots_en")
+
+        assert swapped([renamed(each) for each in found], journal) == {Swapped.DONE: 2}
+
+        cursor.execute("SELECT id, screenshots_en::text FROM app_submissions")
+        assert dict(cursor.fetchall()) == dict.fromkeys(pks, raw.replace("old", "new"))
+
+
+def test_values_are_never_cut_to_what_a_column_takes(journal, monkeypatch):
+    field: Any = AppSubmission._meta.get_field("app_icon_url")
+    monkeypatch.setattr(field, "db_type", lambda connection: "varchar(40)")
+    submissions("postgres", 2, app_icon_url=f"{BASE}old.png")
+    with typed_as("app_submissions", "app_icon_url", "varchar(40)"):
+        found = references("postgres", "appdirectory.AppSubmission", "app_icon_url")
+        rewrites = [Rewrite(reference=each, new=f"{BASE}{'a' * 40}.png") for each in found]
+
+        assert swapped(rewrites, journal) == {Swapped.TOO_LONG: 2}
+
+    urls = AppSubmission.objects.using("postgres").values_list("app_icon_url", flat=True)
+    assert list(urls) == [f"{BASE}old.png"] * 2
+
+
+def test_rows_go_one_by_one_where_a_column_has_a_type_of_its_own(journal):
+    enum = "ENUM ('https://media.example.org/old.png', 'https://media.example.org/new.png', '')"
+    with connections["postgres"].cursor() as cursor:
+        cursor.execute(f"CREATE TYPE icon AS {enum}")
+        try:
+            submissions("postgres", 2, app_icon_url=f"{BASE}old.png")
+            with typed_as("app_submissions", "app_icon_url", "icon"):
+                found = references("postgres", "appdirectory.AppSubmission", "app_icon_url")
+                ended = swapped([renamed(each) for each in found], journal)
+        finally:
+            cursor.execute("DROP TYPE icon")
+    assert ended == {Swapped.DONE: 2}
+    urls = AppSubmission.objects.using("postgres").values_list("app_icon_url", flat=True)
+    assert list(urls) == [f"{BASE}new.png"] * 2

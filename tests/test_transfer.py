@@ -519,6 +519,38 @@ def test_a_file_is_sent_from_its_start_on_every_attempt(tmp_path):
     assert [request.body == source.read_bytes() for request in server.requests] == [True] * 3
 
 
+def test_what_waits_to_be_tried_again_keeps_no_body_in_memory():
+    alive: list[int] = [0]
+    most = 0
+
+    class Body(bytes):
+        def __del__(self) -> None:
+            alive[0] -= 1
+
+    def put(label: int) -> Request:
+        nonlocal most
+        alive[0] += 1
+        most = max(most, alive[0])
+        return get(server, f"{label}", method="PUT", body=Body(b"body"), size=4)
+
+    seen: set[str] = set()
+
+    def answer(request):
+        if request.target in seen:
+            return [reply()]
+        seen.add(request.target)
+        return [reply(503, b"", "Retry-After: 1")]
+
+    pace = Pace(workers=4, ahead_of_retry=100)
+    with site(answer) as server, engine(pace) as sender:
+        outcomes = list(sender.send_many(range(100), put))
+        assert {request.body for request in server.requests} == {b"body"}
+
+    assert [outcome.answer.status for outcome in outcomes] == [200] * 100
+    assert {outcome.attempts for outcome in outcomes} == {2}
+    assert most <= 3 * pace.workers
+
+
 def test_a_file_is_sent_again_from_its_start_when_a_kept_connection_was_dead(tmp_path):
     """libcurl does that within one attempt."""
     source = tmp_path / "body"

@@ -57,9 +57,9 @@ def _page(bucket: Bucket, first: str) -> tuple[dict[str, StoredObject], str | No
     """
     page = bucket.list_page(start_after=first[:-1])
     named = {identity(item.key): item for item in page.objects}
-    if not page.truncated or not page.objects:
+    if not page.truncated:
         return named, None
-    last = page.objects[-1].key
+    last = page.objects[-1].key if page.objects else ""
     return named, min(last, identity(last))
 
 

@@ -139,9 +139,14 @@ def unreadable(path: Path, error: OSError) -> ObjectRejected:
     return ObjectRejected(f"The local file cannot be read: {str(path)!r} ({error.strerror}).")
 
 
+def is_md5(etag: str) -> bool:
+    """Tell whether an ETag looks like the MD5 of its object; that of parts does not."""
+    return _PLAIN_MD5.fullmatch(etag) is not None
+
+
 def require_same_bytes(key: str, etag: str, md5: str) -> None:
     """Raise BucketError when the answer's ETag is an MD5, and not that of the bytes sent."""
-    if _PLAIN_MD5.fullmatch(etag) and etag != md5:
+    if is_md5(etag) and etag != md5:
         raise BucketError(
             f"The bucket answered with the checksum of other bytes: {key!r}.",
             "Nothing points at this object; run the command again.",
@@ -153,6 +158,5 @@ def require_pinned(source: str, etag: str, if_match: str) -> None:
 
     Only two MD5s can be compared: a copy of a multipart upload has an ETag of its own.
     """
-    both = _PLAIN_MD5.fullmatch(etag) and _PLAIN_MD5.fullmatch(if_match)
-    if both and etag != if_match:
+    if is_md5(etag) and is_md5(if_match) and etag != if_match:
         raise PreconditionFailed(f"The object changed since it was read: {source!r}.")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from r2maint.bucket import Bucket, Headers, ObjectInfo, Result, Upload
+from r2maint.bucket.rules import is_md5
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError, PreconditionFailed, Stopped
@@ -263,13 +264,15 @@ def _proof(item: Item, stored: ObjectInfo | None) -> Item:
 
 
 def _holds(stored: ObjectInfo, item: Item) -> bool:
-    """Tell whether an object is the item's source: by SHA-256 where recorded, else by MD5."""
+    """Tell whether an object is the item's source: by MD5 where its ETag is one, else by SHA-256.
+
+    Of bytes that are in no local file the recorded SHA-256 alone tells.
+    """
     if stored.size != item.bytes:
         return False
-    recorded = stored.headers.metadata.get("sha256")
-    if recorded or item.is_remote or item.marks:
-        return recorded == item.sha256
-    return stored.etag == md5_of(Path(item.source))
+    if is_md5(stored.etag) and not (item.is_remote or item.recipe):
+        return stored.etag == md5_of(item.source)
+    return stored.headers.metadata.get("sha256") == item.sha256
 
 
 def _unless_changed(item: Item) -> Item:

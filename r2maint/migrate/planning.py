@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject, head
 from r2maint.bucket.lookup import find_stored
+from r2maint.bucket.rules import is_md5
 from r2maint.bucket.window import run_ahead
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -168,8 +169,15 @@ class _Planner:
         if others and draft.reason:
             yield replace(base, action=Action.SKIP, reason=draft.reason, references=others)
         elif others:
-            key = next((key for key in draft.keys[:-1] if key in stored), draft.keys[-1])
+            key = self._chosen(draft.keys, draft.source, stored)
             yield self._compared(_of(base, others), key, draft, stored)
+
+    def _chosen(
+        self, keys: Sequence[str], source: Source, stored: Mapping[str, StoredObject]
+    ) -> str:
+        """Return the first key that holds the source's bytes already, else its own."""
+        earlier = (key for key in keys[:-1] if key in stored)
+        return next((key for key in earlier if self._holds(stored[key], source)), keys[-1])
 
     def _compared(
         self, item: Item, key: str, draft: _Draft, stored: Mapping[str, StoredObject]
@@ -189,8 +197,8 @@ class _Planner:
         """Tell whether an object is the source: by MD5 where its ETag is one, else by SHA-256."""
         if there.size != source.size:
             return False
-        if there.etag == md5_of(source.path):
-            return True
+        if is_md5(there.etag):
+            return there.etag == md5_of(source.path)
         self.requests["class_b"] += 1
         info = head(self.bucket, there.key)
         return info is not None and info.headers.metadata.get("sha256") == source.sha256

@@ -118,7 +118,8 @@ def update_rows(columns: Sequence[Column], rows: Sequence[Swap]) -> set[Any]:
     """Send one UPDATE for rows that swap the same cells; return the keys of those that did.
 
     A round trip for all of them, and each is compared as `update_row` compares it: PostgreSQL looks
-    again at a row that another transaction changed while this one waited for it.
+    again at a row that another transaction changed while this one waited for it. A column whose
+    type is not the model's own may refuse it: django.db.ProgrammingError.
     """
     first = columns[0]
     connection = connections[first.database]
@@ -128,8 +129,9 @@ def update_rows(columns: Sequence[Column], rows: Sequence[Swap]) -> set[Any]:
     sets, conditions = [], [f"t.{quote(first.pk_column)} = v.pk"]
     for number, column in enumerate(columns):
         operand = f"t.{quote(column.column)}"
-        cast = options.get_field(column.field).db_type(connection)
-        sets.append(f"{quote(column.column)} = v.new{number}::{cast}")
+        # A cast to the column's type would cut text to its length, and spell json as jsonb does.
+        cast = "::json" if column.kind is ColumnKind.JSON else ""
+        sets.append(f"{quote(column.column)} = v.new{number}{cast}")
         compared = equals_sql("postgresql", operand, column.kind)
         conditions.append(compared.replace("%s", f"v.old{number}"))
     arrays = [f"%s::{options.pk.rel_db_type(connection)}[]", *["%s::text[]"] * 2 * len(names)]

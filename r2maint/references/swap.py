@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from django.db import DataError, IntegrityError, InternalError, NotSupportedError
+from django.db import (
+    DataError,
+    IntegrityError,
+    InternalError,
+    NotSupportedError,
+    ProgrammingError,
+)
 from django.db import Error as DjangoDatabaseError
 from django.db.models.query import QuerySet
 
@@ -181,6 +187,9 @@ def _commit_together(database: str, rows: list[_Row], journal: Journal) -> list[
     """Write all rows in one transaction; when that fails, each row in one of its own."""
     try:
         return _commit(database, rows, journal)
+    except ProgrammingError:
+        # One statement for many rows says of what type each value is; that for one row does not.
+        pass
     except DjangoDatabaseError as error:
         _require_contained(database, error)
     return [step for row in rows for step in _commit_alone(database, row, journal)]

@@ -71,8 +71,9 @@ class Engine:
     ) -> Generator[Outcome[L], None, None]:
         """Yield how the request of each label ended, in the order of the labels.
 
-        `make` is called when a request is about to be sent; an R2MaintError it raises is that
-        label's outcome, and None makes one that is empty. Lazy: labels are taken a few ahead of the
+        `make` is called when a request is about to be sent, and again when one with a body in
+        memory is tried again; an R2MaintError it raises is that label's outcome, and None makes one
+        that is empty. Lazy: labels are taken a few ahead of the
         consumer, and nothing moves while the consumer is busy.
         """
         lines = self._take()
@@ -279,6 +280,9 @@ class _Sending(Generic[L]):
         if wait is None:
             self._settle(job, ended)
         else:
+            if isinstance(job.request.body, bytes) and not job.hops:
+                # Made again when its turn comes: a thousand may wait, each as large as it likes.
+                job.request = None
             heapq.heappush(self.later, (time.monotonic() + wait, job.ticket, job))
 
     def _follow(self, job: _Job[L], answer: Answer) -> None:
