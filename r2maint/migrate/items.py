@@ -192,7 +192,7 @@ def _left(counts: Mapping[str, int]) -> Iterator[str]:
     if counts["embedded_left"]:
         yield (
             f"Left as before: {format_count(counts['embedded_left'], 'address', 'addresses')} of"
-            ' local media inside longer text; "text": True in FIELDS moves what it names.'
+            ' local media inside longer text; "text": True in FIELDS moves such addresses.'
         )
 
 
