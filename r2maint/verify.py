@@ -111,7 +111,10 @@ class Verification:
             )
         if local := self.outcomes.get(Outcome.SKIPPED):
             references = format_count(local, "reference")
-            return (f"{references} to local files, skipped here: migrate_media_to_r2 moves them.",)
+            return (
+                f"{references} to local files, skipped here: migrate_media_to_r2 says which it"
+                " moves and which stay private.",
+            )
         return ()
 
     def summary(self) -> dict[str, Any]:

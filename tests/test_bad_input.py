@@ -21,8 +21,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from r2maint.bucket import Headers, Upload, put
+from r2maint.bucket import Headers, Upload, open_bucket, put
 from r2maint.bucket.directory import DirectoryBucket
+from r2maint.conf import load
+from r2maint.errors import AccessDenied
 from tests.appdirectory import drawings
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
@@ -187,6 +189,13 @@ def test_wrong_keys(answering, command, code):
     sentence = refused(command, code="access_denied")
     assert "ACCESS_KEY_ID" in sentence
     assert "'media' at 127.0.0.1" in sentence
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch"])
+def test_wrong_keys_are_not_taken_for_a_read_only_token(answering, code):
+    answering(s3_error(403, code))
+    with pytest.raises(AccessDenied, match="Check ACCESS_KEY_ID and SECRET_ACCESS_KEY"):
+        put(open_bucket(load()), Upload(key="a.png", body=b"x"))
 
 
 def test_wrong_keys_when_a_file_is_to_be_moved(answering, project, settings):

@@ -178,7 +178,7 @@ def test_a_private_storage_stays_private_through_the_switch(project, settings, m
 
     done = apply(COMMAND)
 
-    assert [note for note in done["notes"] if "1 file of storages outside LOCAL_MEDIA" in note]
+    assert [note for note in done["notes"] if note.startswith("Left private: 1 file of storages")]
     assert keys() == ["apps/main/open.png"]
     app.refresh_from_db()
     with app.application_icon.open() as file:

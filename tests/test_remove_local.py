@@ -397,6 +397,12 @@ def test_a_removal_and_a_migration_do_not_go_on_with_each_other(moved, project):
     assert removed(moved)["run_id"] == begun.run_id
 
 
+def test_an_empty_run_id_is_refused_and_moves_nothing(project, icon):
+    submission(app_icon_url=ICON)
+    assert "There is no run" in removed("", exit_code=2)["error"]["message"]
+    assert not Change.objects.exists()
+
+
 # In between
 
 

@@ -32,6 +32,8 @@ DENIED = frozenset(
     | {"RequestTimeTooSkewed", "AuthorizationHeaderMalformed", "InvalidRegionName"}
     | {"PermanentRedirect", "301"}
 )
+_WRONG_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
+"""Answers no token's permissions explain."""
 REJECTED = frozenset(
     {"InvalidObjectName", "KeyTooLongError", "EntityTooLarge", "EntityTooSmall", "InvalidArgument"}
     | {"MetadataTooLarge", "BadDigest", "InvalidDigest", "MissingContentLength", "InvalidRequest"}
@@ -174,6 +176,6 @@ def _access_hint(code: str, operation: str) -> str:
             "If reading works with the same keys, the token is read-only, or something overrides "
             "botocore's request_checksum_calculation='when_required', which R2 needs."
         )
-    if operation in WRITES:
+    if operation in WRITES and code not in _WRONG_KEYS:
         return "If reading works, give the token Object Read & Write on this bucket."
     return "Check ACCESS_KEY_ID and SECRET_ACCESS_KEY, and that the token covers this bucket."

@@ -180,18 +180,19 @@ def _left(counts: Mapping[str, int]) -> Iterator[str]:
         )
     if counts["private_left"]:
         yield (
-            f"{format_count(counts['private_left'], 'file')} of storages outside LOCAL_MEDIA stay"
-            " private. Name their fields in FIELDS to move them."
+            f"Left private: {format_count(counts['private_left'], 'file')} of storages whose"
+            " address does not lead to the file through LOCAL_MEDIA. Name their fields in FIELDS to"
+            " move them."
         )
     if counts["external_left"]:
         yield (
-            f"{format_count(counts['external_left'], 'external URL')} in fields that FIELDS names"
-            " stay as they are; --remote fetches them."
+            f"Left as before: {format_count(counts['external_left'], 'external URL')} in fields"
+            " that FIELDS names; --remote fetches what is public."
         )
     if counts["embedded_left"]:
         yield (
-            f"{format_count(counts['embedded_left'], 'address', 'addresses')} of local media inside"
-            ' longer text stay as they are; "text": True in FIELDS moves them.'
+            f"Left as before: {format_count(counts['embedded_left'], 'address', 'addresses')} of"
+            ' local media inside longer text; "text": True in FIELDS moves such addresses.'
         )
 
 

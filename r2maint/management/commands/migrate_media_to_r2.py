@@ -56,7 +56,6 @@ class Command(R2Command):
         )
         parser.add_argument(
             "--remove-local",
-            default="",
             metavar="RUN",
             help="Move nothing: remove the local files that this finished run moved.",
         )
@@ -74,7 +73,7 @@ class Command(R2Command):
 
     def plan(self, work: Work, options: Options) -> Migration | Removal:
         at = work.config, work.addresses, work.bucket
-        if run_id := options["remove_local"]:
+        if (run_id := options["remove_local"]) is not None:
             _refuse_others(options)
             return plan_removal(run_id, *at, control=work.control)
         return plan_migration(
