@@ -176,7 +176,7 @@ def apply_migration(
     with MovedSources() as sources, tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
         preparer = Preparer(
             namer=namer,
-            bucket=bucket.name,
+            bucket=bucket,
             directory=Path(directory),
             control=control,
             limiter=Limiter(control.rate),

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from r2maint.bucket import Bucket, head
 from r2maint.control import Control
 from r2maint.images import (
     RECIPE_KEY,
@@ -59,8 +60,7 @@ class Preparer:
     """Makes items ready to be sent. Files it makes lie in `directory` until the caller's end."""
 
     namer: Namer
-    bucket: str
-    """Its name."""
+    bucket: Bucket
     directory: Path
     control: Control
     limiter: Limiter
@@ -161,11 +161,18 @@ class Preparer:
             sha256=sha256,
             ext=kind.ext if kind else "",
         )
-        known = uploads_of([sha256], self.bucket).get((item.source, sha256), key)
-        if self.namer.fits(item.references, known):
-            key = known
+        key = self._earlier(item, body, sha256) or key
         stored = replace(item, sha256=sha256, bytes=len(body), marks=own)
         return self.namer.named(stored, key, kind, size=size)
+
+    def _earlier(self, item: Item, body: bytes, sha256: str) -> str:
+        """Return the key under which an earlier run stored this source, if it still does; or ""."""
+        known = uploads_of([sha256], self.bucket.name).get((item.source, sha256), "")
+        if not known or not self.namer.fits(item.references, known):
+            return ""
+        found = head(self.bucket, known)
+        same = found is not None and (found.size, found.etag) == (len(body), _md5(body))
+        return known if same else ""
 
     def _file(self, body: bytes) -> Path:
         self.made += 1
@@ -215,6 +222,10 @@ def _outcome(item: Item, data: bytes, result: Encoded | Skip | ImageError) -> _M
 def _stem(item: Item) -> str:
     path = unquote(urlsplit(item.source).path) if item.is_remote else item.source
     return PurePosixPath(path).stem
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _sha256(data: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from functools import lru_cache
+from ipaddress import ip_address
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from r2maint.keytext import normal_host
@@ -39,6 +40,8 @@ def _place_of_origin(url: str) -> tuple[str, int] | None:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        if "[" in parts.netloc:
+            ip_address((host or "").partition("%")[0])  # older Pythons take anything in brackets
     except ValueError:
         return None
     if not host or parts.scheme not in PORTS:
