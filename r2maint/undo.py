@@ -7,10 +7,8 @@ undone.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum
 from itertools import groupby
 from typing import Any
 
@@ -33,98 +31,15 @@ from r2maint.references.columns import Column, ColumnKind, find_column
 from r2maint.references.exchange import exchange
 from r2maint.references.reading import Reference, Shape
 from r2maint.references.swap import Rewrite, Swapped, swap
-from r2maint.report import Refusal, format_count
-from r2maint.runs import ChangeFacts, find_run
+from r2maint.runs import find_run
 from r2maint.spool import Spool
 from r2maint.targets import Proof, Prover
+from r2maint.undone import Undo, UndoAction, UndoItem
+
+__all__ = ["Undo", "UndoAction", "UndoItem", "apply_undo", "plan_undo"]
 
 _BATCH = 200
 _Id = tuple[str, int]
-
-
-class UndoAction(str, Enum):
-    """What becomes of one change."""
-
-    UNDO = "undo"
-    """A value goes back."""
-    RESTORE = "restore"
-    """A quarantined object or a removed file goes back."""
-    SKIP = "skip"
-    """Edited or deleted since: it stays as it is."""
-    FAIL = "fail"
-    """What the old value names cannot be proved to exist, or the removed file cannot come back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoItem:
-    """One change to take back, newest first."""
-
-    change: Change
-    action: UndoAction
-    reason: str = ""
-    original: Original | None = None
-    """A local file that comes back first: what the old value names, or the one removed."""
-
-    def as_dict(self) -> dict[str, Any]:
-        facts = ChangeFacts(change=self.change).as_dict()
-        return {"action": self.action.value, "reason": self.reason or None, **facts}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undo:
-    """An undo as planned, or as it went."""
-
-    run_id: str
-    items: Spool[UndoItem]
-    applied: bool = False
-    stopped: Stopped | None = None
-    refusals: tuple[Refusal, ...] = ()
-
-    def counts(self) -> Counter[UndoAction]:
-        return Counter(item.action for item in self.items)
-
-    @property
-    def has_work(self) -> bool:
-        counts = self.counts()
-        return bool(counts[UndoAction.UNDO] or counts[UndoAction.RESTORE])
-
-    @property
-    def findings(self) -> bool:
-        counts = self.counts()
-        return bool(counts[UndoAction.FAIL] or counts[UndoAction.SKIP])
-
-    @property
-    def question(self) -> str:
-        counts = self.counts()
-        noun = "file" if self._is_of_files else "object"
-        return (
-            f"Put back {format_count(counts[UndoAction.UNDO], 'value')} and"
-            f" {format_count(counts[UndoAction.RESTORE], noun)} of run {self.run_id}?"
-        )
-
-    @property
-    def _is_of_files(self) -> bool:
-        return any(item.change.kind == ChangeKind.REMOVE for item in self.items)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        if not any(item.change.kind == ChangeKind.REWRITE for item in self.items):
-            return ()
-        stay = "Objects the run uploaded stay in the bucket; purge_orphans takes them in time."
-        if not any(item.original for item in self.items):
-            return (stay,)
-        return ("Local files that values name again come back from the bucket first.", stay)
-
-    def summary(self) -> dict[str, Any]:
-        counts = self.counts()
-        names = ("undone", "restored") if self.applied else ("to_undo", "to_restore")
-        return {
-            "run": self.run_id,
-            names[0]: counts[UndoAction.UNDO],
-            names[1]: counts[UndoAction.RESTORE],
-            "skipped": counts[UndoAction.SKIP],
-            "failed": counts[UndoAction.FAIL],
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -283,6 +283,16 @@ def test_a_file_outside_the_root_is_never_uploaded(project):
     assert [item["reason"] for item in done["items"]] == ["outside"]
 
 
+def test_a_directory_of_local_media_that_is_not_there_is_named(project, settings):
+    settings.MEDIA_ROOT = project / "unmounted"
+    submission(app_icon_url="/media/a.png")
+
+    planned = run("migrate_media_to_r2")
+
+    assert [item["reason"] for item in planned["items"]] == ["missing"]
+    assert [note for note in planned["notes"] if f"{project / 'unmounted'}" in note]
+
+
 def test_scope_limits_what_moves(project):
     for name in ("a.png", "b.png", "c.png"):
         picture(project, name)

@@ -116,6 +116,8 @@ class Migration:
     """The aliases whose rows are to be rewritten."""
     local_media: tuple[str, ...] = ()
     """The URL prefixes of local media that were looked for."""
+    absent_media: tuple[str, ...] = ()
+    """Directories of local media that are not there."""
     applied: bool = False
     stopped: Stopped | None = None
     refusals: tuple[Refusal, ...] = ()
@@ -160,6 +162,8 @@ def _notes(result: Migration) -> Iterator[str]:
         )
     elif not counts["references"]:
         yield f"No value in scope names a file below {', '.join(result.local_media)} (LOCAL_MEDIA)."
+    for directory in result.absent_media:
+        yield f"A directory of local media is not there: {directory}. Is it mounted on this host?"
     if result.has_work and not result.applied:
         yield result.forecast.as_sentence()
     yield from _left(counts)

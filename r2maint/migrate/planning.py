@@ -316,6 +316,7 @@ def plan_migration(
         forecast=_forecast(counts, planner.requests, config),
         databases=frozenset(databases),
         local_media=tuple(prefix for prefix, _ in config.local_media),
+        absent_media=tuple(str(root) for _, root in config.local_media if not root.is_dir()),
     )
 
 
