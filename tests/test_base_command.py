@@ -478,7 +478,12 @@ def answer(shell, words: list[str], reply: bytes) -> tuple[int, str, str]:
     while b"Type 'yes'" not in seen and select.select([master], [], [], 30)[0]:
         seen += read_terminal(master) or b"Type 'yes'"
     os.write(master, reply)
-    out = process.communicate(timeout=30)[0].decode()
+    try:
+        out = process.communicate(timeout=10)[0].decode()
+    except subprocess.TimeoutExpired:
+        # A signal that arrives just before `read` blocks is heard with the next one only.
+        os.write(master, reply)
+        out = process.communicate(timeout=30)[0].decode()
     while select.select([master], [], [], 1)[0] and (more := read_terminal(master)):
         seen += more
     os.close(master)
