@@ -10,12 +10,11 @@ from typing import Any
 from PIL import Image
 
 from r2maint.images.drafts import Draft, prepare, reason_to_keep
-from r2maint.images.magic import FileType, sniff
+from r2maint.images.magic import UNTOUCHED, FileType, sniff
 from r2maint.images.reading import opened
 from r2maint.images.similarity import proven_similarity
 from r2maint.images.values import Encoded, Limits, Recipe, Skip
 
-_UNTOUCHED = (".svg", ".ico", ".heic", ".heif", ".jxl")
 _TYPES = {
     "webp": FileType(content_type="image/webp", ext=".webp"),
     "avif": FileType(content_type="image/avif", ext=".avif"),
@@ -35,7 +34,7 @@ def reencode(data: bytes, recipe: Recipe, *, limits: Limits | None = None) -> En
     `max_size` are fitted into it. Animations are never touched. Raises: ImageError.
     """
     kind = sniff(data)
-    if kind is not None and kind.ext in _UNTOUCHED:
+    if kind is not None and kind.ext in UNTOUCHED:
         return Skip(reason="unsupported")
     with opened(data, limits or Limits()) as image:
         reason = reason_to_keep(image, data, recipe)

@@ -21,6 +21,10 @@ class FileType:
         return self.content_type.startswith("image/")
 
 
+UNTOUCHED = frozenset({".svg", ".ico", ".heic", ".heif", ".jxl"})
+"""Extensions of the image types that are never re-encoded."""
+
+
 def _type(content_type: str, ext: str) -> FileType:
     return FileType(content_type=content_type, ext=ext)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -212,13 +212,6 @@ def count_item(counts: Counter[str], item: Item, *, applied: bool) -> Item:
         counts["bytes"] += item.bytes
         counts["to_fetch"] += item.is_remote
     return item
-
-
-def databases_of(items: Iterable[Item]) -> frozenset[str]:
-    """Return the aliases whose rows these items rewrite."""
-    return frozenset(
-        reference.database for item in items if item.to_rewrite for reference in item.references
-    )
 
 
 _OUTCOMES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import UsageError
 from r2maint.images import Recipe
+from r2maint.images.magic import UNTOUCHED
 from r2maint.inventory import Inventory
 from r2maint.journal import uploads_of
 from r2maint.keys import Addresses, Kind
@@ -39,7 +40,6 @@ Group = tuple[str, tuple[Reference, ...]]
 
 BATCH = 500
 """Sources looked for in the bucket together."""
-_NOT_REENCODED = (".svg", ".ico", ".heic", ".heif", ".jxl")
 
 
 class _Draft(NamedTuple):
@@ -158,38 +158,35 @@ class _Planner:
                 yield base
             return
         others = draft.others
+        taken = self._compared_objects(draft, stored)
         for key, own in draft.by_name.items():
-            there = stored.get(key)
-            same = there is None or self._holds(there, draft.source)
-            references = own if there is None or own[0].target.kind is Kind.LOCAL else ()
-            if same:
+            references = own if key not in taken or own[0].target.kind is Kind.LOCAL else ()
+            if taken.get(key, True):
                 references, others = references + others, ()
             if references:
-                yield self._compared(_of(base, references), key, draft, stored)
+                yield self._decided(_of(base, references), key, draft, taken)
         if others and draft.reason:
             yield replace(base, action=Action.SKIP, reason=draft.reason, references=others)
         elif others:
-            key = self._chosen(draft.keys, draft.source, stored)
-            yield self._compared(_of(base, others), key, draft, stored)
+            key = next((key for key in draft.keys[:-1] if taken.get(key)), draft.keys[-1])
+            yield self._decided(_of(base, others), key, draft, taken)
 
-    def _chosen(
-        self, keys: Sequence[str], source: Source, stored: Mapping[str, StoredObject]
-    ) -> str:
-        """Return the first key that holds the source's bytes already, else its own."""
-        earlier = (key for key in keys[:-1] if key in stored)
-        return next((key for key in earlier if self._holds(stored[key], source)), keys[-1])
+    def _compared_objects(
+        self, draft: _Draft, stored: Mapping[str, StoredObject]
+    ) -> dict[str, bool]:
+        """Return the source's keys that are taken, and whether by its own bytes; each once."""
+        assert draft.source is not None
+        keys = dict.fromkeys((*draft.by_name, *draft.keys))
+        return {key: self._holds(stored[key], draft.source) for key in keys if key in stored}
 
-    def _compared(
-        self, item: Item, key: str, draft: _Draft, stored: Mapping[str, StoredObject]
-    ) -> Item:
-        source, there = draft.source, stored.get(key)
-        assert source is not None
+    def _decided(self, item: Item, key: str, draft: _Draft, taken: Mapping[str, bool]) -> Item:
+        assert draft.source is not None
         if _is_too_long(key):
             return replace(item, action=Action.SKIP, reason="too_long")
-        named = self.namer.named(item, key, source.type, hashed=key in draft.keys)
-        if there is None:
+        named = self.namer.named(item, key, draft.source.type, hashed=key in draft.keys)
+        if key not in taken:
             return named
-        if self._holds(there, source):
+        if taken[key]:
             return replace(named, action=Action.REUSE)
         return replace(named, action=Action.FAIL, reason="key_taken", rewrites=())
 
@@ -263,7 +260,7 @@ def _once(item: Item, taken: dict[str, str]) -> Item:
 
 def _is_picture(source: Source) -> bool:
     kind = source.type
-    return kind is not None and kind.is_image and kind.ext not in _NOT_REENCODED
+    return kind is not None and kind.is_image and kind.ext not in UNTOUCHED
 
 
 def make_namer(config: Config, addresses: Addresses, scope: Scope) -> Namer:

@@ -11,6 +11,7 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.images import Limits, Recipe, can_write
+from r2maint.images.magic import UNTOUCHED
 from r2maint.inventory import Inventory
 from r2maint.keys import Addresses, Kind
 from r2maint.references.columns import Column, ColumnKind, Scope, discover
@@ -20,7 +21,6 @@ from r2maint.reoptimize.recipes import strictest
 from r2maint.reoptimize.siblings import sibling_key
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
-_OTHER_PICTURES = {".svg", ".ico", ".heic", ".heif", ".jxl"}
 _EXT = re.compile(r"\.[a-z0-9]{1,5}$")
 _ANY_SHA256 = "0" * 64
 
@@ -158,12 +158,12 @@ def _is_picture(key: str) -> bool:
     if key.startswith(".r2maint/") or key.endswith("/"):
         return False
     ext = _EXT.search(key.lower())
-    return ext is None or ext[0] in _PICTURES | _OTHER_PICTURES
+    return ext is None or ext[0] in _PICTURES | UNTOUCHED
 
 
 def _reason_to_keep(selected: Selected, writer: Writer) -> str:
     ext = _EXT.search(selected.object.key.lower())
-    if ext and ext[0] in _OTHER_PICTURES:
+    if ext and ext[0] in UNTOUCHED:
         return "unsupported"
     if not can_write(selected.recipe.to):
         return "encoder_missing"
