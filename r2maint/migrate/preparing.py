@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from r2maint.bucket import Bucket, head
+from r2maint.bucket.rules import measure_bytes
 from r2maint.control import Control
 from r2maint.images import (
     RECIPE_KEY,
@@ -171,7 +172,8 @@ class Preparer:
         if not known or not self.namer.fits(item.references, known):
             return ""
         found = head(self.bucket, known)
-        same = found is not None and (found.size, found.etag) == (len(body), _md5(body))
+        digest = measure_bytes(body)
+        same = found is not None and (found.size, found.etag) == (digest.size, digest.md5)
         return known if same else ""
 
     def _file(self, body: bytes) -> Path:
@@ -222,10 +224,6 @@ def _outcome(item: Item, data: bytes, result: Encoded | Skip | ImageError) -> _M
 def _stem(item: Item) -> str:
     path = unquote(urlsplit(item.source).path) if item.is_remote else item.source
     return PurePosixPath(path).stem
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _sha256(data: bytes) -> str:
