@@ -286,7 +286,7 @@ def test_what_cannot_be_proved_a_picture_is_skipped_with_a_reason(web, options):
         "torn.gif": [reply(200, animation()[:-1500])],
         "drawing.svg": [reply(200, b"<svg xmlns='http://www.w3.org/2000/svg'/>")],
         "claims.png": [reply(200, b"x", length=11 * MIB)],
-        "endless.png": [b"HTTP/1.1 200 OK\r\n\r\n", *[picture() + bytes(MIB)] * 12, BREAK],
+        "endless.png": [b"HTTP/1.1 200 OK\r\n\r\n", *[picture() + bytes(MIB)] * 64, BREAK],
         "loop.png": [redirect("/loop.png")],
         "inside.png": [redirect("http://169.254.169.254/latest/meta-data/")],
         "file.png": [redirect("file:///etc/passwd")],
