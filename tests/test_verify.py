@@ -156,7 +156,7 @@ def test_fail_on_decides_what_ends_with_exit_code_3(project):
 
 
 def test_an_unknown_outcome_is_a_usage_error(project):
-    with pytest.raises(CommandError, match="'gone' is none of ok") as caught:
+    with pytest.raises(CommandError, match="'gone' is none of missing") as caught:
         call_command("verify_urls", "--fail-on", "gone")
     assert caught.value.returncode == 2
 

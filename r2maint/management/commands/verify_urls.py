@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.report import Column
-from r2maint.verify import FAILING, FINE, Finding, Outcome, Verification, verify_urls
+from r2maint.verify import FAILING, FINE, Finding, Look, Outcome, Verification, verify_urls
 
 
 class Command(R2Command):
@@ -79,8 +79,7 @@ class Command(R2Command):
             work.bucket,
             scope=work.scope,
             control=work.control,
-            show_all=options["all"],
-            fail_on=options["fail_on"],
+            look=Look(fail_on=options["fail_on"], show_all=options["all"]),
         )
 
 
