@@ -2,171 +2,40 @@
 
     python benchmarks/plan_purge.py path/to/biglist.py [--objects 1000000] [--endpoint URL]
 
-The argument is a listing-only S3 server that is started as `python SERVER --objects N --port P`;
-with --endpoint, one that runs already is asked instead (its bucket is "big"). Its keys are
-submissions/<id:08d>/<kind>/<md5(id)[:16]>.webp, five kinds to a submission. A SQLite database is
-filled with one AppSubmission a submission that names five of these objects; every tenth names those
-of the row before it, so that a tenth of the bucket is orphaned. Then `s5cmd ls` and the plan run
-one after the other, alone; printed are seconds, their ratio, and the peak memory of the plan's
-process. Needs s5cmd on PATH.
+The argument is a listing-only S3 server, described in bigbucket.py; with --endpoint, one that runs
+already is asked instead (its bucket is "big"). A SQLite database is filled with one AppSubmission a
+submission that names five objects; every tenth names those of the row before it, so that a tenth of
+the bucket is orphaned. Then `s5cmd ls` and the plan run one after the other, alone; printed are
+seconds, their ratio, and the peak memory of the plan's process. Needs s5cmd on PATH.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import json
-import os
-import resource
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-KINDS = ("icons", "main_ar", "main_en", "screens_ar", "screens_en")
-PUBLIC = "https://media.example.org/"
+from bigbucket import compare, configure, fill, print_peak, read_options
 
 
 def main() -> None:
-    options = read_options()
-    if options.plan:
-        plan(Path(options.plan), options.endpoint)
-        return
-    with ExitStack() as stack:
-        endpoint = options.endpoint or stack.enter_context(serve(options.server, options.objects))
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        database = directory / "rows.sqlite3"
-        command = [sys.executable, __file__, "--endpoint", endpoint]
-        run([*command, "--objects", str(options.objects), "--fill", str(database)], "rows written")
-        peer = run(
-            ["s5cmd", "--endpoint-url", endpoint, "ls", "s3://big/*"], "s5cmd ls", quiet=True
-        )
-        ours = run([*command, "--plan", str(database)], "purge_orphans plan")
-        print(f"ratio: {ours / peer:.2f} of the time of s5cmd ls")
-
-
-def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("server", nargs="?", help="program of the listing server")
-    parser.add_argument("--objects", type=int, default=1_000_000)
-    parser.add_argument("--endpoint", help="a server that runs already")
-    parser.add_argument("--fill", metavar="DATABASE", help=argparse.SUPPRESS)
-    parser.add_argument("--plan", metavar="DATABASE", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = read_options(__doc__.splitlines()[0])
     if options.fill:
         fill(Path(options.fill), options.objects)
-        sys.exit()
-    if not (options.server or options.endpoint):
-        parser.error("name a server program, or an --endpoint.")
-    return options
-
-
-@contextmanager
-def serve(program: str, objects: int) -> Iterator[str]:
-    """Run the listing server on a free port; give its URL."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, program, "--objects", str(objects), "--port", str(port)]
-    process = subprocess.Popen(command)
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def run(command: list[str], label: str, *, quiet: bool = False) -> float:
-    """Run one program and return its seconds."""
-    environment = {**os.environ, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
-    begun = time.perf_counter()
-    subprocess.run(
-        command, check=True, env=environment, stdout=subprocess.DEVNULL if quiet else None
-    )
-    seconds = time.perf_counter() - begun
-    print(f"{label}: {seconds:.1f} s", flush=True)
-    return seconds
-
-
-def set_up(database: Path) -> None:
-    """Configure Django with the example app on this database."""
-    sys.path.insert(0, str(ROOT))
-    os.environ["DJANGO_SETTINGS_MODULE"] = "settings_test"
-    from django.conf import settings
-
-    settings.DATABASES = {
-        "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(database)}
-    }
-    settings.DEBUG = False
-    import django
-
-    django.setup()
-
-
-def fill(database: Path, objects: int) -> None:
-    """Write the rows."""
-    set_up(database)
-    from django.core.management import call_command
-
-    call_command("migrate", run_syncdb=True, verbosity=0)
-    from tests.appdirectory.models import AppSubmission
-
-    ids = range(1, objects // len(KINDS) + 1)
-    for start in range(0, len(ids), 5000):
-        rows = [row(AppSubmission, number) for number in ids[start : start + 5000]]
-        AppSubmission.objects.bulk_create(rows)
-
-
-def row(model, number: int):
-    named = number - (number % 10 == 0)
-    name = hashlib.md5(str(named).encode(), usedforsecurity=False).hexdigest()[:16]
-    urls = {kind: f"{PUBLIC}submissions/{named:08d}/{kind}/{name}.webp" for kind in KINDS}
-    return model(
-        tracking_id=f"QAD-{number:08d}",
-        app_name_en=f"App {number}",
-        app_name_ar=f"تطبيق {number}",
-        description_en="A reading companion with recitations, translations and notes. " * 3,
-        google_play_link=f"https://play.google.com/store/apps/details?id=org.example.app{number}",
-        app_icon_url=urls["icons"],
-        main_image_en=urls["main_en"],
-        main_image_ar=urls["main_ar"],
-        screenshots_en=[urls["screens_en"]],
-        screenshots_ar=[urls["screens_ar"]],
-    )
+    elif options.measure:
+        plan(Path(options.measure), options.endpoint)
+    else:
+        compare(__file__, options, "purge_orphans plan")
 
 
 def plan(database: Path, endpoint: str) -> None:
     """Plan the purge and print what came of it."""
-    set_up(database)
-    from django.conf import settings
-
-    settings.R2MAINT = {
-        "BUCKET": "big",
-        "ENDPOINT_URL": endpoint,
-        "ACCESS_KEY_ID": "any",
-        "SECRET_ACCESS_KEY": "any",
-        "PUBLIC_URL": PUBLIC,
-        "MANAGED_PREFIXES": ["submissions/"],
-    }
-    from r2maint import conf
+    config = configure(database, endpoint)
     from r2maint.bucket import open_bucket
     from r2maint.purge.plan import plan_purge
 
-    config = conf.load()
     planned = plan_purge(config, open_bucket(config))
     print(json.dumps(planned.summary(), default=str))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(f"peak memory of the plan: {peak} MiB")
+    print_peak()
 
 
 if __name__ == "__main__":
