@@ -11,7 +11,7 @@ import itertools
 import pickle
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -107,14 +107,29 @@ class Inventory:
         Raises whatever the listing raises: a partial listing is never a result.
         """
         count = size = 0
+        for page in self.storing(pages, control=control):
+            count += len(page)
+            size += sum(map(itemgetter(1), page))
+        return Totals(count, size)
+
+    def storing(
+        self,
+        pages: Iterable[Sequence[StoredObject]],
+        *,
+        control: Control,
+        only: Container[str] | None = None,
+    ) -> Iterator[Sequence[StoredObject]]:
+        """Yield the pages of a listing, each once its objects are stored; of `only` these ones.
+
+        `only` holds keys as `keys.identity` has them.
+        """
         with control.progress(None, "Listing", "object") as advance:
             for page in pages:
                 control.check()
-                self._insert("REPLACE INTO objects", list(map(_pack, page)))
-                count += len(page)
-                size += sum(map(itemgetter(1), page))
+                kept = page if only is None else [o for o in page if keys.identity(o.key) in only]
+                self._insert("REPLACE INTO objects", list(map(_pack, kept)))
+                yield page
                 advance(len(page))
-        return Totals(count, size)
 
     def add_names(self, names: Iterable[str]) -> None:
         """Store keys that something names; other strings do no harm."""
@@ -146,6 +161,12 @@ class Inventory:
         """Store references by names of the caller's own, which `iter_groups` gives back."""
         for batch in batched(references, _FETCH):
             self._add_numbered(batch)
+
+    def wanted(self, *, limit: int) -> frozenset[str] | None:
+        """Return the keys, as identities, that references could mean; None for over `limit`."""
+        ids = "SELECT id FROM refs UNION SELECT id FROM spellings LIMIT ?"
+        found = frozenset(row[0] for row in self._db.execute(ids, (limit + 1,)))
+        return found if len(found) <= limit else None
 
     def _add_numbered(self, named: Iterable[tuple[str, Reference]]) -> list[tuple[int, Reference]]:
         start = self._count("SELECT coalesce(max(seq), 0) FROM refs") + 1

@@ -100,6 +100,7 @@ class Target(NamedTuple):
     """Other keys (or paths) the same text could mean, likeliest first."""
 
 
+_BUCKET = Kind.BUCKET
 _EXTERNAL = Target(Kind.EXTERNAL, Via.URL)
 _TRANSFORMED = "/cdn-cgi/image/"
 """Cloudflare answers below this path itself, from the picture named further on in the URL; it is no
@@ -156,7 +157,7 @@ class Addresses:
             if value.startswith(start):
                 rest = value[len(start) :]
                 if is_plain(rest) and not rest.startswith(_TRANSFORMED[1:]):
-                    return Target(Kind.BUCKET, via, rest)
+                    return Target(_BUCKET, via, rest)
         return self._parse(value)
 
     def locate_name(

@@ -208,3 +208,18 @@ def test_a_local_file_is_found_by_any_spelling_that_migrate_would_take(project):
     (project / "media" / "50%20off.png").write_bytes(b"bytes")
     submission(app_icon_url="/media/50%20off.png")
     assert outcomes(run("verify_urls")) == {"skipped": 1}
+
+
+def test_the_outcomes_are_the_same_whether_or_not_every_item_is_shown(project, alias):
+    store("a.png", "a b.png", "é.png", "a%2Bb.png", "name.png")
+    store("empty.png", body=b"")
+    names = ["a.png", "a%20b.png", "a b.png", "%C3%A9.png", "e\u0301.png", "a%2Bb.png", "A.png"]
+    names += ["empty.png", "gone.png", "gone%20too.png", "a.png?v=1", ".hidden", "a//b.png"]
+    submission(alias, screenshots_en=[PUBLIC + name for name in names])
+
+    brief, whole = (run("verify_urls", *all_, exit_code=3) for all_ in ((), ("--all",)))
+
+    assert brief["summary"] == whole["summary"]
+    assert brief["summary"]["references"] == len(names)
+    fine = [each for each in whole["items"] if each["outcome"] == "ok"]
+    assert len(brief["items"]) + len(fine) == len(whole["items"])

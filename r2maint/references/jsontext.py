@@ -77,6 +77,14 @@ def strings(raw: str) -> Iterator[Token]:
         yield from _scan(raw)
 
 
+def plain_list(raw: str) -> list[str]:
+    """Return the values of a list of strings without any escape, most of all cells; [] of others.
+
+    Their pointers are "/0", "/1" and so on.
+    """
+    return _PLAIN_STRING.findall(raw) if _PLAIN_LIST.match(raw) else []
+
+
 def _scan(raw: str) -> Iterator[Token]:
     stack: list[_Place] = []
     position = 0

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 _FIRST_PAGE, _PAGE = 200, 2000
 """Rows of one query: few until their size is known."""
 _PAGE_CHARACTERS = 4_000_000
+# Millions of values pass here, and looking up a member of an Enum takes as long as a comparison.
+_FILE, _TEXT, _EXTERNAL = ColumnKind.FILE, ColumnKind.TEXT, Kind.EXTERNAL
 
 
 class Shape(str, Enum):
@@ -39,6 +41,9 @@ class Shape(str, Enum):
     """An absolute path on this site."""
     EMBEDDED = "embedded"
     """A URL or absolute path inside longer text."""
+
+
+_URL = Shape.URL
 
 
 class Reference(NamedTuple):
@@ -120,12 +125,14 @@ def target_of(column: Column, value: str, addresses: Addresses) -> tuple[Shape, 
     """Return what one value of a column names; None when that is nothing r2maint knows."""
     is_name = _is_name(column, value)
     target = _locate_name(column, value, addresses) if is_name else addresses.locate(value)
-    if target is None or (target.kind is Kind.EXTERNAL and not column.is_named):
+    if target is None or (target.kind is _EXTERNAL and not column.is_named):
         return None
     if is_name:
         return Shape.NAME, target
+    if value[0].isalnum():
+        return _URL, target
     text = value.lstrip()
-    return (Shape.PATH if text[:1] == "/" and text[:2] != "//" else Shape.URL), target
+    return (Shape.PATH if text[:1] == "/" and text[:2] != "//" else _URL), target
 
 
 def _is_name(column: Column, value: str) -> bool:
@@ -133,7 +140,7 @@ def _is_name(column: Column, value: str) -> bool:
 
     Text is, in columns that `FIELDS` names, when it can hardly be anything else.
     """
-    if column.kind is ColumnKind.FILE:
+    if column.kind is _FILE:
         return not host_of(value.strip())
     return column.is_named and is_bare_name(value)
 
@@ -147,13 +154,24 @@ def _locate_name(column: Column, value: str, addresses: Addresses) -> Target | N
 def _iter_table(
     columns: list[Column], addresses: Addresses, scope: Scope, control: Control, advance: Advance
 ) -> Iterator[Reference]:
+    marked = [(column, *_marks(column)) for column in columns]
     for rows in _pages(columns, scope):
         control.check()
         for pk, *cells in rows:
-            for column, cell in zip(columns, cells, strict=True):
-                if cell:
+            for (column, mark, other), cell in zip(marked, cells, strict=True):
+                if cell and (mark in cell or other in cell):
                     yield from _in_cell(column, str(pk), cell, addresses)
         advance(len(rows))
+
+
+def _marks(column: Column) -> tuple[str, str]:
+    """Return two texts, one of which is in every cell that names anything; "" is in all.
+
+    Addresses have a "/", which JSON may escape.
+    """
+    if column.kind is ColumnKind.FILE or column.is_named:
+        return "", ""
+    return "/", "/" if column.kind is ColumnKind.TEXT else "\\u"
 
 
 def _pages(columns: list[Column], scope: Scope) -> Iterator[list[tuple[Any, ...]]]:
@@ -176,18 +194,20 @@ def _pages(columns: list[Column], scope: Scope) -> Iterator[list[tuple[Any, ...]
         size = max(1, min(_PAGE, 2 * size, _PAGE_CHARACTERS * len(found) // (characters or 1)))
 
 
-def _in_cell(column: Column, pk: str, cell: str, addresses: Addresses) -> Iterator[Reference]:
-    at = column.database, column.model, pk, column.field
-    has_text = column.rule.text and column.kind is not ColumnKind.FILE
-    for path, value in _values(column, pk, cell):
-        if has_text:
-            yield from (
-                Reference(*at, path, *found) for found in _in_text(column, value, addresses)
-            )
-        else:
-            found = target_of(column, value, addresses)
-            if found is not None:
-                yield Reference(*at, path, value, *found)
+def _in_cell(column: Column, pk: str, cell: str, addresses: Addresses) -> list[Reference]:
+    database, model, field = column.database, column.model, column.field
+    values = _values(column, pk, cell)
+    if column.rule.text and column.kind is not _FILE:
+        return [
+            Reference(database, model, pk, field, path, *found)
+            for path, value in values
+            for found in _in_text(column, value, addresses)
+        ]
+    return [
+        Reference(database, model, pk, field, path, value, *named)
+        for path, value in values
+        if (named := target_of(column, value, addresses))
+    ]
 
 
 def _in_text(
@@ -209,18 +229,19 @@ def _values(column: Column, pk: str, cell: str) -> Iterable[tuple[str, str]]:
 
     Addresses have a "/"; the names that columns of `FIELDS` may hold beside them have a ".".
     """
-    if column.kind is ColumnKind.FILE:
-        return (("", cell),)
+    elements = _elements(column, pk, cell)
+    if column.kind is _FILE:
+        return elements
     mark = "." if column.is_named else "/"
-    if "/" not in cell and mark not in cell and "\\u" not in cell:
-        return ()
-    return [each for each in _elements(column, pk, cell) if "/" in each[1] or mark in each[1]]
+    return [each for each in elements if "/" in each[1] or mark in each[1]]
 
 
 def _elements(column: Column, pk: str, cell: str) -> Iterable[tuple[str, str]]:
     """Return (pointer, value) of every string in a cell that a journal can hold."""
-    if column.kind in (ColumnKind.FILE, ColumnKind.TEXT):
+    if column.kind is _TEXT or column.kind is _FILE:
         return (("", cell),)
+    if cell.isascii() and (values := jsontext.plain_list(cell)):
+        return [(f"/{index}", value) for index, value in enumerate(values)]
     try:
         tokens = list(jsontext.strings(cell))
     except ValueError:

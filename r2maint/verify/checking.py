@@ -20,11 +20,14 @@ from r2maint.keys import Addresses, Kind
 from r2maint.references.columns import discover
 from r2maint.references.reading import Reference, Scope, Shape, iter_references, still_named
 from r2maint.spool import Spool
+from r2maint.verify.expected import Expected
 from r2maint.verify.items import FAILING, FINE, Finding, Level, Outcome, Verification
-from r2maint.verify.judging import joined, judge_local
+from r2maint.verify.judging import joined, judge, judge_local
 
 BATCH = 1000
 _ROWS = 500
+_MOST_KEYS = 50_000
+"""Keys held in memory, so that of the listing their objects alone are stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +63,17 @@ def verify_urls(
             if look.show_all or finding.outcome not in FINE:
                 yield finding
 
-    with Inventory() as inventory:
-        apart = Spool.of(_read_references(config, addresses, inventory, scope, control))
-        inventory.add_objects(bucket.list_pages(scope.prefix), control=control)
-        findings = chain(joined(inventory, addresses, scope, control), apart)
+    columns = discover(config, addresses, scope)
+    references = iter_references(columns, addresses, scope, control=control)
+    with Inventory() as inventory, Expected(scope.prefix) as expected:
+        plain = expected if not look.show_all else None
+        apart = Spool.of(_sorted_out(references, inventory, plain))
+        pages = bucket.list_pages(scope.prefix)
+        wanted = inventory.wanted(limit=_MOST_KEYS)
+        expected.compare(inventory.storing(pages, control=control, only=wanted))
+        outcomes[Outcome.OK] += expected.fine
+        odd = (judge(*each, addresses) for each in expected.iter_odd())
+        findings = chain(joined(inventory, addresses, scope, control), odd, apart)
         items = Spool.of(counted(_confirmed(findings)))
     return Verification(
         items=items,
@@ -73,15 +83,14 @@ def verify_urls(
     )
 
 
-def _read_references(
-    config: Config, addresses: Addresses, inventory: Inventory, scope: Scope, control: Control
+def _sorted_out(
+    references: Iterable[Reference], inventory: Inventory, expected: Expected | None
 ) -> Iterator[Finding]:
-    """Index what names a key, and yield findings for what cannot."""
-    columns = discover(config, addresses, scope)
-    references = iter_references(columns, addresses, scope, control=control)
-    for batch in batched(control.track(references, "Reading rows", unit="reference"), BATCH):
-        inventory.add_references(reference for reference in batch if _names_key(reference))
-        yield from (_apart(reference) for reference in batch if not _names_key(reference))
+    """Keep what names a key for the comparison, and yield findings for what cannot."""
+    for batch in batched(references, BATCH):
+        others = expected.take(batch) if expected else batch
+        inventory.add_references(each for each in others if _names_key(each))
+        yield from (_apart(each) for each in others if not _names_key(each))
 
 
 def _names_key(reference: Reference) -> bool:

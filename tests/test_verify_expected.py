@@ -1,0 +1,90 @@
+"""Plain references are compared with the listing while it arrives, as exactly as all others."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r2maint.bucket import StoredObject
+from r2maint.keys import Kind, Target, Via, identity, order
+from r2maint.references.reading import Reference, Shape
+from r2maint.verify.expected import Expected
+
+AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def reference(key: str, *spellings: str, via: Via = Via.PUBLIC, pk: str = "1") -> Reference:
+    shape = Shape.NAME if via is Via.NAME else Shape.URL
+    target = Target(Kind.BUCKET, via, key, spellings=spellings)
+    return Reference("default", "app.Model", pk, "icon", "", f"value of {key}", shape, target)
+
+
+def stored(key: str, size: int = 1) -> StoredObject:
+    return StoredObject(key, size, "etag", AT)
+
+
+def pages(*objects: StoredObject, size: int = 2) -> list[list[StoredObject]]:
+    listing = sorted(objects, key=lambda each: order(each.key))
+    return [listing[start : start + size] for start in range(0, len(listing), size)]
+
+
+def test_only_references_that_can_mean_one_key_are_taken():
+    others = [
+        reference("a b", "a%20b"),
+        reference("é.png"),
+        reference("c.png", via=Via.ALIAS),
+        reference("d.png", via=Via.PRESIGNED),
+    ]
+    with Expected() as expected:
+        assert expected.take([reference("a.png"), *others]) == others
+        assert expected.take([reference("b.png", via=Via.NAME)]) == []
+
+
+def test_what_is_absent_or_empty_is_told_in_key_order_and_the_rest_counted():
+    absent, empty = reference("z.png", pk="7"), reference("e.png", via=Via.NAME)
+    with Expected() as expected:
+        expected.take([absent, reference("a.png"), empty, reference("a.png", pk="2")])
+        expected.compare(pages(stored("a.png"), stored("e.png", 0), stored("unnamed.png")))
+
+        assert expected.fine == 2
+        assert list(expected.iter_odd()) == [(empty, stored("e.png", 0)), (absent, None)]
+
+
+def test_nothing_is_told_of_keys_outside_the_prefix():
+    with Expected("in/") as expected:
+        assert expected.take([reference("out/a.png"), reference("in/a.png")]) == []
+        expected.compare([])
+
+        assert [each.target.key for each, _ in expected.iter_odd()] == ["in/a.png"]
+
+
+def test_an_object_whose_key_composes_to_ascii_is_there():
+    kelvin = stored("\u212a.png")
+    with Expected() as expected:
+        expected.take([reference("K.png"), reference("L.png")])
+        expected.compare(pages(kelvin, stored("X.png")))
+
+        told = {each.target.key: found for each, found in expected.iter_odd()}
+        assert told == {"K.png": kelvin, "L.png": None}
+
+
+@given(
+    st.lists(st.text("ab/.K", min_size=1, max_size=3), max_size=30),
+    st.sets(st.text("ab/.K\u212aé\u0301", min_size=1, max_size=3), max_size=30),
+    st.integers(1, 4),
+)
+def test_every_reference_is_either_fine_or_told_with_what_is_stored(wanted, present, size):
+    identities = {identity(key) for key in present}
+    with Expected() as expected:
+        expected.take(reference(key, pk=str(number)) for number, key in enumerate(wanted))
+        expected.compare(pages(*map(stored, present), size=size))
+        odd = list(expected.iter_odd())
+
+    absent = [each for each, found in odd if found is None]
+    assert sorted(each.target.key for each in absent) == sorted(
+        key for key in wanted if key not in identities
+    )
+    assert expected.fine + len(odd) == len(wanted)
+    assert all(identity(found.key) == each.target.key for each, found in odd if found)
