@@ -72,6 +72,8 @@ class Kind(str, Enum):
     BUCKET = "bucket"
     LOCAL = "local"
     EXTERNAL = "external"
+    NOTHING = "nothing"
+    """Nowhere: it stands where an address is expected, and is none."""
 
 
 class Via(str, Enum):

@@ -14,6 +14,7 @@ from r2maint.bucket import rules
 from r2maint.bucket.base import (
     Copy,
     Download,
+    Expiry,
     Headers,
     ObjectInfo,
     Page,
@@ -132,6 +133,9 @@ class R2Fake:
             yield Page(page, truncated, position)
             if not truncated:
                 return
+
+    def expiries(self) -> tuple[Expiry, ...]:
+        return ()
 
     def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
         return iter([upload for upload in self.uploads if upload.key.startswith(prefix)])

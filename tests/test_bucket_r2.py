@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from botocore import exceptions as sdk
 
-from r2maint.bucket import Copy, Headers, Upload, get, head, open_bucket, put, sending
+from r2maint.bucket import Copy, Expiry, Headers, Upload, get, head, open_bucket, put, sending
 from r2maint.bucket.r2 import R2Bucket
 from r2maint.bucket.translate import Place, explain, translated
 from r2maint.conf import Config
@@ -565,3 +565,33 @@ def test_a_consumer_that_stops_leaves_no_thread_behind(bucket):
             return
         time.sleep(0.01)
     pytest.fail("a worker is still running")
+
+
+def test_lifecycle_rules_that_delete_objects_are_told(s3_bucket):
+    assert s3_bucket.expiries() == ()
+    by_age = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": "temp/"}}
+    by_date = {"ID": "end", "Status": "Enabled", "Filter": {"Prefix": ""}}
+    off = {"ID": "off", "Status": "Disabled", "Filter": {"Prefix": ""}}
+    moved = {"ID": "cold", "Status": "Enabled", "Filter": {"Prefix": ""}}
+    end = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    rules = [
+        {**by_age, "Expiration": {"Days": 30}},
+        {**by_date, "Expiration": {"Date": end}},
+        {**off, "Expiration": {"Days": 1}},
+        {**moved, "Transitions": [{"Days": 30, "StorageClass": "STANDARD_IA"}]},
+    ]
+    s3_bucket._client.put_bucket_lifecycle_configuration(
+        Bucket=s3_bucket.name, LifecycleConfiguration={"Rules": rules}
+    )
+
+    assert s3_bucket.expiries() == (
+        Expiry(name="old", prefix="temp/", days=30),
+        Expiry(name="end", at=end),
+    )
+
+
+def test_a_token_that_may_not_read_lifecycle_rules_is_refused(bucket, between):
+    between.script(DENIED, method="GET", contains="lifecycle")
+
+    with pytest.raises(AccessDenied):
+        bucket.expiries()

@@ -223,3 +223,62 @@ def test_the_outcomes_are_the_same_whether_or_not_every_item_is_shown(project, a
     assert brief["summary"]["references"] == len(names)
     fine = [each for each in whole["items"] if each["outcome"] == "ok"]
     assert len(brief["items"]) + len(fine) == len(whole["items"])
+
+
+def test_what_is_no_address_is_invalid_only_where_a_column_is_configured_as_media(
+    project, alias, settings
+):
+    values = {"main_image_en": "book", "screenshots_en": ["star", "", "data:image/png;base64,AA"]}
+    submission(alias, app_icon_url="moon", **values)
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": {}}
+    assert outcomes(run("verify_urls")) == {}
+
+    fields = {"app_icon_url": {}, "screenshots_en": {}, "screenshots_ar": {}}
+    settings.R2MAINT = {
+        **settings.R2MAINT,
+        "FIELDS": {"appdirectory.AppSubmission": fields},
+    }
+    document = run("verify_urls")
+
+    assert outcomes(document) == {"invalid": 2}
+    assert [each["reference"]["value"] for each in document["items"]] == ["moon", "star"]
+    assert document["items"][0]["advice"]
+
+
+def test_members_of_a_document_that_are_no_addresses_are_not_invalid(project, settings):
+    fields = {"appdirectory.AppSubmission": {"screenshots_en": {}}}
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": fields}
+    store("a.png")
+    submission(screenshots_en=[{"url": f"{PUBLIC}a.png", "caption": "The first page"}])
+
+    assert outcomes(run("verify_urls")) == {"ok": 1}
+
+
+def test_a_rewriting_that_would_not_fit_its_column_is_too_long(project):
+    key = "é" * 40 + ".png"
+    store(key)
+    submission(app_icon_url=f"https://pub-0123456789abcdef.r2.dev/{key}")
+
+    document = run("verify_urls")
+
+    assert outcomes(document) == {"too_long": 1}
+    assert (
+        "its public URL has 270 characters and the column takes 200"
+        in (document["items"][0]["detail"])
+    )
+
+
+def test_a_value_longer_than_its_column_is_too_long_though_the_object_is_there(project):
+    key = "a" * 200 + ".png"
+    store(key)
+    submission(app_icon_url=f"{PUBLIC}{key}")  # SQLite takes it
+
+    assert outcomes(run("verify_urls")) == {"too_long": 1}
+
+
+def test_a_missing_value_that_fills_its_column_may_be_cut_off(project):
+    submission(app_icon_url=PUBLIC + "a" * (200 - len(PUBLIC)))
+
+    document = run("verify_urls", exit_code=3)
+
+    assert "may be cut off" in document["items"][0]["detail"]

@@ -37,14 +37,20 @@ def test_only_references_that_can_mean_one_key_are_taken():
         reference("c.png", via=Via.ALIAS),
         reference("d.png", via=Via.PRESIGNED),
     ]
-    with Expected() as expected:
+    with Expected({}) as expected:
         assert expected.take([reference("a.png"), *others]) == others
         assert expected.take([reference("b.png", via=Via.NAME)]) == []
 
 
+def test_a_value_longer_than_its_column_is_not_taken():
+    short, long = reference("a.png"), reference("aa.png")
+    with Expected({("default", "app.Model", "icon"): len(short.value)}) as expected:
+        assert expected.take([short, long]) == [long]
+
+
 def test_what_is_absent_or_empty_is_told_in_key_order_and_the_rest_counted():
     absent, empty = reference("z.png", pk="7"), reference("e.png", via=Via.NAME)
-    with Expected() as expected:
+    with Expected({}) as expected:
         expected.take([absent, reference("a.png"), empty, reference("a.png", pk="2")])
         expected.compare(pages(stored("a.png"), stored("e.png", 0), stored("unnamed.png")))
 
@@ -53,7 +59,7 @@ def test_what_is_absent_or_empty_is_told_in_key_order_and_the_rest_counted():
 
 
 def test_nothing_is_told_of_keys_outside_the_prefix():
-    with Expected("in/") as expected:
+    with Expected({}, "in/") as expected:
         assert expected.take([reference("out/a.png"), reference("in/a.png")]) == []
         expected.compare([])
 
@@ -62,7 +68,7 @@ def test_nothing_is_told_of_keys_outside_the_prefix():
 
 def test_an_object_whose_key_composes_to_ascii_is_there():
     kelvin = stored("\u212a.png")
-    with Expected() as expected:
+    with Expected({}) as expected:
         expected.take([reference("K.png"), reference("L.png")])
         expected.compare(pages(kelvin, stored("X.png")))
 
@@ -77,7 +83,7 @@ def test_an_object_whose_key_composes_to_ascii_is_there():
 )
 def test_every_reference_is_either_fine_or_told_with_what_is_stored(wanted, present, size):
     identities = {identity(key) for key in present}
-    with Expected() as expected:
+    with Expected({}) as expected:
         expected.take(reference(key, pk=str(number)) for number, key in enumerate(wanted))
         expected.compare(pages(*map(stored, present), size=size))
         odd = list(expected.iter_odd())

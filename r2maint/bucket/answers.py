@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
-from r2maint.bucket.base import Headers, ObjectInfo, PendingUpload
+from r2maint.bucket.base import Expiry, Headers, ObjectInfo, PendingUpload
 from r2maint.errors import BucketError
 
 Answer = Mapping[str, Any]
@@ -71,6 +71,25 @@ def pending_upload(answer: Answer) -> PendingUpload:
         upload_id=answer["UploadId"],
         initiated_at=answer["Initiated"].astimezone(timezone.utc),
     )
+
+
+def expiries(answer: Answer) -> Iterator[Expiry]:
+    """Yield the rules of GetBucketLifecycleConfiguration that are on and delete objects.
+
+    Other conditions than the prefix, which R2 does not have, are passed over: the rule may delete.
+    """
+    for rule in answer.get("Rules", ()):
+        ends = rule.get("Expiration", {})
+        if rule.get("Status") != "Enabled" or not (ends.get("Days") or ends.get("Date")):
+            continue
+        narrowed = rule.get("Filter", {})
+        at = ends.get("Date")
+        yield Expiry(
+            name=rule.get("ID", ""),
+            prefix=narrowed.get("And", narrowed).get("Prefix") or rule.get("Prefix") or "",
+            days=ends.get("Days", 0),
+            at=at.astimezone(timezone.utc) if at else None,
+        )
 
 
 def header_arguments(headers: Headers) -> dict[str, Any]:

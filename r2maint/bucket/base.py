@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -69,6 +69,23 @@ class Download:
 
     info: ObjectInfo
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expiry:
+    """A lifecycle rule that deletes objects: at `at`, or `days` after they were written."""
+
+    name: str
+    prefix: str = ""
+    days: int = 0
+    at: datetime | None = None
+
+    def covers(self, key: str) -> bool:
+        return key.startswith(self.prefix)
+
+    def ends_at(self, stored: StoredObject) -> datetime:
+        """Return when the rule deletes the object; it may take a day longer."""
+        return self.at or stored.modified_at + timedelta(days=self.days)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +165,12 @@ class Bucket(Protocol):
 
     def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
         """Yield multipart uploads that were never completed."""
+
+    def expiries(self) -> tuple[Expiry, ...]:
+        """Return the lifecycle rules that delete objects. One Class B request.
+
+        Raises: AccessDenied, for a token of objects alone; BucketError.
+        """
 
     def head_many(self, keys: Iterable[str]) -> Iterator[Result[str, ObjectInfo]]:
         """Yield what is stored under each key, or NoSuchKey. One Class B request each."""

@@ -28,6 +28,7 @@ from r2maint.bucket import rules
 from r2maint.bucket.base import (
     Copy,
     Download,
+    Expiry,
     Headers,
     ObjectInfo,
     Page,
@@ -118,6 +119,9 @@ class DirectoryBucket:
             if not truncated:
                 return
             position = token.encode()
+
+    def expiries(self) -> tuple[Expiry, ...]:
+        return ()
 
     def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
         return iter(())

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
-from botocore.exceptions import HTTPClientError, IncompleteReadError
+from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
 from r2maint.batching import batched
 from r2maint.bucket import answers, rules
 from r2maint.bucket.base import (
     Copy,
     Download,
+    Expiry,
     ObjectInfo,
     Page,
     PendingUpload,
@@ -44,6 +45,7 @@ BATCH_SIZE = 1000
 """Keys in one DeleteObjects or one page; R2 answers MalformedXML to more."""
 
 _BODY_ATTEMPTS = 4
+_NO_RULES = "NoSuchLifecycleConfiguration"
 _CHUNK_BYTES = 2**16
 _NOT_IN_XML = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
 """What an XML body cannot carry, or not unchanged."""
@@ -120,6 +122,16 @@ class R2Bucket:
         more: dict[str, Any] = {"KeyMarker": key, "UploadIdMarker": upload_id} if key else {}
         with translated(self._place):
             return self._client.list_multipart_uploads(Bucket=self.name, Prefix=prefix, **more)
+
+    def expiries(self) -> tuple[Expiry, ...]:
+        with translated(self._place):
+            try:
+                answer = self._client.get_bucket_lifecycle_configuration(Bucket=self.name)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") == _NO_RULES:
+                    return ()
+                raise
+        return tuple(answers.expiries(answer))
 
     # Reading
 

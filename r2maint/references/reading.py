@@ -6,6 +6,7 @@ Reads raw stored text, table by table in primary-key order, past every manager: 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from itertools import groupby
@@ -15,7 +16,7 @@ from django.db.models.query import QuerySet
 
 from r2maint.control import Advance, Control
 from r2maint.databases import reading
-from r2maint.keys import Addresses, Kind, Target, host_of, is_bare_name, redact
+from r2maint.keys import Addresses, Kind, Target, Via, host_of, is_bare_name, redact
 from r2maint.locations import Place
 from r2maint.references import embedded, jsontext
 from r2maint.references.cells import StoredText
@@ -44,6 +45,8 @@ class Shape(str, Enum):
 
 
 _URL = Shape.URL
+_NOTHING = Target(Kind.NOTHING, Via.URL)
+_POSITIONS = re.compile(r"(?:/\d+)*")
 
 
 class Reference(NamedTuple):
@@ -75,19 +78,28 @@ class Reference(NamedTuple):
 
 
 def iter_references(
-    columns: Iterable[Column], addresses: Addresses, scope: Scope = EVERYTHING, *, control: Control
+    columns: Iterable[Column],
+    addresses: Addresses,
+    scope: Scope = EVERYTHING,
+    *,
+    control: Control,
+    strict: bool = False,
 ) -> Iterator[Reference]:
     """Yield the references in these columns: database by database, model by model, row by row.
 
     Of `scope` only `where` is applied; `discover` applied the rest, and prefix and limit concern
     the items of a command. Text that leads elsewhere (EXTERNAL) counts only in columns `FIELDS`
-    names; where their rule says `text`, so does each address inside longer text, once. Lazy; one
+    names; where their rule says `text`, so does each address inside longer text, once. With
+    `strict` what stands in those columns in place of an address counts too (NOTHING). Lazy; one
     page of rows in memory. Raises: DatabaseError, Stopped.
     """
     ordered = sorted(columns, key=lambda c: (c.database, c.model, c.field))
     with control.progress(None, "Reading rows", "row") as advance:
         for _, table in groupby(ordered, key=lambda c: (c.database, c.model)):
-            yield from _iter_table(list(table), addresses, scope, control, advance)
+            for column, pk, cell in _iter_cells(list(table), scope, control, advance):
+                yield from _in_cell(column, pk, cell, addresses)
+                if strict and column.is_named:
+                    yield from _in_vain(column, pk, cell, addresses)
 
 
 def still_named(references: Iterable[Reference]) -> set[Reference]:
@@ -151,16 +163,17 @@ def _locate_name(column: Column, value: str, addresses: Addresses) -> Target | N
     return addresses.locate_name(value, location=column.location, root=column.local_root)
 
 
-def _iter_table(
-    columns: list[Column], addresses: Addresses, scope: Scope, control: Control, advance: Advance
-) -> Iterator[Reference]:
+def _iter_cells(
+    columns: list[Column], scope: Scope, control: Control, advance: Advance
+) -> Iterator[tuple[Column, str, str]]:
+    """Yield (column, primary key, stored text) of each cell that may name something."""
     marked = [(column, *_marks(column)) for column in columns]
     for rows in _pages(columns, scope):
         control.check()
         for pk, *cells in rows:
             for (column, mark, other), cell in zip(marked, cells, strict=True):
                 if cell and (mark in cell or other in cell):
-                    yield from _in_cell(column, str(pk), cell, addresses)
+                    yield column, str(pk), cell
         advance(len(rows))
 
 
@@ -208,6 +221,22 @@ def _in_cell(column: Column, pk: str, cell: str, addresses: Addresses) -> list[R
         for path, value in values
         if (named := target_of(column, value, addresses))
     ]
+
+
+def _in_vain(column: Column, pk: str, cell: str, addresses: Addresses) -> Iterator[Reference]:
+    """Yield what stands in place of an address: a whole text, or a member of a plain list.
+
+    Other members of a document may be anything, and a `data:` URL is its own picture.
+    """
+    if column.kind is _FILE or column.rule.text:
+        return
+    at = column.database, column.model, pk, column.field
+    for path, value in _elements(column, pk, cell):
+        text = value.strip()
+        if not text or not _POSITIONS.fullmatch(path) or text.lower().startswith("data:"):
+            continue
+        if target_of(column, value, addresses) is None:
+            yield Reference(*at, path, value, _URL, _NOTHING)
 
 
 def _in_text(

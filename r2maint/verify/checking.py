@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from r2maint.batching import batched
-from r2maint.bucket import Bucket
+from r2maint.bucket import Bucket, Expiry
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.errors import AccessDenied
 from r2maint.inventory import Inventory
 from r2maint.keys import Addresses, Kind
 from r2maint.references.columns import discover
@@ -22,7 +23,7 @@ from r2maint.references.reading import Reference, Scope, Shape, iter_references,
 from r2maint.spool import Spool
 from r2maint.verify.expected import Expected
 from r2maint.verify.items import FAILING, FINE, Finding, Level, Outcome, Verification
-from r2maint.verify.judging import joined, judge, judge_local
+from r2maint.verify.judging import Judge, joined, judge_apart
 
 BATCH = 1000
 _ROWS = 500
@@ -64,16 +65,18 @@ def verify_urls(
                 yield finding
 
     columns = discover(config, addresses, scope)
-    references = iter_references(columns, addresses, scope, control=control)
-    with Inventory() as inventory, Expected(scope.prefix) as expected:
+    lengths = {(each.database, each.model, each.field): each.max_length for each in columns}
+    judge = Judge(addresses=addresses, lengths=lengths, expiries=_expiries(bucket, look.level))
+    references = iter_references(columns, addresses, scope, control=control, strict=True)
+    with Inventory() as inventory, Expected(lengths, scope.prefix) as expected:
         plain = expected if not look.show_all else None
         apart = Spool.of(_sorted_out(references, inventory, plain))
         pages = bucket.list_pages(scope.prefix)
         wanted = inventory.wanted(limit=_MOST_KEYS)
         expected.compare(inventory.storing(pages, control=control, only=wanted))
         outcomes[Outcome.OK] += expected.fine
-        odd = (judge(*each, addresses) for each in expected.iter_odd())
-        findings = chain(joined(inventory, addresses, scope, control), odd, apart)
+        odd = (judge.judge(*each) for each in expected.iter_odd())
+        findings = chain(joined(inventory, judge, scope, control), odd, apart)
         items = Spool.of(counted(_confirmed(findings)))
     return Verification(
         items=items,
@@ -83,6 +86,19 @@ def verify_urls(
     )
 
 
+def _expiries(bucket: Bucket, level: Level) -> tuple[Expiry, ...]:
+    """Return the lifecycle rules that delete objects, where the level allows to ask for them.
+
+    A token of objects alone may not read them: nothing is said of rules then.
+    """
+    if level is Level.BUCKET:
+        return ()
+    try:
+        return bucket.expiries()
+    except AccessDenied:
+        return ()
+
+
 def _sorted_out(
     references: Iterable[Reference], inventory: Inventory, expected: Expected | None
 ) -> Iterator[Finding]:
@@ -90,18 +106,12 @@ def _sorted_out(
     for batch in batched(references, BATCH):
         others = expected.take(batch) if expected else batch
         inventory.add_references(each for each in others if _names_key(each))
-        yield from (_apart(each) for each in others if not _names_key(each))
+        yield from (judge_apart(each) for each in others if not _names_key(each))
 
 
 def _names_key(reference: Reference) -> bool:
     """Tell whether the bucket may hold it: a FileField's name is its key before the move too."""
     return reference.target.kind is Kind.BUCKET or reference.shape is Shape.NAME
-
-
-def _apart(reference: Reference) -> Finding:
-    if reference.target.kind is Kind.EXTERNAL:
-        return Finding(reference=reference, outcome=Outcome.EXTERNAL, url=reference.value)
-    return judge_local(reference)
 
 
 def _confirmed(findings: Iterable[Finding]) -> Iterator[Finding]:

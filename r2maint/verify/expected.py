@@ -19,6 +19,7 @@ from r2maint.bucket.base import StoredObject
 from r2maint.keys import Kind, Target, Via, identity
 from r2maint.references.reading import Reference, Shape
 from r2maint.spool import Spool
+from r2maint.verify.judging import Lengths
 
 Judged = tuple[Reference, StoredObject | None]
 """A reference and what the listing holds under its key."""
@@ -51,9 +52,11 @@ class Expected:
     `take` them all, `compare` once, then read `fine` and `iter_odd`.
     """
 
-    def __init__(self, prefix: str = "") -> None:
-        """Of references whose key does not start with `prefix` nothing is told."""
-        self._prefix = prefix
+    def __init__(self, lengths: Lengths, prefix: str = "") -> None:
+        """A value longer than its column takes is not plain. Of references whose key does not start
+        with `prefix` nothing is told.
+        """
+        self._lengths, self._prefix = lengths, prefix
         # A database without a name lies in a temporary file and ends with its connection.
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.executescript(_SCHEMA)
@@ -82,7 +85,8 @@ class Expected:
         cells: list[Any] = []
         for each in references:
             target = each.target
-            if not _is_plain(target):
+            room = self._lengths.get((each.database, each.model, each.field))
+            if not _is_plain(target) or (room is not None and len(each.value) > room):
                 others.append(each)
             elif target.key.startswith(self._prefix):
                 place = each.database, each.model, each.field, each.shape.value

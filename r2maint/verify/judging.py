@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
 
-from r2maint.bucket.base import StoredObject
+from r2maint.bucket.base import Expiry, StoredObject
 from r2maint.control import Control
 from r2maint.inventory import Inventory
 from r2maint.keys import Addresses, Kind, Via, identity
-from r2maint.references.reading import Reference, Scope
+from r2maint.references.reading import Reference, Scope, Shape
 from r2maint.sources import UnusableSource, is_file, locate_file
 from r2maint.verify.items import Finding, Outcome
 
+Verdict = tuple[Outcome, str, str]
+"""Outcome, detail and advice."""
+
+_FINE = (Outcome.OK, "", "")
+_WIDEN = "Raise the field's max_length, or store the object under a shorter key."
 _TO_PUBLIC = "Rewrite it to PUBLIC_URL."
 _BY_ADDRESS = {
     Via.ALIAS: (Outcome.ALIAS, "another base of this bucket", _TO_PUBLIC),
@@ -24,43 +31,105 @@ _BY_ADDRESS = {
 }
 
 
-def joined(
-    inventory: Inventory, addresses: Addresses, scope: Scope, control: Control
-) -> Iterator[Finding]:
+Lengths = Mapping[tuple[str, str, str], int | None]
+"""(database, model, field) -> how many characters one value may have; None for any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """What verdicts depend on beside reference and listing."""
+
+    addresses: Addresses
+    lengths: Lengths
+    expiries: tuple[Expiry, ...] = ()
+
+    def judge(self, reference: Reference, stored: StoredObject | None) -> Finding:
+        """Return what is true of a reference that names a key, given what is stored there."""
+        if stored is None and reference.target.kind is Kind.LOCAL:
+            return judge_local(reference)
+        key = reference.target.key
+        outcome, detail, advice = self._verdict(reference, stored)
+        return Finding(
+            reference=reference,
+            outcome=outcome,
+            key=key,
+            url=self.addresses.url_for(key) if self.addresses.public_url else "",
+            detail=detail,
+            advice=advice,
+            stored=stored,
+        )
+
+    def _verdict(self, reference: Reference, stored: StoredObject | None) -> Verdict:
+        if stored is None:
+            return Outcome.MISSING, self._absence(reference), ""
+        if stored.size == 0:
+            return Outcome.EMPTY, "the object has 0 bytes", ""
+        if identity(stored.key) != identity(reference.target.key):
+            found = Outcome.RESPELLED, f"the bucket holds {stored.key!r}", "Rewrite it to that key."
+            return self._unless_too_long(reference, stored, found)
+        if reference.target.via in _BY_ADDRESS:
+            found = _BY_ADDRESS[reference.target.via]
+            return self._unless_too_long(reference, stored, found)
+        return self._length_of(reference) or self._expiry_of(stored) or _FINE
+
+    def _absence(self, reference: Reference) -> str:
+        if len(reference.value) == self._room(reference):
+            return "no such object in the bucket; the value fills its column, and may be cut off"
+        return "no such object in the bucket"
+
+    def _room(self, reference: Reference) -> int | None:
+        return self.lengths.get((reference.database, reference.model, reference.field))
+
+    def _unless_too_long(
+        self, reference: Reference, stored: StoredObject, found: Verdict
+    ) -> Verdict:
+        """Return the verdict, but TOO_LONG where its advice cannot be followed."""
+        room = self._room(reference)
+        if room is None or not self.addresses.public_url or reference.shape is not Shape.URL:
+            return found
+        length = len(self.addresses.url_for(stored.key))
+        if length <= room:
+            return found
+        detail = f"{found[1]}; its public URL has {length} characters and the column takes {room}"
+        return Outcome.TOO_LONG, detail, _WIDEN
+
+    def _length_of(self, reference: Reference) -> Verdict | None:
+        room = self._room(reference)
+        if room is None or len(reference.value) <= room or reference.shape is Shape.EMBEDDED:
+            return None
+        detail = f"the value has {len(reference.value)} characters and the column takes {room}"
+        return Outcome.TOO_LONG, detail, _WIDEN
+
+    def _expiry_of(self, stored: StoredObject) -> Verdict | None:
+        ends = [(each.ends_at(stored), each) for each in self.expiries if each.covers(stored.key)]
+        if not ends:
+            return None
+        at, rule = min(ends, key=itemgetter(0))
+        detail = f"the lifecycle rule {rule.name!r} deletes the object on {at:%Y-%m-%d}"
+        return Outcome.EXPIRING, detail, "Narrow the rule's prefix, or move the object out of it."
+
+
+def joined(inventory: Inventory, judge: Judge, scope: Scope, control: Control) -> Iterator[Finding]:
     """Yield a finding for each reference in the inventory whose key is in scope, in key order."""
     for stored, references in inventory.join_references():
         control.check()
         for reference in references:
             if reference.target.key.startswith(scope.prefix):
-                yield judge(reference, stored, addresses)
+                yield judge.judge(reference, stored)
 
 
-def judge(reference: Reference, stored: StoredObject | None, addresses: Addresses) -> Finding:
-    """Return what is true of a reference that names a key, given what is stored there."""
-    key = reference.target.key
-    if stored is None:
-        if reference.target.kind is Kind.LOCAL:
-            return judge_local(reference)
-        outcome, detail, advice = Outcome.MISSING, "no such object in the bucket", ""
-    elif stored.size == 0:
-        outcome, detail, advice = Outcome.EMPTY, "the object has 0 bytes", ""
-    elif identity(stored.key) != identity(key):
-        outcome, detail, advice = (
-            Outcome.RESPELLED,
-            f"the bucket holds {stored.key!r}",
-            "Rewrite it to that key.",
+def judge_apart(reference: Reference) -> Finding:
+    """Return what is true of a reference that names no key."""
+    if reference.target.kind is Kind.LOCAL:
+        return judge_local(reference)
+    if reference.target.kind is Kind.NOTHING:
+        return Finding(
+            reference=reference,
+            outcome=Outcome.INVALID,
+            detail="neither an address nor a file's name, in a column that FIELDS names",
+            advice="Correct the value, or leave the column out of FIELDS.",
         )
-    else:
-        outcome, detail, advice = _BY_ADDRESS.get(reference.target.via, (Outcome.OK, "", ""))
-    return Finding(
-        reference=reference,
-        outcome=outcome,
-        key=key,
-        url=addresses.url_for(key) if addresses.public_url else "",
-        detail=detail,
-        advice=advice,
-        stored=stored,
-    )
+    return Finding(reference=reference, outcome=Outcome.EXTERNAL, url=reference.value)
 
 
 def judge_local(reference: Reference) -> Finding:
