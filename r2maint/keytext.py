@@ -38,6 +38,11 @@ def identity(key: str) -> str:
     return key if key.isascii() else unicodedata.normalize("NFC", key)
 
 
+def is_composed(key: str) -> bool:
+    """Tell whether a key is its own identity, as almost all are."""
+    return key.isascii() or unicodedata.is_normalized("NFC", key)
+
+
 def order(key: str) -> bytes:
     """Return what R2 sorts a listing by: the key's UTF-8 bytes."""
     return key.encode("utf-8", "surrogatepass")

@@ -1,12 +1,13 @@
-"""The references that can mean one key only, compared with a listing while it arrives.
+"""References by public URL or by name, compared with a listing while it arrives.
 
-Most references of most projects are such: a public URL, or a name, in plain ASCII. Nothing of them
-is kept but the key and the place of the cell, in a temporary SQLite file; the listing, which comes
-in the order of keys, is never stored for them. So a million take seconds and next to no memory.
+Most references of most projects are such. Nothing of them is kept but the key and the place of the
+cell, in a temporary SQLite file; the listing, which comes in the order of keys, is never stored for
+them. So a million take seconds and next to no memory.
 """
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from r2maint.bucket.base import StoredObject
-from r2maint.keys import Kind, Target, Via, identity
+from r2maint.keys import Kind, Target, Via, identity, is_composed
 from r2maint.references.reading import Reference, Shape
 from r2maint.spool import Spool
 from r2maint.verify.judging import Lengths
@@ -35,9 +36,11 @@ CREATE TABLE expected (
     seq INTEGER PRIMARY KEY, place INTEGER NOT NULL, key TEXT NOT NULL, pk TEXT NOT NULL,
     path TEXT NOT NULL, value TEXT NOT NULL
 );
+CREATE TABLE spellings (key TEXT NOT NULL, seq INTEGER NOT NULL, rank INTEGER NOT NULL);
+CREATE TABLE kept (key TEXT PRIMARY KEY NOT NULL, stored BLOB NOT NULL) WITHOUT ROWID;
 """
 _COLUMNS = "place, key, pk, path, value"
-_WIDTH = 5
+_WIDTH = 6
 # SQLite before 3.32 takes 999 parameters.
 _ROWS = 999 // _WIDTH
 # Looking up a member of an Enum takes longer than comparing with it.
@@ -61,10 +64,9 @@ class Expected:
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")
+        self._seq = 0
         self._places: dict[_Place, int] = {}
         self._odd: Spool[tuple[int, StoredObject | None]] = Spool()
-        self._composed: dict[str, StoredObject] = {}
-        """Objects whose key is ASCII once it is composed; the listing has them after all others."""
         self.fine = 0
         """How many references name an object that is there and holds bytes."""
 
@@ -83,6 +85,7 @@ class Expected:
         """Keep the plain ones; return the others, in order."""
         others: list[Reference] = []
         cells: list[Any] = []
+        spelled: list[tuple[str, int, int]] = []
         for each in references:
             target = each.target
             room = self._lengths.get((each.database, each.model, each.field))
@@ -91,21 +94,37 @@ class Expected:
             elif target.key.startswith(self._prefix):
                 place = each.database, each.model, each.field, each.shape.value
                 number = self._places.setdefault(place, len(self._places))
-                cells += (number, target.key, each.pk, each.path, each.value)
+                cells += (self._seq, number, target.key, each.pk, each.path, each.value)
+                spelled += ((identity(k), self._seq, n) for n, k in enumerate(target.spellings))
+                self._seq += 1
         self._insert(cells)
+        self._db.executemany("INSERT INTO spellings VALUES (?, ?, ?)", spelled)
         return others
 
     def compare(self, pages: Iterable[Sequence[StoredObject]]) -> None:
         """Compare with a whole listing, page by page. Raises whatever the listing raises."""
         self._odd = Spool.of(self._compared(pages))
+        self._db.execute("CREATE INDEX spelled ON spellings (seq, rank)")
 
     def iter_odd(self) -> Iterator[Judged]:
-        """Yield the references that name no object, or an empty one, in key order."""
+        """Yield those that name no object, an empty one, or one of another spelling; by key."""
         places = list(self._places)
         for seq, stored in self._odd:
             row = self._db.execute(f"SELECT {_COLUMNS} FROM expected WHERE seq = ?", (seq,))
-            reference = _reference(row.fetchone(), places)
-            yield reference, stored or self._composed.get(reference.target.key)
+            reference = _reference(row.fetchone(), self._spellings_of(seq), places)
+            yield reference, stored or self._kept_under(reference.target)
+
+    def _spellings_of(self, seq: int) -> tuple[str, ...]:
+        rows = self._db.execute("SELECT key FROM spellings WHERE seq = ? ORDER BY rank", (seq,))
+        return tuple(key for (key,) in rows)
+
+    def _kept_under(self, target: Target) -> StoredObject | None:
+        """Return the object of another spelling that a reference means: the likeliest there is."""
+        for key in (target.key, *target.spellings):
+            if row := self._db.execute("SELECT stored FROM kept WHERE key = ?", (key,)).fetchone():
+                found: StoredObject = pickle.loads(row[0])
+                return found
+        return None
 
     def _insert(self, cells: list[Any]) -> None:
         step = _ROWS * _WIDTH
@@ -118,10 +137,12 @@ class Expected:
     ) -> Iterator[tuple[int, StoredObject | None]]:
         """Yield the number of every reference that is not fine, and count those that are."""
         wanted = _Ascending(self._db.execute("SELECT key, seq FROM expected ORDER BY key, seq"))
-        for page in pages:
-            there = {each.key: each for each in page}
-            self._composed.update((identity(key), there[key]) for key in there if _is_odd(key))
-            for key, seq in wanted.up_to(page[-1].key) if page else ():
+        spelled = _Ascending(self._db.execute("SELECT key, seq FROM spellings ORDER BY key"))
+        for page in filter(None, pages):
+            there, last = {each.key: each for each in page}, page[-1].key
+            self._keep(each for each in page if not is_composed(each.key))
+            self._keep(there[key] for key, _ in spelled.up_to(last) if key in there)
+            for key, seq in wanted.up_to(last):
                 stored = there.get(key)
                 if stored is not None and stored.size:
                     self.fine += 1
@@ -129,6 +150,12 @@ class Expected:
                     yield seq, stored
         for _, seq in wanted.rest():
             yield seq, None
+
+    def _keep(self, objects: Iterable[StoredObject]) -> None:
+        self._db.executemany(
+            "INSERT OR IGNORE INTO kept VALUES (?, ?)",
+            ((identity(each.key), pickle.dumps(each)) for each in objects),
+        )
 
 
 class _Ascending:
@@ -159,25 +186,22 @@ class _Ascending:
 
 
 def _is_plain(target: Target) -> bool:
-    """Tell whether a reference means one key, whose bytes are the same in every Unicode form."""
+    """Tell whether a reference is by public URL or name, and its key in the listing's own form."""
     is_named = target.via is _PUBLIC or target.via is _NAME
-    return is_named and target.kind is _BUCKET and not target.spellings and target.key.isascii()
+    return is_named and target.kind is _BUCKET and is_composed(target.key)
 
 
-def _is_odd(key: str) -> bool:
-    """Tell whether a key with letters beyond ASCII is, composed, one without: K for U+212A."""
-    return not key.isascii() and identity(key).isascii()
-
-
-def _reference(row: tuple[int, str, str, str, str], places: Sequence[_Place]) -> Reference:
+def _reference(
+    row: tuple[int, str, str, str, str], spellings: tuple[str, ...], places: Sequence[_Place]
+) -> Reference:
     number, key, pk, path, value = row
     database, model, field, shape = places[number]
     via = Via.NAME if shape == Shape.NAME.value else Via.PUBLIC
-    target = Target(Kind.BUCKET, via, key)
+    target = Target(Kind.BUCKET, via, key, None, spellings)
     return Reference(database, model, pk, field, path, value, Shape(shape), target)
 
 
 @lru_cache(maxsize=16)
 def _insertion(rows: int) -> str:
     row = f"({', '.join('?' * _WIDTH)})"
-    return f"INSERT INTO expected ({_COLUMNS}) VALUES {', '.join([row] * rows)}"
+    return f"INSERT INTO expected VALUES {', '.join([row] * rows)}"
