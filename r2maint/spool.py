@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import tempfile
 import weakref
@@ -15,7 +16,7 @@ _BATCH = 512
 
 
 class Spool(Generic[T]):
-    """A frozen sequence of rows in a temporary file: iterable again and again, with a length.
+    """A sequence of rows in a temporary file: iterable again and again, with a length.
 
     The file has no name and ends with the object. Rows are pickled: they must be values, and the
     file is never anybody else's.
@@ -33,11 +34,12 @@ class Spool(Generic[T]):
         spool = cls()
         rest = iter(items)
         while batch := list(itertools.islice(rest, _BATCH)):
-            spool._append(batch)
+            spool.append(batch)
         return spool
 
-    def _append(self, batch: list[T]) -> None:
-        self._offsets.append(self._file.tell())
+    def append(self, batch: list[T]) -> None:
+        """Add these rows at the end, as one batch to read."""
+        self._offsets.append(self._file.seek(0, os.SEEK_END))
         self._length += len(batch)
         pickle.dump(batch, self._file, protocol=pickle.HIGHEST_PROTOCOL)
 

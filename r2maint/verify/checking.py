@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import chain
 
 from r2maint.batching import batched
@@ -20,8 +21,9 @@ from r2maint.keys import Addresses, Kind
 from r2maint.references.columns import discover
 from r2maint.references.reading import Reference, Scope, Shape, iter_references, still_named
 from r2maint.spool import Spool
-from r2maint.verify.items import FAILING, FINE, Finding, Level, Outcome, Verification
+from r2maint.verify.items import FAILING, Finding, Level, Outcome, Verification
 from r2maint.verify.judging import joined, judge_local
+from r2maint.verify.memory import open_memory
 
 BATCH = 1000
 _ROWS = 500
@@ -34,6 +36,10 @@ class Look:
     level: Level = Level.BUCKET
     fail_on: frozenset[Outcome] = FAILING
     show_all: bool = False
+    confirm_after: int = 1
+    """Runs in a row in which something must fail to be reported."""
+    recheck: timedelta = timedelta(0)
+    """How long a URL that was fine is not asked again."""
 
 
 PLAIN_LOOK = Look()
@@ -53,23 +59,41 @@ def verify_urls(
     Raises: UsageError, DatabaseError, BucketError (a partial listing judges nothing), Stopped.
     """
     outcomes: Counter[Outcome] = Counter()
+    unconfirmed: Counter[Outcome] = Counter()
+    recovered = rested = 0
 
     def counted(findings: Iterable[Finding]) -> Iterator[Finding]:
+        nonlocal recovered, rested
         for finding in findings:
-            outcomes[finding.outcome] += 1
-            if look.show_all or finding.outcome not in FINE:
+            (outcomes if finding.is_confirmed else unconfirmed)[finding.outcome] += 1
+            recovered += finding.has_recovered
+            rested += finding.is_rested
+            if look.show_all or not finding.is_fine:
                 yield finding
+
+    memory = open_memory(
+        bucket.name,
+        look.level,
+        fail_on=look.fail_on,
+        confirm_after=look.confirm_after,
+        recheck=look.recheck,
+    )
 
     with Inventory() as inventory:
         apart = Spool.of(_read_references(config, addresses, inventory, scope, control))
         inventory.add_objects(bucket.list_pages(scope.prefix), control=control)
-        findings = chain(joined(inventory, addresses, scope, control), apart)
-        items = Spool.of(counted(_confirmed(findings)))
+        found = chain(joined(inventory, addresses, scope, control), apart)
+        findings = memory.rested(_confirmed(found))
+        items = Spool.of(counted(memory.remembered(findings)))
+    memory.settle()
     return Verification(
         items=items,
         outcomes=outcomes,
         fail_on=look.fail_on,
-        local=outcomes[Outcome.SKIPPED],
+        recovered=recovered,
+        unconfirmed=unconfirmed,
+        rested=rested,
+        unremembered=memory.unremembered,
     )
 
 
