@@ -110,7 +110,7 @@ class Records:
     def _values(self, name: str, subject: str, history: History, now: datetime) -> tuple[Any, ...]:
         shown = printable(redact(subject))
         times = (history.first_failed_at, history.last_ok_at, now)
-        adapted = (_adapted(self._alias, each) for each in times)
+        adapted = (_adapted(self._alias, _storable(each)) for each in times)
         return (self._bucket, self._level, name, shown, history.failures, *adapted)
 
 
@@ -182,7 +182,7 @@ def _upsert(alias: str, rows: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _adapted(alias: str, time: datetime | None) -> Any:
-    return connections[alias].ops.adapt_datetimefield_value(_storable(time))
+    return connections[alias].ops.adapt_datetimefield_value(time)
 
 
 def _storable(time: datetime | None) -> datetime | None:

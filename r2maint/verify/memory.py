@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from r2maint import journal
 from r2maint.batching import batched
+from r2maint.databases import database_option
 from r2maint.errors import DatabaseError, UsageError
 from r2maint.keys import Kind
 from r2maint.spool import Spool
@@ -222,7 +223,8 @@ def open_memory(
         journal.require_tables([journal.home()])
     elif not records_exist():
         memory.records = NoRecords()
-        memory.unremembered = f"{_UNREMEMBERED} Run manage.py migrate r2maint."
+        option = database_option(journal.home())
+        memory.unremembered = f"{_UNREMEMBERED} Run manage.py migrate r2maint{option}."
     return memory
 
 
