@@ -4,8 +4,8 @@ from django.contrib.admin import AdminSite
 from django.urls import path
 
 from tests.appdirectory.models import AppSubmission
-from tests.oddities.models import Gallery, Slug
+from tests.oddities.models import Gallery
 
 office = AdminSite(name="office")
-office.register([AppSubmission, Gallery, Slug])
+office.register([AppSubmission, Gallery])
 urlpatterns = [path("back-office/", office.urls)]
