@@ -20,7 +20,16 @@ from r2maint.databases import (
     table_names,
 )
 from r2maint.errors import DatabaseError
-from r2maint.models import Change, ChangeKind, ChangeState, Identity, Run, RunState, Sighting
+from r2maint.models import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    Health,
+    Identity,
+    Run,
+    RunState,
+    Sighting,
+)
 from r2maint.signals import run_finished
 
 UNFINISHED = (RunState.RUNNING, RunState.STOPPED)
@@ -219,7 +228,7 @@ def require_tables(databases: Iterable[str]) -> None:
     The home database needs all of them, every other one the table of changes.
     """
     for alias in databases:
-        models = (Run, Change, Sighting, Identity) if alias == home() else (Change,)
+        models = (Run, Change, Sighting, Health, Identity) if alias == home() else (Change,)
         missing = {model._meta.db_table for model in models} - table_names(alias)
         if missing:
             raise DatabaseError(

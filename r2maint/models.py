@@ -134,6 +134,33 @@ class Sighting(models.Model):
         return f"{self.bucket} {self.key}"
 
 
+class Health(models.Model):
+    """How what references name fared when it was last looked at, level by level."""
+
+    id = models.BigAutoField(primary_key=True)
+    bucket = models.CharField(max_length=512)
+    level = models.CharField(max_length=8)
+    subject = models.TextField()
+    """What was judged: a URL, a key or a local file; without credentials and signatures."""
+    digest = models.CharField(max_length=64)
+    """SHA-256 of the whole subject, in hex."""
+    failures = models.IntegerField()
+    """Runs in a row, up to the last one that could tell."""
+    first_failed_at = models.DateTimeField(null=True)
+    last_ok_at = models.DateTimeField(null=True)
+    last_seen_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["bucket", "level", "digest"], name="r2maint_health_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.bucket} {self.subject}"
+
+
 class Identity(models.Model):
     """Which bucket this database belongs to, and the nonce both last agreed on."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import tempfile
 import weakref
@@ -15,7 +16,7 @@ _BATCH = 512
 
 
 class Spool(Generic[T]):
-    """A frozen sequence of rows in a temporary file: iterable again and again, with a length.
+    """A sequence of rows in a temporary file: iterable again and again, with a length.
 
     The file has no name and ends with the object. Rows are pickled: they must be values, and the
     file is never anybody else's.
@@ -31,13 +32,17 @@ class Spool(Generic[T]):
     def of(cls, items: Iterable[T]) -> Spool[T]:
         """Return a spool of `items`, which are consumed once, in order."""
         spool = cls()
-        rest = iter(items)
-        while batch := list(itertools.islice(rest, _BATCH)):
-            spool._append(batch)
+        spool.extend(items)
         return spool
 
+    def extend(self, items: Iterable[T]) -> None:
+        """Add rows at the end; best many at once, which go into the file together."""
+        rest = iter(items)
+        while batch := list(itertools.islice(rest, _BATCH)):
+            self._append(batch)
+
     def _append(self, batch: list[T]) -> None:
-        self._offsets.append(self._file.tell())
+        self._offsets.append(self._file.seek(0, os.SEEK_END))
         self._length += len(batch)
         pickle.dump(batch, self._file, protocol=pickle.HIGHEST_PROTOCOL)
 

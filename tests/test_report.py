@@ -11,15 +11,19 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from r2maint.report import (
+    Case,
     Column,
     Refusal,
     Report,
     Section,
+    Suite,
     Unit,
+    Verdict,
     format_bytes,
     format_count,
     format_money,
@@ -44,7 +48,7 @@ CONTRACT = [
 ]
 
 
-class Verdict(str, Enum):
+class Judgement(str, Enum):
     ORPHAN = "orphan"
 
 
@@ -137,7 +141,9 @@ def test_json_writes_money_as_strings_and_times_in_utc():
         written(
             "json",
             summary={"bytes": 2**40, "saved_usd_per_month": Decimal("0.3")},
-            items=[{"modified_at": datetime(2026, 1, 1, 1, 30, tzinfo=cairo), "v": Verdict.ORPHAN}],
+            items=[
+                {"modified_at": datetime(2026, 1, 1, 1, 30, tzinfo=cairo), "v": Judgement.ORPHAN}
+            ],
             extra={"cost": {"total_usd": Decimal("104.4")}},
         )
     )
@@ -325,6 +331,11 @@ def test_text_shows_sections_in_place_of_items():
     assert "hidden" not in text
 
 
+def test_text_shows_the_lead_of_a_section_below_its_title():
+    section = Section(title="alias: 1", lead="Rewrite it.", rows=[{"key": "a"}])
+    assert written("text", sections=(section,)).startswith("alias: 1\nRewrite it.\nKey\na\n")
+
+
 def test_text_tells_what_is_unknown_apart_from_zero():
     text = written("text", summary={"orphan_bytes": None, "bytes": 0, "saved_usd": Decimal(0)})
     assert text.splitlines() == ["orphan bytes  –", "bytes         0 B", "saved USD     $0.00"]
@@ -346,6 +357,81 @@ def test_text_tells_times_with_their_zone_and_likeness_with_four_digits():
     columns = (Column("at", "At"), Column("ssim", "SSIM", Unit.RATIO))
     text = written("text", columns=columns, items=[{"at": START, "ssim": 1.0}])
     assert text.splitlines()[1] == "2026-11-23 12:00:00 UTC  1.0000"
+
+
+# JUnit
+
+
+def suite(*cases: Case, name: str = "missing") -> Suite:
+    counts = {verdict: sum(case.verdict is verdict for case in cases) for verdict in Verdict}
+    return Suite(name=name, cases=cases, counts=counts)
+
+
+def test_junit_has_the_attributes_that_ci_servers_read():
+    failed = Case(
+        place="app.Model",
+        name="1 url",
+        verdict=Verdict.FAILED,
+        kind="missing",
+        message="gone",
+        text="key: a\nurl: b",
+    )
+    skipped = Case(place="app.Model", name="2 url", verdict=Verdict.SKIPPED, message="later")
+    passed = Case(place="app.Model", name="3 url", text="well again")
+    text = written("junit", suites=(suite(failed, skipped), suite(passed, name="ok")))
+    assert text == (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<testsuites name="purge_orphans, bucket quran-apps"'
+        ' tests="3" failures="1" errors="0" time="2.000">\n'
+        '  <testsuite name="missing" tests="2" failures="1" errors="0" skipped="1" time="0"'
+        ' timestamp="2026-11-23T12:00:00">\n'
+        '    <testcase classname="app.Model" name="1 url" time="0">'
+        '<failure type="missing" message="gone">key: a\nurl: b</failure></testcase>\n'
+        '    <testcase classname="app.Model" name="2 url" time="0">'
+        '<skipped message="later"/></testcase>\n'
+        "  </testsuite>\n"
+        '  <testsuite name="ok" tests="1" failures="0" errors="0" skipped="0" time="0"'
+        ' timestamp="2026-11-23T12:00:00">\n'
+        '    <testcase classname="app.Model" name="3 url" time="0">'
+        "<system-out>well again</system-out></testcase>\n"
+        "  </testsuite>\n"
+        "</testsuites>\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sly", "shown"),
+    [
+        ("\x00\x1b[2J", "\\x00\\x1b[2J"),
+        ("\udc80", "\\udc80"),
+        ("\ufffe\uffff", "\\ufffe\\uffff"),
+        ("]]>", "]]>"),
+        ("<a b=\"c\" d='e'>&amp;", "<a b=\"c\" d='e'>&amp;"),
+        ("قرآن 😀", "قرآن 😀"),
+    ],
+)
+def test_junit_holds_any_text_and_stays_xml(sly, shown):
+    case = Case(place=sly, name=sly, verdict=Verdict.FAILED, kind=sly, message=sly, text=sly)
+    text = written("junit", bucket=sly, suites=(suite(case, name=sly),))
+    text.encode("ascii")
+    root = ElementTree.fromstring(text)
+    (failure,) = root[0][0]
+    assert root.get("name") == f"purge_orphans, bucket {shown}"
+    assert root[0].get("name") == root[0][0].get("classname") == failure.text == shown
+    assert failure.get("message") == shown
+
+
+def test_junit_streams_its_cases_so_memory_stays_flat():
+    def many(count: int) -> Suite:
+        cases = (Case(place="app.Model", name=f"{number:09}") for number in range(count))
+        return Suite(name="ok", cases=cases, counts={Verdict.PASSED: count})
+
+    write(report(suites=(many(10),)), "junit", Nowhere())
+    tracemalloc.start()
+    write(report(suites=(many(20_000),)), "junit", Nowhere())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000
 
 
 # Output

@@ -1,4 +1,4 @@
-"""One report value, written as text, json, jsonl or csv."""
+"""One report value, written as text, json, jsonl, csv or junit."""
 
 from __future__ import annotations
 
@@ -6,18 +6,32 @@ from collections.abc import Callable, Mapping
 
 from r2maint.report.as_csv import write_csv
 from r2maint.report.as_json import write_json, write_jsonl
+from r2maint.report.as_junit import write_junit
 from r2maint.report.as_text import write_text
 from r2maint.report.quantities import format_bytes, format_count, format_money, format_usd
-from r2maint.report.result import Column, Refusal, Report, Section, Sink, Unit
+from r2maint.report.result import (
+    Case,
+    Column,
+    Refusal,
+    Report,
+    Section,
+    Sink,
+    Suite,
+    Unit,
+    Verdict,
+)
 
 __all__ = [
     "FORMATS",
+    "Case",
     "Column",
     "Refusal",
     "Report",
     "Section",
     "Sink",
+    "Suite",
     "Unit",
+    "Verdict",
     "format_bytes",
     "format_count",
     "format_money",
@@ -30,6 +44,7 @@ FORMATS: Mapping[str, Callable[[Report, Sink], None]] = {
     "json": write_json,
     "jsonl": write_jsonl,
     "csv": write_csv,
+    "junit": write_junit,
 }
 
 

@@ -65,6 +65,8 @@ def _table(section: Section, *, marked: bool) -> Iterator[str]:
         return
     if section.title:
         yield printable(section.title)
+    if section.lead:
+        yield printable(section.lead)
     columns = tuple(each for each in columns if _says_something(each, shown))
     cells = [[readable(value_at(row, each.name), each) for each in columns] for row in shown]
     heads = [column.title or _heading(column.name) for column in columns]

@@ -60,8 +60,41 @@ class Section:
     """One table of a text report."""
 
     title: str = ""
+    lead: str = ""
+    """A line between title and table."""
     columns: tuple[Column, ...] = ()
     rows: Iterable[Row] = ()
+
+
+class Verdict(str, Enum):
+    """How a case ended, to a CI server."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One check, as CI servers know them."""
+
+    place: str
+    """What servers list it under ("classname"); with `name` unique, and the same in every run."""
+    name: str
+    verdict: Verdict = Verdict.PASSED
+    kind: str = ""
+    """One word for what is wrong."""
+    message: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """Cases under one name, and how many there will be of each verdict."""
+
+    name: str
+    cases: Iterable[Case]
+    counts: Mapping[Verdict, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,5 +129,7 @@ class Report:
     """What the findings are, in a sentence; "" for a general one."""
     columns: tuple[Column, ...] = ()
     """How text and csv show an item; without any, the keys of the first item."""
-    sections: tuple[Section, ...] = ()
+    sections: Iterable[Section] = ()
     """What text shows in place of the items."""
+    suites: Iterable[Suite] = ()
+    """What junit shows in place of the items."""

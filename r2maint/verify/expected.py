@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from types import TracebackType
@@ -55,11 +55,13 @@ class Expected:
     `take` them all, `compare` once, then read `fine` and `iter_odd`.
     """
 
-    def __init__(self, lengths: Lengths, prefix: str = "") -> None:
-        """A value longer than its column takes is not plain. Of references whose key does not start
-        with `prefix` nothing is told.
+    def __init__(
+        self, lengths: Lengths, prefix: str = "", suspects: Container[str] = frozenset()
+    ) -> None:
+        """A value longer than its column takes is not plain, nor one whose key is a suspect. Of
+        references whose key does not start with `prefix` nothing is told.
         """
-        self._lengths, self._prefix = lengths, prefix
+        self._lengths, self._prefix, self._suspects = lengths, prefix, suspects
         # A database without a name lies in a temporary file and ends with its connection.
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.executescript(_SCHEMA)
@@ -88,8 +90,7 @@ class Expected:
         spelled: list[tuple[str, int, int]] = []
         for each in references:
             target = each.target
-            room = self._lengths.get((each.database, each.model, each.field))
-            if not _is_plain(target) or (room is not None and len(each.value) > room):
+            if not _is_plain(target) or self._is_doubtful(each):
                 others.append(each)
             elif target.key.startswith(self._prefix):
                 place = each.database, each.model, each.field, each.shape.value
@@ -100,6 +101,12 @@ class Expected:
         self._insert(cells)
         self._db.executemany("INSERT INTO spellings VALUES (?, ?, ?)", spelled)
         return others
+
+    def _is_doubtful(self, reference: Reference) -> bool:
+        """Tell whether more has to be told of a reference than that its object is there."""
+        room = self._lengths.get((reference.database, reference.model, reference.field))
+        is_too_long = room is not None and len(reference.value) > room
+        return is_too_long or reference.target.key in self._suspects
 
     def compare(self, pages: Iterable[Sequence[StoredObject]]) -> None:
         """Compare with a whole listing, page by page. Raises whatever the listing raises."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from r2maint.bucket.base import StoredObject
+from r2maint.keys import Kind, redact
 from r2maint.references.reading import Reference
 from r2maint.report import format_count
 from r2maint.spool import Spool
+from r2maint.verify.adminpages import admin_url
 
 
 class Level(str, Enum):
@@ -75,6 +78,27 @@ FINE = frozenset((Outcome.OK, Outcome.EXTERNAL, Outcome.SKIPPED))
 """Outcomes that nobody has to act on."""
 
 
+RECOVERED, UNCONFIRMED = "recovered", "unconfirmed"
+GROUPS = (
+    *(outcome.value for outcome in Outcome if outcome not in FINE),
+    RECOVERED,
+    UNCONFIRMED,
+    *(outcome.value for outcome in Outcome if outcome in FINE),
+)
+"""What reports group findings by, in their order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """How one URL, key or file fared in the runs that looked at it, this one included."""
+
+    failures: int = 0
+    """Runs in a row, up to the last one that could tell."""
+    first_failed_at: datetime | None = None
+    """The first of those runs."""
+    last_ok_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One reference and what is true of it."""
@@ -90,16 +114,47 @@ class Finding:
     advice: str = ""
     stored: StoredObject | None = None
     """What the listing says of the object the reference means."""
+    history: History | None = None
+    """None where nothing is known, or nothing to tell."""
+    is_confirmed: bool = True
+    """It failed as many runs in a row as an alarm takes."""
+    has_recovered: bool = False
+    """It was reported as failing, and passes now; `history` is the one that ended."""
+
+    @property
+    def group(self) -> str:
+        """Under which of GROUPS reports show it."""
+        if not self.is_confirmed:
+            return UNCONFIRMED
+        is_news = self.has_recovered and self.outcome in FINE
+        return RECOVERED if is_news else self.outcome.value
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether nobody needs to hear of it, or not yet."""
+        return not self.is_confirmed or (self.outcome in FINE and not self.has_recovered)
+
+    @property
+    def is_rested(self) -> bool:
+        """Whether it was skipped because its URL was fine lately."""
+        return self.outcome is Outcome.SKIPPED and self.reference.target.kind is not Kind.LOCAL
 
     def as_dict(self) -> dict[str, Any]:
+        reference, history = self.reference, self.history
         return {
-            "reference": self.reference.as_dict(),
+            "reference": reference.as_dict(),
             "key": self.key or None,
-            "url": self.url or None,
+            "url": redact(self.url) or None,
             "outcome": self.outcome.value,
             "status": self.status,
             "detail": self.detail or None,
             "advice": self.advice or None,
+            "first_failed_at": history and history.first_failed_at,
+            "failures": history and history.failures,
+            "last_ok_at": history and history.last_ok_at,
+            "confirmed": self.is_confirmed,
+            "recovered": self.has_recovered,
+            "admin_url": admin_url(reference.model, reference.pk),
         }
 
 
@@ -114,8 +169,12 @@ class Verification:
     """References that failed when they were last looked at, and are fine now."""
     cannot_judge: tuple[str, ...] = ()
     """Hosts most of whose answers say nothing, in order."""
-    local: int = 0
-    """References to local files, among those skipped."""
+    unconfirmed: Mapping[Outcome, int] = field(default_factory=dict)
+    """What failed, but in too few runs in a row; not among `outcomes`."""
+    rested: int = 0
+    """References skipped because their URL was fine lately."""
+    unremembered: str = ""
+    """Why nothing is remembered of this run, in a sentence; "" when it is."""
 
     @property
     def findings(self) -> bool:
@@ -126,22 +185,42 @@ class Verification:
         return self.findings
 
     @property
+    def references(self) -> int:
+        return sum(self.outcomes.values()) + sum(self.unconfirmed.values())
+
+    @property
+    def local(self) -> int:
+        """References to local files, among those skipped."""
+        return self.outcomes.get(Outcome.SKIPPED, 0) - self.rested
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        if not any(self.outcomes.values()):
-            return (
+        return tuple(self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        if not self.references:
+            yield (
                 "No value in scope names an object or a local file: PUBLIC_URL, ALIASES and"
-                " LOCAL_MEDIA say which addresses do.",
+                " LOCAL_MEDIA say which addresses do."
             )
         if self.local:
-            references = format_count(self.local, "reference")
-            return (
-                f"{references} to local files, skipped here: migrate_media_to_r2 says which it"
-                " moves and which stay private.",
+            yield (
+                f"{format_count(self.local, 'reference')} to local files, skipped here:"
+                " migrate_media_to_r2 says which it moves and which stay private."
             )
-        return ()
+        if self.rested:
+            references = format_count(self.rested, "reference")
+            yield f"{references} not asked about again, as --recheck says: fine lately."
+        if unconfirmed := sum(self.unconfirmed.values()):
+            yield (
+                f"{format_count(unconfirmed, 'reference')} failed, but not yet in as many runs in"
+                " a row as --confirm-after says; --all lists them."
+            )
+        if self.unremembered:
+            yield self.unremembered
 
     def summary(self) -> dict[str, Any]:
-        total = sum(self.outcomes.values())
+        total = self.references
         unchecked = self.outcomes.get(Outcome.SKIPPED, 0) + self.outcomes.get(Outcome.EXTERNAL, 0)
         return {
             "references": total,
@@ -149,4 +228,5 @@ class Verification:
             "outcomes": {outcome.value: self.outcomes.get(outcome, 0) for outcome in Outcome},
             "recovered": self.recovered,
             "cannot_judge": list(self.cannot_judge),
+            "unconfirmed": {each.value: count for each, count in self.unconfirmed.items()},
         }

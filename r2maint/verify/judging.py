@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 
 from r2maint.bucket.base import Expiry, StoredObject
-from r2maint.control import Control
-from r2maint.inventory import Inventory
 from r2maint.keys import Addresses, Kind, Via, identity
-from r2maint.references.reading import Reference, Scope, Shape
+from r2maint.references.reading import Reference, Shape
 from r2maint.sources import UnusableSource, is_file, locate_file
 from r2maint.verify.items import Finding, Outcome
 
@@ -107,15 +105,6 @@ class Judge:
         at, rule = min(ends, key=itemgetter(0))
         detail = f"the lifecycle rule {rule.name!r} deletes the object on {at:%Y-%m-%d}"
         return Outcome.EXPIRING, detail, "Narrow the rule's prefix, or move the object out of it."
-
-
-def joined(inventory: Inventory, judge: Judge, scope: Scope, control: Control) -> Iterator[Finding]:
-    """Yield a finding for each reference in the inventory whose key is in scope, in key order."""
-    for stored, references in inventory.join_references():
-        control.check()
-        for reference in references:
-            if reference.target.key.startswith(scope.prefix):
-                yield judge.judge(reference, stored)
 
 
 def judge_apart(reference: Reference) -> Finding:

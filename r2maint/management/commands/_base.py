@@ -7,7 +7,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -33,7 +33,7 @@ from r2maint.management.commands._items import ReportItems
 from r2maint.management.commands._progress import bars_on
 from r2maint.models import Run, RunState
 from r2maint.references.reading import Scope
-from r2maint.report import Column, Refusal, Report, Section
+from r2maint.report import Column, Refusal, Report, Section, Suite
 from r2maint.report.output import require_writable
 
 Options = Mapping[str, Any]
@@ -130,8 +130,12 @@ class R2Command(BaseCommand):
         """Return further top-level keys of the document."""
         return getattr(result, "extra", {})
 
-    def sections(self, result: Any) -> tuple[Section, ...]:
+    def sections(self, result: Any) -> Iterable[Section]:
         """Return the tables that text shows in place of the items."""
+        return ()
+
+    def suites(self, result: Any) -> Iterable[Suite]:
+        """Return the cases that junit shows in place of the items."""
         return ()
 
     # Options
@@ -320,6 +324,7 @@ class R2Command(BaseCommand):
             verdict=self.verdict(result),
             columns=self.columns,
             sections=self.sections(result),
+            suites=self.suites(result),
         )
 
     def _first_line(self, result: Any, options: Options, *, applied: bool) -> str:

@@ -1,0 +1,126 @@
+"""Brings rows and listing together: one finding a reference, before anything else is asked.
+
+Rows are read first and the bucket is listed second, so that a file uploaded with its row in between
+is found. One Class A request per 1,000 objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from r2maint.batching import batched
+from r2maint.bucket.base import StoredObject
+from r2maint.control import Control
+from r2maint.inventory import Inventory
+from r2maint.keys import Kind
+from r2maint.references.reading import Reference, Shape
+from r2maint.spool import Spool
+from r2maint.verify.expected import Expected
+from r2maint.verify.items import Finding
+from r2maint.verify.judging import Judge, judge_apart
+
+_Pages = Iterable[Sequence[StoredObject]]
+_Columns = tuple[tuple[Any, ...], ...]
+"""A page column by column, which is pickled in a seventh of the time."""
+Listing = Callable[[], _Pages]
+"""Called once the rows were read, and not before."""
+
+_BATCH = 1000
+_MOST_KEYS = 50_000
+"""Keys held in memory, so that of the listing their objects alone are stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """What came of comparing every reference with the listing."""
+
+    fine: int
+    """References that are in order and have no finding."""
+    findings: Iterator[Finding]
+    """The others; of those that name keys, the ones of one object together."""
+    objects: Callable[[], Iterable[StoredObject]]
+    """Gives the listing again."""
+
+
+@contextmanager
+def gathered(
+    references: Iterable[Reference],
+    list_pages: Listing,
+    judge: Judge,
+    *,
+    prefix: str,
+    control: Control,
+) -> Iterator[Gathered]:
+    """Give a finding for every reference whose key starts with `prefix`."""
+    with Inventory() as inventory:
+        apart = Spool.of(_sorted_out(references, inventory))
+        inventory.add_objects(list_pages(), control=control)
+        yield Gathered(
+            fine=0,
+            findings=chain(_joined(inventory, judge, prefix, control), apart),
+            objects=inventory.iter_objects,
+        )
+
+
+@contextmanager
+def gathered_with_trouble(
+    references: Iterable[Reference],
+    list_pages: Listing,
+    judge: Judge,
+    expected: Expected,
+    *,
+    prefix: str,
+    control: Control,
+) -> Iterator[Gathered]:
+    """Give a finding for those references that may not be in order, in a fraction of the time."""
+    listed: Spool[_Columns] = Spool()
+    with Inventory() as inventory:
+        apart = Spool.of(_sorted_out(references, inventory, expected))
+        wanted = inventory.wanted(limit=_MOST_KEYS)
+        pages = _kept(list_pages(), listed)
+        expected.compare(inventory.storing(pages, control=control, only=wanted))
+        odd = (judge.judge(*each) for each in expected.iter_odd())
+        yield Gathered(
+            fine=expected.fine,
+            findings=chain(_joined(inventory, judge, prefix, control), odd, apart),
+            objects=lambda: _unkept(listed),
+        )
+
+
+def _kept(pages: _Pages, listed: Spool[_Columns]) -> Iterator[Sequence[StoredObject]]:
+    """Yield the pages, which `listed` keeps."""
+    for page in pages:
+        listed.extend([tuple(zip(*page, strict=True))])
+        yield page
+
+
+def _unkept(listed: Spool[_Columns]) -> Iterator[StoredObject]:
+    for columns in listed:
+        yield from map(StoredObject._make, zip(*columns, strict=True))
+
+
+def _sorted_out(
+    references: Iterable[Reference], inventory: Inventory, expected: Expected | None = None
+) -> Iterator[Finding]:
+    """Keep what names a key for the comparison, and yield findings for what cannot."""
+    for batch in batched(references, _BATCH):
+        others = expected.take(batch) if expected else batch
+        inventory.add_references(each for each in others if _names_key(each))
+        yield from (judge_apart(each) for each in others if not _names_key(each))
+
+
+def _names_key(reference: Reference) -> bool:
+    """Tell whether the bucket may hold it: a FileField's name is its key before the move too."""
+    return reference.target.kind is Kind.BUCKET or reference.shape is Shape.NAME
+
+
+def _joined(inventory: Inventory, judge: Judge, prefix: str, control: Control) -> Iterator[Finding]:
+    for stored, references in inventory.join_references():
+        control.check()
+        for reference in references:
+            if reference.target.key.startswith(prefix):
+                yield judge.judge(reference, stored)

@@ -1,0 +1,195 @@
+"""The rows of r2maint's own table that tell how each URL, key or file fared in earlier runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models.constants import OnConflict
+from django.utils import timezone as django_time
+
+from r2maint import journal
+from r2maint.batching import batched
+from r2maint.databases import reading, table_names
+from r2maint.keys import redact
+from r2maint.models import Health
+from r2maint.report.cells import printable
+from r2maint.verify.items import History
+
+_BATCH = 500
+_PARAMETERS = 900
+"""SQLite before 3.32 takes at most 999."""
+_KEY = ("bucket", "level", "digest")
+_STATE = ("failures", "first_failed_at", "last_ok_at", "last_seen_at")
+_COLUMNS = (*_KEY, "subject", *_STATE)
+_SLOTS = 1 << 22
+
+
+class Records:
+    """What is remembered of one bucket at one level. Every method raises DatabaseError."""
+
+    def __init__(self, bucket: str, level: str) -> None:
+        self._alias = journal.home()
+        self._bucket, self._level = bucket, level
+
+    def read(self, subjects: Iterable[str]) -> dict[str, History]:
+        """Return what is remembered of each; nothing of those never seen."""
+        found = {}
+        for batch in batched(subjects, _BATCH):
+            by_digest = {digest(subject): subject for subject in batch}
+            rows = self._rows().filter(digest__in=list(by_digest))
+            with self._reading():
+                for name, failures, first_failed_at, last_ok_at in rows.values_list(
+                    "digest", *_STATE[:3]
+                ):
+                    found[by_digest[name]] = History(
+                        failures=failures,
+                        first_failed_at=_aware(first_failed_at),
+                        last_ok_at=_aware(last_ok_at),
+                    )
+        return found
+
+    def write(self, histories: Mapping[str, History], now: datetime) -> None:
+        """Remember these, seen now, in place of what was remembered of the same subjects."""
+        connection = connections[self._alias]
+        # In one order, so that two runs never wait for each other in a circle.
+        rows = sorted((digest(subject), subject) for subject in histories)
+        with self._reading(), transaction.atomic(using=self._alias), connection.cursor() as cursor:
+            for batch in batched(rows, _PARAMETERS // len(_COLUMNS)):
+                values = [
+                    value
+                    for name, subject in batch
+                    for value in self._values(name, subject, histories[subject], now)
+                ]
+                cursor.execute(_upsert(self._alias, len(batch)), values)
+
+    def delete(self, subjects: Iterable[str]) -> None:
+        """Forget these."""
+        for batch in batched(map(digest, subjects), _BATCH):
+            with self._reading():
+                self._rows().filter(digest__in=batch).delete()
+
+    def forget_before(self, moment: datetime) -> None:
+        """Forget, at every level of the bucket, what was not seen since."""
+        rows = Health.objects.using(self._alias).filter(bucket=self._bucket)
+        with self._reading():
+            rows.filter(last_seen_at__lt=_storable(moment)).delete()
+
+    def failing(self) -> Suspects:
+        """Return those that failed when they were last seen."""
+        return Suspects(self._failing_digests())
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what is written inside as a whole, or not at all."""
+        with self._reading(), transaction.atomic(using=self._alias):
+            yield
+
+    def _failing_digests(self) -> Iterator[str]:
+        failing, last = self._rows().filter(failures__gt=0).order_by("pk"), 0
+        while True:
+            with self._reading():
+                page = failing.filter(pk__gt=last).values_list("pk", "digest")[: 4 * _BATCH]
+                rows = list(page)
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield from (name for _, name in rows)
+
+    def _rows(self) -> Any:
+        return Health.objects.using(self._alias).filter(bucket=self._bucket, level=self._level)
+
+    def _reading(self) -> Any:
+        return reading(self._alias, Health._meta.db_table)
+
+    def _values(self, name: str, subject: str, history: History, now: datetime) -> tuple[Any, ...]:
+        shown = printable(redact(subject))
+        times = (history.first_failed_at, history.last_ok_at, now)
+        adapted = (_adapted(self._alias, _storable(each)) for each in times)
+        return (self._bucket, self._level, name, shown, history.failures, *adapted)
+
+
+class NoRecords:
+    """Remembers nothing."""
+
+    def read(self, subjects: Iterable[str]) -> dict[str, History]:
+        return {}
+
+    def write(self, histories: Mapping[str, History], now: datetime) -> None:
+        pass
+
+    def delete(self, subjects: Iterable[str]) -> None:
+        pass
+
+    def forget_before(self, moment: datetime) -> None:
+        pass
+
+    def failing(self) -> Suspects:
+        return Suspects(())
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class Suspects:
+    """A set of subjects in four megabytes: it knows every member, and mistakes a few others."""
+
+    def __init__(self, digests: Iterable[str]) -> None:
+        self._slots = bytearray()
+        for name in digests:
+            self._slots = self._slots or bytearray(_SLOTS)
+            self._slots[_slot(name)] = 1
+
+    def __bool__(self) -> bool:
+        return bool(self._slots)
+
+    def __contains__(self, subject: object) -> bool:
+        return bool(self._slots and self._slots[_slot(digest(str(subject)))])
+
+
+def records_exist() -> bool:
+    """Tell whether there is a table to keep records in. Raises: DatabaseError."""
+    return Health._meta.db_table in table_names(journal.home())
+
+
+def digest(subject: str) -> str:
+    """Return what a subject is looked up by: subjects are too long for an index."""
+    return hashlib.sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _slot(name: str) -> int:
+    return int(name[:8], 16) % _SLOTS
+
+
+@lru_cache(maxsize=8)
+def _upsert(alias: str, rows: int) -> str:
+    ops = connections[alias].ops
+    row = f"({', '.join(['%s'] * len(_COLUMNS))})"
+    columns = ", ".join(map(ops.quote_name, _COLUMNS))
+    conflict = ops.on_conflict_suffix_sql(
+        [Health._meta.get_field(name) for name in _COLUMNS], OnConflict.UPDATE, _STATE, _KEY
+    )
+    return (
+        f"INSERT INTO {ops.quote_name(Health._meta.db_table)} ({columns})"
+        f" VALUES {', '.join([row] * rows)} {conflict}"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _adapted(alias: str, time: datetime | None) -> Any:
+    return connections[alias].ops.adapt_datetimefield_value(time)
+
+
+def _storable(time: datetime | None) -> datetime | None:
+    """Return what Django takes: in a project without USE_TZ, UTC that does not say so."""
+    is_plain = time is not None and django_time.is_naive(django_time.now())
+    return time.replace(tzinfo=None) if time is not None and is_plain else time
+
+
+def _aware(time: datetime | None) -> datetime | None:
+    return time.replace(tzinfo=timezone.utc) if time is not None and not time.tzinfo else time

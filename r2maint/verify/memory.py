@@ -1,0 +1,241 @@
+"""What earlier runs saw, and what this one adds: since when something fails, and what recovered.
+
+Counts change only when a run has looked at everything it set out to look at; what lies outside
+its scope stays as it is. A run that was stopped leaves at most fresh successes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from r2maint import journal
+from r2maint.batching import batched
+from r2maint.databases import database_option
+from r2maint.errors import DatabaseError, UsageError
+from r2maint.keys import Kind
+from r2maint.spool import Spool
+from r2maint.verify.health import NoRecords, Records, Suspects, records_exist
+from r2maint.verify.items import FAILING, FINE, Finding, History, Level, Outcome
+
+BATCH = 500
+KEPT_FOR = timedelta(days=90)
+"""How long what no run looks at any more is remembered."""
+_OF_ADDRESS = frozenset(
+    (
+        Outcome.PRIVATE_ENDPOINT,
+        Outcome.PRESIGNED,
+        Outcome.ALIAS,
+        Outcome.INVALID,
+        Outcome.TOO_LONG,
+    )
+)
+"""Outcomes that blame the address as it is stored, whatever it leads to."""
+_THERE = frozenset(
+    (Outcome.PRIVATE_ENDPOINT, Outcome.PRESIGNED, Outcome.ALIAS, Outcome.EXPIRING, Outcome.OK)
+)
+"""Outcomes of what is there, whole and served."""
+_UNTOLD = frozenset((Outcome.UNSURE, Outcome.BLOCKED))
+"""Outcomes that say neither; nor does what was not looked at."""
+_NEVER = History()
+_UNREMEMBERED = "Nothing is remembered of this run."
+
+
+@dataclass(kw_only=True)
+class Memory:
+    """The memory of one run. Its stages pass every finding on, in order; flat in memory."""
+
+    level: Level
+    records: Records | NoRecords
+    failing: frozenset[Outcome]
+    now: datetime
+    confirm_after: int = 1
+    recheck: timedelta = timedelta(0)
+    unremembered: str = ""
+    """Why nothing is remembered, in a sentence; "" when it is."""
+    _changes: Spool[tuple[str, History]] = field(default_factory=Spool)
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the run would judge wrongly without it."""
+        return self.confirm_after > 1 or bool(self.recheck)
+
+    def rested(self, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """Yield the findings, those whose URL was fine within `recheck` as SKIPPED.
+
+        Comes before anything is asked. Raises: DatabaseError.
+        """
+        for batch in batched(findings, BATCH):
+            known = self._read({subject_of(each) for each in batch if self._may_rest(each)})
+            for finding in batch:
+                yield self._at_rest(finding, known.get(subject_of(finding))) if known else finding
+
+    def remembered(self, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """Yield the findings with their history; what recovered or lacks confirmation is marked.
+
+        Comes after everything was asked; `settle` completes it. Raises: DatabaseError.
+        """
+        suspects = self.suspects()
+        for batch in batched(findings, BATCH):
+            failed = {subject_of(each) for each in batch if each.outcome in self.failing}
+            passed = self._passed(batch, suspects) - failed
+            unsure = {subject_of(each) for each in batch if each.outcome in _UNTOLD}
+            known = self._read(failed | passed | unsure)
+            self._note(failed, passed, known)
+            if self.unremembered or not (failed or known):
+                yield from batch
+            else:
+                yield from (self._told(each, passed, known) for each in batch)
+
+    def settle(self) -> None:
+        """Write down what changed, now that everything was looked at. Raises: DatabaseError."""
+        with self._tolerant() as records, records.together():
+            for batch in batched(self._changes, BATCH):
+                changes = dict(batch)
+                ended = [each for each, history in changes.items() if not history.failures]
+                if self.level is Level.BUCKET:
+                    records.delete(ended)
+                    changes = {each: changes[each] for each in changes.keys() - ended}
+                records.write(changes, self.now)
+            records.forget_before(self.now - KEPT_FOR)
+
+    def suspects(self) -> Suspects | None:
+        """Return what failed lately, where nothing else is remembered."""
+        suspects = None
+        with self._tolerant() as records:
+            if self.level is Level.BUCKET:
+                suspects = records.failing()
+        return suspects
+
+    def _passed(self, batch: Iterable[Finding], suspects: Suspects | None) -> set[str]:
+        """Return what is known to be fine, and may be remembered."""
+        if suspects is None:
+            return {_object_of(each) for each in batch if self._has_passed(each)}
+        if not suspects:
+            return set()
+        subjects = {_object_of(each) for each in batch if self._has_passed(each)}
+        return {subject for subject in subjects if subject in suspects}
+
+    def _read(self, subjects: Set[str]) -> Mapping[str, History]:
+        known: Mapping[str, History] = {}
+        if subjects:
+            with self._tolerant() as records:
+                known = records.read(subjects)
+        return known
+
+    def _note(self, failed: Set[str], passed: Set[str], known: Mapping[str, History]) -> None:
+        changes = {each: self._failing_again(known.get(each, _NEVER)) for each in failed}
+        fresh = History(last_ok_at=self.now)
+        changes |= {each: fresh for each in passed if known.get(each, _NEVER).failures}
+        if changes:
+            self._changes.extend(changes.items())
+        if self.level is not Level.BUCKET:
+            with self._tolerant() as records:
+                records.write(dict.fromkeys(passed - changes.keys(), fresh), self.now)
+
+    def _told(self, finding: Finding, passed: Set[str], known: Mapping[str, History]) -> Finding:
+        if finding.outcome in self.failing:
+            history = self._failing_again(known.get(subject_of(finding), _NEVER))
+            is_confirmed = history.failures >= self.confirm_after
+            return replace(finding, history=history, is_confirmed=is_confirmed)
+        before = known.get(_object_of(finding))
+        if before is None or finding.is_rested:
+            return finding
+        if finding.outcome in _UNTOLD:
+            return replace(finding, history=before)
+        if before.failures < self.confirm_after or _object_of(finding) not in passed:
+            return finding
+        ended = replace(before, failures=0, last_ok_at=self.now)
+        return replace(finding, history=ended, has_recovered=True)
+
+    def _failing_again(self, before: History) -> History:
+        first = before.first_failed_at if before.failures else self.now
+        return replace(before, failures=before.failures + 1, first_failed_at=first)
+
+    def _has_passed(self, finding: Finding) -> bool:
+        """Tell whether what the reference leads to is known to be fine."""
+        outcome = finding.outcome
+        if outcome is Outcome.SKIPPED:
+            return not finding.is_rested
+        if outcome in self.failing and outcome not in _OF_ADDRESS:
+            return False
+        if outcome is Outcome.OK or self.level is Level.BUCKET:
+            return outcome in _THERE
+        return outcome in _THERE and finding.status is not None and finding.status < 400
+
+    def _may_rest(self, finding: Finding) -> bool:
+        would_be_asked = finding.outcome in (Outcome.OK, Outcome.EXTERNAL) and finding.url
+        return bool(self.recheck and would_be_asked)
+
+    def _at_rest(self, finding: Finding, history: History | None) -> Finding:
+        """Return the finding as SKIPPED if it was fine lately and is the same object still."""
+        last = history.last_ok_at if history is not None and not history.failures else None
+        if not self._may_rest(finding) or last is None or last <= self.now - self.recheck:
+            return finding
+        if finding.stored is not None and finding.stored.modified_at > last:
+            return finding
+        detail = f"fine on {last:%Y-%m-%d}"
+        return replace(finding, outcome=Outcome.SKIPPED, detail=detail, history=history)
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[Records | NoRecords]:
+        """Give the records; when they fail and nothing depends on them, go on without."""
+        try:
+            yield self.records
+        except DatabaseError as error:
+            if self.is_required:
+                raise
+            self.records = NoRecords()
+            self.unremembered = f"{_UNREMEMBERED} {error}"
+
+
+def open_memory(
+    bucket: str,
+    level: Level,
+    *,
+    fail_on: frozenset[Outcome] = FAILING,
+    confirm_after: int = 1,
+    recheck: timedelta = timedelta(0),
+    now: datetime | None = None,
+) -> Memory:
+    """Return the memory of a run that looks at this bucket at this level.
+
+    Levels have memories of their own. Without r2maint's tables nothing is remembered, and
+    `unremembered` says so. Raises: UsageError for `recheck` at level `bucket`; DatabaseError when
+    the tables are missing and `confirm_after` or `recheck` needs them.
+    """
+    if recheck and level is Level.BUCKET:
+        raise UsageError(
+            "--recheck does not go with --level bucket: it asks no URL.",
+            "Leave it out, or pass --level http or content.",
+        )
+    memory = Memory(
+        level=level,
+        records=Records(bucket, level.value),
+        failing=(FAILING | fail_on) - FINE - _UNTOLD,
+        now=now or journal.now(),
+        confirm_after=confirm_after,
+        recheck=recheck,
+    )
+    if memory.is_required:
+        journal.require_tables([journal.home()])
+    elif not records_exist():
+        memory.records = NoRecords()
+        option = database_option(journal.home())
+        memory.unremembered = f"{_UNREMEMBERED} Run manage.py migrate r2maint{option}."
+    return memory
+
+
+def subject_of(finding: Finding) -> str:
+    """Return what a finding judges: an address as stored where that is to blame, else what it
+    leads to."""
+    return finding.reference.value if finding.outcome in _OF_ADDRESS else _object_of(finding)
+
+
+def _object_of(finding: Finding) -> str:
+    target = finding.reference.target
+    if target.kind is Kind.LOCAL:
+        return f"{target.root}/{target.key}"
+    return finding.key or finding.url or finding.reference.value
