@@ -20,8 +20,13 @@ from r2maint.keys import Addresses, Kind
 from r2maint.references.columns import discover
 from r2maint.references.reading import Reference, Scope, Shape, iter_references, still_named
 from r2maint.spool import Spool
-from r2maint.verify.items import FAILING, FINE, Finding, Level, Outcome, Verification
+from r2maint.verify.explaining import Explainer
+from r2maint.verify.items import FAILING, Finding, Level, Outcome, Verification
 from r2maint.verify.judging import joined, judge_local
+from r2maint.verify.lookup import Lookup, Subject
+from r2maint.verify.mending import Mender
+from r2maint.verify.repairs import RepairAction, RepairKind
+from r2maint.verify.sourcefiles import read_source_lines
 
 BATCH = 1000
 _ROWS = 500
@@ -29,11 +34,15 @@ _ROWS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How closely to look, and what to tell."""
+    """How closely to look, at what, and what to tell."""
 
     level: Level = Level.BUCKET
     fail_on: frozenset[Outcome] = FAILING
     show_all: bool = False
+    repair: frozenset[RepairKind] | None = None
+    """Kinds of repairs to plan; None for a report alone."""
+    subject: Subject | None = None
+    """What to look up, in place of everything."""
 
 
 PLAIN_LOOK = Look()
@@ -53,32 +62,56 @@ def verify_urls(
     Raises: UsageError, DatabaseError, BucketError (a partial listing judges nothing), Stopped.
     """
     outcomes: Counter[Outcome] = Counter()
+    repairs: Counter[tuple[RepairKind, RepairAction]] = Counter()
+    remarks: list[str] = []
+    lookup = Lookup(look.subject, bucket) if look.subject else None
+    columns = discover(config, addresses, scope)
+    columns = lookup.columns(columns) if lookup else columns
 
     def counted(findings: Iterable[Finding]) -> Iterator[Finding]:
         for finding in findings:
             outcomes[finding.outcome] += 1
-            if look.show_all or finding.outcome not in FINE:
+            if finding.repair:
+                repairs[finding.repair.kind, finding.repair.action] += 1
+            if look.show_all or not finding.is_fine:
                 yield finding
 
     with Inventory() as inventory:
-        apart = Spool.of(_read_references(config, addresses, inventory, scope, control))
-        inventory.add_objects(bucket.list_pages(scope.prefix), control=control)
-        findings = chain(joined(inventory, addresses, scope, control), apart)
-        items = Spool.of(counted(_confirmed(findings)))
+        references = iter_references(columns, addresses, scope, control=control)
+        references = lookup.meaning(references) if lookup else references
+        apart = Spool.of(_read_references(references, inventory, control))
+        pages = lookup.pages() if lookup else bucket.list_pages(scope.prefix)
+        inventory.add_objects(pages, control=control)
+        judged: Iterator[Finding] = chain(joined(inventory, addresses, scope, control), apart)
+        judged = lookup.answers(judged) if lookup else judged
+        mender = Mender.of(addresses, columns, look.repair or frozenset())
+        explainer = Explainer(
+            bucket=bucket,
+            objects=inventory.iter_objects,
+            mender=mender,
+            control=control,
+            remarks=remarks,
+        )
+        findings = mender.mended(explainer.explained(_confirmed(judged)))
+        items = Spool.of(counted(findings))
+    if lookup:
+        remarks.append(lookup.remark(outcomes.total()))
+    files = None if lookup else read_source_lines(config, addresses, remarks, control=control)
     return Verification(
         items=items,
         outcomes=outcomes,
         fail_on=look.fail_on,
         local=outcomes[Outcome.SKIPPED],
+        repairs=None if look.repair is None else repairs,
+        remarks=tuple(remarks),
+        files=files,
     )
 
 
 def _read_references(
-    config: Config, addresses: Addresses, inventory: Inventory, scope: Scope, control: Control
+    references: Iterable[Reference], inventory: Inventory, control: Control
 ) -> Iterator[Finding]:
     """Index what names a key, and yield findings for what cannot."""
-    columns = discover(config, addresses, scope)
-    references = iter_references(columns, addresses, scope, control=control)
     for batch in batched(control.track(references, "Reading rows", unit="reference"), BATCH):
         inventory.add_references(reference for reference in batch if _names_key(reference))
         yield from (_apart(reference) for reference in batch if not _names_key(reference))

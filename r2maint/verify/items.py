@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r2maint.bucket.base import StoredObject
+from r2maint.errors import Stopped
 from r2maint.references.reading import Reference
 from r2maint.report import format_count
 from r2maint.spool import Spool
+from r2maint.verify.repairs import Counts, Repair, RepairAction, told, total
+
+if TYPE_CHECKING:
+    from r2maint.verify.sourcefiles import SourceLine
 
 
 class Level(str, Enum):
@@ -90,6 +95,15 @@ class Finding:
     advice: str = ""
     stored: StoredObject | None = None
     """What the listing says of the object the reference means."""
+    repair: Repair | None = None
+    """None where nothing that was asked for would mend it."""
+    is_answer: bool = False
+    """It answers --url or --key, and is told even when it is fine."""
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether nobody has to be told of it."""
+        return self.outcome in FINE and self.repair is None and not self.is_answer
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -100,6 +114,7 @@ class Finding:
             "status": self.status,
             "detail": self.detail or None,
             "advice": self.advice or None,
+            "repair": self.repair.as_dict() if self.repair else None,
         }
 
 
@@ -116,17 +131,50 @@ class Verification:
     """Hosts most of whose answers say nothing, in order."""
     local: int = 0
     """References to local files, among those skipped."""
+    repairs: Counts | None = None
+    """None unless repairs were asked for."""
+    planned: Counts | None = None
+    """What the plan counted; None before it is applied."""
+    stopped: Stopped | None = None
+    remarks: tuple[str, ...] = ()
+    """What else a reader must know, in sentences."""
+    files: tuple[SourceLine, ...] | None = None
+    """Lines of EXTRA_REFERENCES that name the bucket by another base than PUBLIC_URL; None when no
+    files are configured."""
 
     @property
     def findings(self) -> bool:
-        return any(self.outcomes.get(outcome) for outcome in self.fail_on)
+        failed = total(self.repairs or {}, RepairAction.FAIL) if self.planned else 0
+        return bool(failed) or any(self.outcomes.get(outcome) for outcome in self.fail_on)
 
     @property
     def has_work(self) -> bool:
-        return self.findings
+        if self.repairs is None:
+            return self.findings
+        return total(self.repairs, RepairAction.PLAN) > 0
+
+    @property
+    def question(self) -> str:
+        """Ask whether to repair; for plans with repairs."""
+        counts = self.repairs or {}
+        count = total(counts, RepairAction.PLAN)
+        return f"Repair {format_count(count, 'reference')} ({told(counts)})?"
+
+    @property
+    def databases(self) -> frozenset[str]:
+        """The aliases whose rows are to be rewritten."""
+        mended = (item for item in self.items if item.repair is not None)
+        return frozenset(item.reference.database for item in mended)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        return {} if self.files is None else {"files": [line.as_dict() for line in self.files]}
 
     @property
     def notes(self) -> tuple[str, ...]:
+        return (*self._notes(), *self.remarks)
+
+    def _notes(self) -> tuple[str, ...]:
         if not any(self.outcomes.values()):
             return (
                 "No value in scope names an object or a local file: PUBLIC_URL, ALIASES and"
@@ -149,4 +197,15 @@ class Verification:
             "outcomes": {outcome.value: self.outcomes.get(outcome, 0) for outcome in Outcome},
             "recovered": self.recovered,
             "cannot_judge": list(self.cannot_judge),
+            **self._repaired(),
+        }
+
+    def _repaired(self) -> dict[str, int]:
+        """Return how many references can be repaired, were, and could not be."""
+        if self.repairs is None:
+            return {}
+        return {
+            "repairable": total(self.planned or self.repairs, RepairAction.PLAN),
+            "repaired": total(self.repairs, RepairAction.DONE),
+            "not_repaired": total(self.repairs, RepairAction.FAIL, RepairAction.CHANGED),
         }

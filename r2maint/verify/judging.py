@@ -7,20 +7,27 @@ from collections.abc import Iterator
 from r2maint.bucket.base import StoredObject
 from r2maint.control import Control
 from r2maint.inventory import Inventory
-from r2maint.keys import Addresses, Kind, Via, identity
+from r2maint.keys import Addresses, Kind, Target, Via, identity
 from r2maint.references.reading import Reference, Scope
 from r2maint.sources import UnusableSource, is_file, locate_file
 from r2maint.verify.items import Finding, Outcome
 
-_TO_PUBLIC = "Rewrite it to PUBLIC_URL."
 _BY_ADDRESS = {
-    Via.ALIAS: (Outcome.ALIAS, "another base of this bucket", _TO_PUBLIC),
+    Via.ALIAS: (
+        Outcome.ALIAS,
+        "another base of this bucket",
+        "--repair alias rewrites it to PUBLIC_URL.",
+    ),
     Via.ENDPOINT: (
         Outcome.PRIVATE_ENDPOINT,
         "the S3 endpoint answers only signed requests",
-        _TO_PUBLIC,
+        "--repair endpoint rewrites it to PUBLIC_URL.",
     ),
-    Via.PRESIGNED: (Outcome.PRESIGNED, "a presigned URL ends within seven days", _TO_PUBLIC),
+    Via.PRESIGNED: (
+        Outcome.PRESIGNED,
+        "a presigned URL ends within seven days",
+        "--repair presigned rewrites it to PUBLIC_URL.",
+    ),
 }
 
 
@@ -48,7 +55,7 @@ def judge(reference: Reference, stored: StoredObject | None, addresses: Addresse
         outcome, detail, advice = (
             Outcome.RESPELLED,
             f"the bucket holds {stored.key!r}",
-            "Rewrite it to that key.",
+            "--repair respelled names that key.",
         )
     else:
         outcome, detail, advice = _BY_ADDRESS.get(reference.target.via, (Outcome.OK, "", ""))
@@ -61,6 +68,11 @@ def judge(reference: Reference, stored: StoredObject | None, addresses: Addresse
         advice=advice,
         stored=stored,
     )
+
+
+def outcome_by_address(target: Target) -> Outcome:
+    """Return what is true of an address whose object is there."""
+    return _BY_ADDRESS[target.via][0] if target.via in _BY_ADDRESS else Outcome.OK
 
 
 def judge_local(reference: Reference) -> Finding:

@@ -8,22 +8,37 @@ from typing import ClassVar
 
 from django.core.management.base import CommandParser
 
+from r2maint.errors import UsageError
+from r2maint.journal import Journal
+from r2maint.keys import Addresses
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.report import Column
-from r2maint.verify import FAILING, FINE, Finding, Look, Outcome, Verification, verify_urls
+from r2maint.verify import (
+    FAILING,
+    Finding,
+    Look,
+    Outcome,
+    RepairKind,
+    Subject,
+    Verification,
+    apply_repairs,
+    verify_urls,
+)
+
+_KINDS = tuple(kind.value for kind in RepairKind)
 
 
 class Command(R2Command):
     help = (
-        "Compare every reference in the database with the listing of the bucket. Reads only: rows"
-        " and one LIST per 1,000 objects."
+        "Compare every reference in the database with the listing of the bucket: rows, and one LIST"
+        " per 1,000 objects. --repair plans what would mend them, and --apply carries that out;"
+        " without --repair nothing is written."
     )
     examples = (
         "manage.py verify_urls",
         "manage.py verify_urls --model submissions.AppSubmission --format csv --output broken.csv",
-        "manage.py verify_urls --fail-on missing,alias --no-progress",
+        "manage.py verify_urls --repair alias,moved --apply",
     )
-    writes = False
     plan_finds = True
     rejects: ClassVar[Mapping[str, str]] = {
         "--limit": "it looks at every reference in scope; narrow that with --model or --where."
@@ -36,10 +51,14 @@ class Command(R2Command):
         Column("reference.path", "Element"),
         Column("reference.value", "Value"),
         Column("detail", "Detail"),
+        Column("repair.action", "Repair"),
+        Column("repair.new", "New value"),
+        Column("repair.reason", "Reason"),
         Column("key", in_text=False),
         Column("url", in_text=False),
         Column("advice", in_text=False),
         Column("reference.database", in_text=False),
+        Column("repair.kind", in_text=False),
     )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
@@ -58,19 +77,34 @@ class Command(R2Command):
             f" (default {','.join(sorted(FAILING))}).",
         )
 
+        parser.add_argument(
+            "--repair",
+            type=_kinds,
+            metavar="KINDS",
+            help=f"Plan repairs of these kinds, comma-separated: {','.join(_KINDS)}, or all.",
+        )
+        parser.add_argument(
+            "--url", default="", metavar="URL", help="Tell which values name what this URL means."
+        )
+        parser.add_argument(
+            "--key", default="", metavar="KEY", help="Tell which values name this key."
+        )
+
     def is_fine(self, item: Finding) -> bool:
-        return item.outcome in FINE
+        return item.is_fine
 
     def is_urgent(self, item: Finding) -> bool:
         return item.outcome in FAILING
 
     def headline(self, result: Verification, *, applied: bool) -> str:
+        if result.repairs is not None:
+            return super().headline(result, applied=applied)
         return "every reference against the listing."
 
     def verdict(self, result: Verification) -> str:
         found = {each: result.outcomes.get(each, 0) for each in sorted(result.fail_on)}
-        told = (f"{count:,} {outcome.value}" for outcome, count in found.items() if count)
-        return f"References that need mending: {', '.join(told)}."
+        told = [f"{count:,} {outcome.value}" for outcome, count in found.items() if count]
+        return f"References that need mending: {', '.join(told)}." if told else ""
 
     def plan(self, work: Work, options: Options) -> Verification:
         return verify_urls(
@@ -79,8 +113,47 @@ class Command(R2Command):
             work.bucket,
             scope=work.scope,
             control=work.control,
-            look=Look(fail_on=options["fail_on"], show_all=options["all"]),
+            look=Look(
+                fail_on=options["fail_on"],
+                show_all=options["all"],
+                repair=_asked_repairs(options),
+                subject=_subject(options, work.addresses),
+            ),
         )
+
+    def apply(self, plan: Verification, work: Work, journal: Journal) -> Verification:
+        return apply_repairs(plan, work.addresses, work.bucket, journal, control=work.control)
+
+
+def _asked_repairs(options: Options) -> frozenset[RepairKind] | None:
+    kinds: frozenset[RepairKind] | None = options["repair"]
+    if options["apply"] and kinds is None:
+        raise UsageError(
+            "--apply needs --repair: looking changes nothing.",
+            f"--repair takes {','.join(_KINDS)}, or all.",
+        )
+    if kinds is not None and (options["url"] or options["key"]):
+        raise UsageError("--repair goes with neither --url nor --key: they only tell.")
+    return kinds
+
+
+def _subject(options: Options, addresses: Addresses) -> Subject | None:
+    url, key = options["url"], options["key"]
+    if url and key:
+        raise UsageError("--url and --key exclude each other.", "Pass one of them.")
+    if url:
+        return Subject.of_url(url, addresses)
+    return Subject.of_key(key) if key else None
+
+
+def _kinds(text: str) -> frozenset[RepairKind]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ArgumentTypeError(f"{text!r} names nothing of {', '.join(_KINDS)}, all.")
+    for name in names:
+        if name not in (*_KINDS, "all"):
+            raise ArgumentTypeError(f"{name!r} is none of {', '.join(_KINDS)}, all.")
+    return frozenset(RepairKind) if "all" in names else frozenset(map(RepairKind, names))
 
 
 def _outcomes(text: str) -> frozenset[Outcome]:
