@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import sqlite3
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from types import TracebackType
 from typing import Any
@@ -75,14 +75,19 @@ class Clues:
 
     def want(self, what: Clue, values: Iterable[str]) -> None:
         """Look for these from now on."""
+        rows = ((what, value) for value in self._marked(what, values))
+        self._db.executemany("INSERT OR IGNORE INTO wanted VALUES (?, ?)", rows)
+
+    def _marked(self, what: Clue, values: Iterable[str]) -> Iterator[str]:
         for value in values:
-            byte, bit = divmod(hash((what, value)) % _BITS, 8)
-            self._bits[byte] |= 1 << bit
-            self._db.execute("INSERT OR IGNORE INTO wanted VALUES (?, ?)", (what, value))
+            place = hash((what, value)) % _BITS
+            self._bits[place >> 3] |= 1 << (place & 7)
+            yield value
 
     def wants(self, what: Clue, value: str) -> bool:
-        byte, bit = divmod(hash((what, value)) % _BITS, 8)
-        if not self._bits[byte] & 1 << bit:
+        """Tell whether a value is looked for."""
+        place = hash((what, value)) % _BITS
+        if not self._bits[place >> 3] & 1 << (place & 7):
             return False
         sql = "SELECT 1 FROM wanted WHERE what = ? AND value = ?"
         return self._db.execute(sql, (what, value)).fetchone() is not None

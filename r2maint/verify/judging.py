@@ -70,8 +70,10 @@ def judge(reference: Reference, stored: StoredObject | None, addresses: Addresse
     )
 
 
-def outcome_by_address(target: Target) -> Outcome:
-    """Return what is true of an address whose object is there."""
+def outcome_of(target: Target, key: str) -> Outcome:
+    """Return what is true of an address whose object is there under `key`."""
+    if identity(key) != identity(target.key):
+        return Outcome.RESPELLED
     return _BY_ADDRESS[target.via][0] if target.via in _BY_ADDRESS else Outcome.OK
 
 

@@ -24,7 +24,7 @@ from r2maint.references.reading import Reference, still_named
 from r2maint.references.swap import Rewrite, Swapped, swap
 from r2maint.spool import Spool
 from r2maint.verify.items import Finding, Outcome, Verification
-from r2maint.verify.judging import outcome_by_address
+from r2maint.verify.judging import outcome_of
 from r2maint.verify.repairs import OF_OTHERS, Repair, RepairAction, RepairKind, total
 
 _BATCH = 200
@@ -203,10 +203,11 @@ class _Repairer:
         after = replace(finding, repair=replace(repair, action=action, reason=reason))
         if action is not RepairAction.DONE:
             return after
-        is_new = repair.new != finding.reference.value
+        stays = repair.new == finding.reference.value
+        target = finding.reference.target
         return replace(
             after,
-            outcome=Outcome.OK if is_new else outcome_by_address(finding.reference.target),
+            outcome=outcome_of(target, repair.key) if stays else Outcome.OK,
             key=repair.key,
             url=self.addresses.url_for(repair.key) if self.addresses.public_url else "",
             detail="",
