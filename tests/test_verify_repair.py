@@ -347,6 +347,17 @@ def test_manifests_cost_no_request_while_nothing_is_missing(project, monkeypatch
     assert listed == [""]
 
 
+def test_a_restored_object_is_told_by_how_its_value_names_it(project):
+    store("submissions/a%20b.png")
+    purged("submissions/a%20b.png")
+    row = submission(app_icon_url=f"{PUBLIC}submissions/a%20b.png")
+
+    document = apply("verify_urls", "--repair", "quarantined")
+    assert outcomes(document) == {"respelled": 1}
+    assert icon(row) == f"{PUBLIC}submissions/a%20b.png"
+    assert outcomes(apply("verify_urls", "--repair", "respelled")) == {"ok": 1}
+
+
 def test_an_undo_leaves_a_restored_object_and_says_so(project):
     store("submissions/a.png")
     purged("submissions/a.png")
@@ -497,6 +508,15 @@ def test_an_answer_that_says_nothing_changes_nothing(project, monkeypatch):
 
     assert "nothing proves" in document["items"][0]["repair"]["reason"]
     assert icon(row) == f"{PUBLIC}old/icon.png"
+
+
+def test_advice_is_in_the_text_of_a_report(project):
+    store("new/icon.webp", b"others")
+    submission(app_icon_url=f"{PUBLIC}old/icon.png")
+    out = StringIO()
+    with pytest.raises(CommandError):
+        call_command("verify_urls", stdout=out)
+    assert "A file of that name lies at 'new/icon.webp'; nothing proves" in out.getvalue()
 
 
 # The run
@@ -709,7 +729,7 @@ def test_a_key_is_told_with_every_value_that_means_it(project, alias, settings):
         fields = {item["reference"]["field"] for item in document["items"]}
         assert fields == {"app_icon_url", "screenshots_en", "description_en", "application_icon"}
         assert outcomes(document) == {"ok": 3, "alias": 1}
-        assert any("Named by 4 of the values" in note for note in document["notes"])
+        assert document["notes"][0].startswith("4 values name ")
 
 
 def test_a_missing_key_that_is_named_ends_with_exit_code_3(project):

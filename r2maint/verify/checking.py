@@ -103,6 +103,7 @@ def verify_urls(
         fail_on=look.fail_on,
         local=outcomes[Outcome.SKIPPED],
         repairs=None if look.repair is None else repairs,
+        looked_up=lookup.asked if lookup else "",
         remarks=tuple(remarks),
         files=files,
     )

@@ -136,6 +136,8 @@ class Verification:
     planned: Counts | None = None
     """What the plan counted; None before it is applied."""
     stopped: Stopped | None = None
+    looked_up: str = ""
+    """The URL or key that was asked about, in place of everything."""
     remarks: tuple[str, ...] = ()
     """What else a reader must know, in sentences."""
     files: tuple[SourceLine, ...] | None = None
@@ -175,7 +177,7 @@ class Verification:
         return (*self._notes(), *self.remarks)
 
     def _notes(self) -> tuple[str, ...]:
-        if not any(self.outcomes.values()):
+        if not any(self.outcomes.values()) and not self.looked_up:
             return (
                 "No value in scope names an object or a local file: PUBLIC_URL, ALIASES and"
                 " LOCAL_MEDIA say which addresses do.",

@@ -13,7 +13,7 @@ from r2maint.keys import Addresses, Kind, host_of, identity, redact
 from r2maint.keytext import URL
 from r2maint.references.columns import Column
 from r2maint.references.reading import Reference, Shape
-from r2maint.report import format_bytes
+from r2maint.report import format_bytes, format_count
 from r2maint.verify.items import Finding
 
 
@@ -90,13 +90,18 @@ class Lookup:
             if finding.stored is None or not self._keys.isdisjoint(map(identity, keys)):
                 yield replace(finding, is_answer=True)
 
+    @property
+    def asked(self) -> str:
+        """What was asked about, without credentials."""
+        return redact(self._subject.asked)
+
     def remark(self, count: int) -> str:
-        """Return the answer in a sentence."""
-        asked = redact(self._subject.asked)
+        """Return the answer in a sentence, `count` values having been found."""
         if count:
-            return f"Named by {count:,} of the values in scope: {asked!r}.{self._held()}"
+            names = format_count(count, "value names", "values name")
+            return f"{names} {self.asked!r}.{self._held()}"
         return (
-            f"No value in scope names {asked!r}.{self._held()} Only values that a command may"
+            f"No value in scope names {self.asked!r}.{self._held()} Only values that a command may"
             " rewrite are looked at; purge_orphans reads every other text too."
         )
 

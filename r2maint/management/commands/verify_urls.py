@@ -51,12 +51,12 @@ class Command(R2Command):
         Column("reference.path", "Element"),
         Column("reference.value", "Value"),
         Column("detail", "Detail"),
+        Column("advice", "Advice"),
         Column("repair.action", "Repair"),
         Column("repair.new", "New value"),
         Column("repair.reason", "Reason"),
         Column("key", in_text=False),
         Column("url", in_text=False),
-        Column("advice", in_text=False),
         Column("reference.database", in_text=False),
         Column("repair.kind", in_text=False),
     )
@@ -97,6 +97,8 @@ class Command(R2Command):
         return item.outcome in FAILING
 
     def headline(self, result: Verification, *, applied: bool) -> str:
+        if result.looked_up:
+            return f"what names {result.looked_up!r}."
         if result.repairs is not None:
             return super().headline(result, applied=applied)
         return "every reference against the listing."
