@@ -186,6 +186,15 @@ def test_another_encoding_of_an_existing_key_is_respelled(project, alias):
     assert outcomes(run("verify_urls")) == {"ok": 2}
 
 
+def test_what_looks_like_a_query_and_is_part_of_the_key_goes_into_the_key(project):
+    store("a?b.png")
+    row = submission(app_icon_url=f"{ALIAS}a?b.png")
+
+    apply("verify_urls", "--repair", "respelled")
+
+    assert icon(row) == f"{PUBLIC}a%3Fb.png"
+
+
 def test_two_spellings_that_exist_leave_the_value_alone(project):
     store("a%20b.png")
     store("a%2520b.png")
@@ -356,6 +365,26 @@ def test_a_restored_object_is_told_by_how_its_value_names_it(project):
     assert outcomes(document) == {"respelled": 1}
     assert icon(row) == f"{PUBLIC}submissions/a%20b.png"
     assert outcomes(apply("verify_urls", "--repair", "respelled")) == {"ok": 1}
+
+
+def test_a_stop_is_heard_between_two_restored_objects(project, monkeypatch):
+    store("submissions/a.png")
+    store("submissions/b.png", b"others")
+    purged("submissions/a.png", "submissions/b.png")
+    submission(screenshots_en=[f"{PUBLIC}submissions/{name}.png" for name in "ab"])
+    restore_all = repairing._Repairer._restore_all
+
+    def stopped_after_one(repairer, copies):
+        for each in restore_all(repairer, copies):
+            repairer.control.deadline = 0
+            yield each
+
+    monkeypatch.setattr(repairing._Repairer, "_restore_all", stopped_after_one)
+    document = apply("verify_urls", "--repair", "quarantined", exit_code=6)
+
+    assert len(keys()) == 1
+    assert counts(document) == (2, 1, 0)
+    assert outcomes(document) == {"ok": 1, "quarantined": 1}
 
 
 def test_an_undo_leaves_a_restored_object_and_says_so(project):
