@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from django.db import connections, models, router, transaction
 
@@ -35,6 +35,8 @@ from r2maint.signals import run_finished
 UNFINISHED = (RunState.RUNNING, RunState.STOPPED)
 UNDO_COMMAND = "r2_runs"
 """The command whose runs are undos."""
+REPAIR_COMMAND = "verify_urls"
+"""The command whose runs mend values that were at fault."""
 _SUBJECTS = ("undo", "remove_local")
 """Options that name the run another run is about."""
 _BATCH = 500
@@ -185,6 +187,29 @@ def uploads_of(hashes: Iterable[str], bucket: str) -> dict[tuple[str, str], str]
     runs = Run.objects.using(home()).filter(pk__in={run_id for *_, run_id in lines}, bucket=bucket)
     here = set(runs.values_list("pk", flat=True)) if lines else set()
     return {(old, sha256): key for old, sha256, key, run_id in lines if run_id in here}
+
+
+class StoredBytes(NamedTuple):
+    """What a run wrote down of the bytes of one key."""
+
+    key: str
+    sha256: str
+    """Hex; "" where only the ETag is known."""
+    etag: str
+    size: int
+    """Bytes."""
+    at: datetime
+
+
+def iter_stored_bytes(bucket: str) -> Iterator[StoredBytes]:
+    """Yield the bytes that runs stored in, or deleted from, this bucket; flat in memory."""
+    runs = Run.objects.using(home()).filter(bucket=bucket)
+    here = set(runs.values_list("pk", flat=True))
+    kinds = [ChangeKind.UPLOAD, ChangeKind.QUARANTINE, ChangeKind.DELETE]
+    for change in _iter_in_order(home(), {"kind__in": kinds, "bytes__gt": 0}):
+        is_known = change.sha256 or change.etag
+        if change.run_id in here and is_known and change.state != ChangeState.CONFLICT:
+            yield StoredBytes(change.key, change.sha256, change.etag, change.bytes, change.at)
 
 
 def open_journal(

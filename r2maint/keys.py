@@ -194,6 +194,25 @@ class Addresses:
             raise ValueError("An empty key has no URL.")
         return self.public_url + quote_key(key)
 
+    def republished(self, url: str) -> tuple[Via, str] | None:
+        """Return by which base of the bucket a URL begins, and the URL with PUBLIC_URL for it.
+
+        What follows the base stays as it is written: a key, a placeholder of some program, nothing.
+        None for a URL of any other place.
+        """
+        match = URL.match(url)
+        path = url[match.end() :] if match else ""
+        bases = self._bases(normal_host(match[2])) if match else ()
+        base = next((each for each in bases if f"{path}/".startswith(each.path)), None)
+        if base is None or base.root is not None:
+            return None
+        if len(path) < len(base.path):  # the base itself, without its last "/"
+            return base.via, self.public_url.rstrip("/")
+        rest = path[len(base.path) :]
+        if base.via is Via.ENDPOINT and _SIGNED.search(rest):
+            return Via.PRESIGNED, self.public_url + rest.partition("?")[0]
+        return base.via, self.public_url + rest
+
     def _parse(self, value: str) -> Target | None:
         text = value.lstrip()
         if text[0] != "/" and "://" not in text[:8]:

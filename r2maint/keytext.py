@@ -30,6 +30,8 @@ _SECRET_NAMES = (
     r"|[\w-]*secret[\w-]*|pass(?:word|wd)?|(?:api|access)[_-]?key|auth|authorization|jwt|verify|key"
 )
 _SECRET_PAIR = re.compile(rf"([?&;#])(?:amp;)?(?:{_SECRET_NAMES})=[^&;#\s\"'<>]*", re.IGNORECASE)
+_ENCODINGS = 3
+"""How often careless writers encode the same text."""
 _USERINFO = re.compile(r"(//)[^/?#@\s\"'<>]*(?:@[^/?#@\s\"'<>]*)*@")
 
 
@@ -143,6 +145,16 @@ def decode(text: str) -> str:
         return unquote_to_bytes(text).decode() if "%" in text else text
     except UnicodeError:
         return text
+
+
+def unescaped(key: str) -> str:
+    """Return a key without percent-encoding, however often it was encoded, in NFC."""
+    for _ in range(_ENCODINGS):
+        plain = decode(key)
+        if plain == key:
+            break
+        key = plain
+    return identity(key)
 
 
 def name_spellings(name: str, location: str, key: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.databases import reading
 from r2maint.errors import Stopped, UsageError
-from r2maint.journal import UNDO_COMMAND, Journal, home, iter_changes
+from r2maint.journal import REPAIR_COMMAND, UNDO_COMMAND, Journal, home, iter_changes
 from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
 from r2maint.originals import Original
@@ -47,6 +47,13 @@ class _Judge:
     """Looks at what is there now: cells, files and objects. Writes nothing."""
 
     prover: Prover
+    is_of_repair: bool
+    """What a repair replaced was at fault: it goes back as it was, whatever it names."""
+
+    @classmethod
+    def of(cls, run: Run, config: Config, addresses: Addresses, bucket: Bucket) -> _Judge:
+        prover = Prover(config=config, addresses=addresses, bucket=bucket)
+        return cls(prover=prover, is_of_repair=run.command == REPAIR_COMMAND)
 
     def judge(self, changes: list[Change]) -> list[UndoItem]:
         """Return what undoing each change would come to, in the same order."""
@@ -71,6 +78,8 @@ class _Judge:
         return UndoItem(change=change, action=UndoAction.UNDO)
 
     def _proved(self, items: list[UndoItem]) -> list[UndoItem]:
+        if self.is_of_repair:
+            return items
         active = [item.change for item in items if item.action in _ACTIVE]
         proofs = iter(self.prover.prove(active))
         return [
@@ -172,10 +181,20 @@ def plan_undo(
             f"The run wrote to another bucket: {run.bucket!r}, and this is {bucket.name!r}.",
             "Undo it with the settings it was made with.",
         )
-    judge = _Judge(prover=Prover(config=config, addresses=addresses, bucket=bucket))
+    judge = _Judge.of(run, config, addresses, bucket)
     changes = control.track(_reversible(run_id), "Looking at changes", unit="change")
     batches = _by_rows(changes)
-    return Undo(run_id=run_id, items=Spool.of(i for b in batches for i in judge.judge(b)))
+    return Undo(
+        run_id=run_id,
+        items=Spool.of(i for b in batches for i in judge.judge(b)),
+        restored=_count_restored(run_id),
+    )
+
+
+def _count_restored(run_id: str) -> int:
+    """Return how many objects a run brought out of quarantine: these stay."""
+    lines = Change.objects.using(home()).filter(run_id=run_id, kind=ChangeKind.RESTORE)
+    return int(lines.filter(state=ChangeState.DONE).count())
 
 
 _REVERSIBLE = (ChangeKind.REWRITE, ChangeKind.DELETE, ChangeKind.REMOVE)
@@ -214,12 +233,11 @@ def apply_undo(
     The run is marked undone unless something failed or a stop came first.
     Raises: BucketError and DatabaseError that every further item would meet too; LeaseHeld.
     """
-    judge = _Judge(prover=Prover(config=config, addresses=addresses, bucket=bucket))
+    judge = _Judge.of(find_run(plan.run_id), config, addresses, bucket)
     stops: list[Stopped] = []
     items = Spool.of(_undone(plan, judge, journal, control, stops))
-    outcome = Undo(
-        run_id=plan.run_id, items=items, applied=True, stopped=stops[0] if stops else None
-    )
+    stopped = stops[0] if stops else None
+    outcome = replace(plan, items=items, applied=True, stopped=stopped)
     if not stops and not outcome.counts()[UndoAction.FAIL]:
         Run.objects.using(home()).filter(pk=plan.run_id).update(state=RunState.UNDONE)
     return outcome

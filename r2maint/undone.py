@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -52,6 +53,8 @@ class Undo:
     applied: bool = False
     stopped: Stopped | None = None
     refusals: tuple[Refusal, ...] = ()
+    restored: int = 0
+    """Objects the run brought out of quarantine."""
 
     def counts(self) -> Counter[UndoAction]:
         return Counter(item.action for item in self.items)
@@ -81,12 +84,18 @@ class Undo:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        if not any(item.change.kind == ChangeKind.REWRITE for item in self.items):
-            return ()
-        stay = "Objects the run uploaded stay in the bucket; purge_orphans takes them in time."
-        if not any(item.original for item in self.items):
-            return (stay,)
-        return ("Local files that values name again come back from the bucket first.", stay)
+        return tuple(self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        if any(item.change.kind == ChangeKind.REWRITE for item in self.items):
+            if any(item.original for item in self.items):
+                yield "Local files that values name again come back from the bucket first."
+            yield "Objects the run uploaded stay in the bucket; purge_orphans takes them in time."
+        if self.restored:
+            yield (
+                f"What the run brought out of quarantine stays in the bucket:"
+                f" {format_count(self.restored, 'object')}. purge_orphans takes what nothing names."
+            )
 
     def summary(self) -> dict[str, Any]:
         counts = self.counts()

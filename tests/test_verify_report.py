@@ -73,7 +73,7 @@ def test_text_is_grouped_by_outcome_and_the_worst_comes_first(project):
         "alias: 25 references, another base of this bucket",
     ]
     advice, _, *rows, more = block(text, headings[1])
-    assert advice == "Rewrite it to PUBLIC_URL."
+    assert advice == "--repair alias rewrites it to PUBLIC_URL."
     assert (len(rows), more) == (20, "… and 5 more")
     assert text.count("Rewrite it to PUBLIC_URL.") == 1
 

@@ -128,7 +128,7 @@ class KeepSet:
         for pattern in self._config.extra_references.files:
             source = f"file:{pattern}"
             yield source, "", 0
-            files = _matching_files(self._config.base_dir, pattern)
+            files = matching_files(self._config.base_dir, pattern)
             if not files:
                 raise ConfigError(
                     f"EXTRA_REFERENCES['files'] matches no file: {pattern!r}.",
@@ -292,7 +292,8 @@ def _location(field: Any) -> str:
         ) from None
 
 
-def _matching_files(base: Path, pattern: str) -> list[Path]:
+def matching_files(base: Path, pattern: str) -> list[Path]:
+    """Return the files that a glob of EXTRA_REFERENCES means, in order."""
     anchor = Path(pattern).anchor
     found = Path(anchor or base).glob(pattern.removeprefix(anchor))
     return sorted(path for path in found if path.is_file())

@@ -185,7 +185,12 @@ def write_manifest(bucket: Bucket, token: str, run_id: str, entries: Iterable[Qu
 def list_manifests(bucket: Bucket) -> Iterator[str]:
     """Yield the keys of all manifests in the bucket."""
     for page in bucket.list_pages(PREFIX):
-        yield from (item.key for item in page if "/manifest-" in item.key)
+        yield from (item.key for item in page if is_manifest(item.key))
+
+
+def is_manifest(key: str) -> bool:
+    """Tell a manifest from the copies beside it."""
+    return "/manifest-" in key
 
 
 def read_manifest(bucket: Bucket, key: str) -> tuple[str, Iterator[Quarantined]]:

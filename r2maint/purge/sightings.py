@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -126,3 +126,10 @@ def digest(key: str) -> str:
 @lru_cache(maxsize=4096)
 def _stored(alias: str, time: datetime) -> Any:
     return connections[alias].ops.adapt_datetimefield_value(time)
+
+
+def iter_seen(bucket: str, keys: Iterable[str]) -> Iterator[tuple[str, str, datetime]]:
+    """Yield (key, ETag, last seen) of those of some keys that a run saw orphaned."""
+    for names in batched(sorted(set(map(digest, keys))), BATCH):
+        rows = Sighting.objects.using(journal.home()).filter(bucket=bucket, key_digest__in=names)
+        yield from rows.values_list("key", "etag", "last_seen_at")

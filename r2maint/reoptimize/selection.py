@@ -17,6 +17,7 @@ from r2maint.keys import Addresses, Kind
 from r2maint.references.columns import Column, ColumnKind, Scope, discover
 from r2maint.references.reading import Reference, Shape, iter_references
 from r2maint.references.swap import Rewrite
+from r2maint.references.values import value_for
 from r2maint.reoptimize.recipes import strictest
 from r2maint.reoptimize.siblings import sibling_key
 
@@ -49,11 +50,7 @@ class Writer:
     def value(self, reference: Reference, key: str) -> str | None:
         """Return the text that names `key` in this place; None when none can."""
         column = self.column(reference)
-        if column is None:
-            return None
-        if reference.shape is Shape.NAME:
-            return column.name_of(key)
-        return self.addresses.url_for(key) if self.addresses.public_url else None
+        return value_for(reference, column, key, self.addresses) if column else None
 
     def fits(self, reference: Reference, key: str) -> bool:
         column, value = self.column(reference), self.value(reference, key)

@@ -2,6 +2,9 @@
 
 from r2maint.verify.checking import Look, verify_urls
 from r2maint.verify.items import FAILING, FINE, Finding, Level, Outcome, Verification
+from r2maint.verify.lookup import Subject
+from r2maint.verify.repairing import apply_repairs
+from r2maint.verify.repairs import Repair, RepairAction, RepairKind
 
 __all__ = [
     "FAILING",
@@ -10,6 +13,11 @@ __all__ = [
     "Level",
     "Look",
     "Outcome",
+    "Repair",
+    "RepairAction",
+    "RepairKind",
+    "Subject",
     "Verification",
+    "apply_repairs",
     "verify_urls",
 ]

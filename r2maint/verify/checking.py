@@ -6,8 +6,8 @@ Level `bucket` asks for the listing and nothing else. What may look at rows agai
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Container, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -18,21 +18,25 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import AccessDenied
 from r2maint.keys import Addresses
-from r2maint.references.columns import discover
+from r2maint.references.columns import Column, discover
 from r2maint.references.reading import Scope, iter_references, still_named
 from r2maint.spool import Spool
-from r2maint.verify.expected import Expected
+from r2maint.verify.explaining import Explainer
 from r2maint.verify.gathering import Gathered, gathered, gathered_with_trouble
 from r2maint.verify.items import FAILING, Finding, Level, Outcome, Verification
 from r2maint.verify.judging import Judge
+from r2maint.verify.lookup import Lookup, Subject
 from r2maint.verify.memory import Memory, open_memory
+from r2maint.verify.mending import Mender
+from r2maint.verify.repairs import RepairAction, RepairKind
+from r2maint.verify.sourcefiles import read_source_lines
 
 _ROWS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How closely to look, and what to tell."""
+    """How closely to look, at what, and what to tell."""
 
     level: Level = Level.BUCKET
     fail_on: frozenset[Outcome] = FAILING
@@ -41,6 +45,10 @@ class Look:
     """Runs in a row in which something must fail to be reported."""
     recheck: timedelta = timedelta(0)
     """How long a URL that was fine is not asked again."""
+    repair: frozenset[RepairKind] | None = None
+    """Kinds of repairs to plan; None for a report alone."""
+    subject: Subject | None = None
+    """What to look up, in place of everything."""
 
 
 PLAIN_LOOK = Look()
@@ -53,6 +61,7 @@ class _Tally:
     show_all: bool
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     unconfirmed: Counter[Outcome] = field(default_factory=Counter)
+    repairs: Counter[tuple[RepairKind, RepairAction]] = field(default_factory=Counter)
     recovered: int = 0
     rested: int = 0
 
@@ -62,8 +71,63 @@ class _Tally:
             (self.outcomes if finding.is_confirmed else self.unconfirmed)[finding.outcome] += 1
             self.recovered += finding.has_recovered
             self.rested += finding.is_rested
+            if finding.repair:
+                self.repairs[finding.repair.kind, finding.repair.action] += 1
             if self.show_all or not finding.is_fine:
                 yield finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Walk:
+    """What the stages of one run work with."""
+
+    config: Config
+    addresses: Addresses
+    bucket: Bucket
+    scope: Scope
+    control: Control
+    look: Look
+    memory: Memory
+    lookup: Lookup | None
+    columns: tuple[Column, ...]
+    remarks: list[str] = field(default_factory=list)
+    """What else a reader must know, in sentences."""
+
+    def gathered(self) -> AbstractContextManager[Gathered]:
+        """Compare rows and listing; in short where nobody wants to hear of what is fine."""
+        judge, control, prefix = self._judge(), self.control, self.scope.prefix
+        found = iter_references(
+            self.columns, self.addresses, self.scope, control=control, strict=True
+        )
+        if self.lookup:
+            found, pages = self.lookup.meaning(found), self.lookup.pages
+            return gathered(found, pages, judge, prefix=prefix, control=control)
+        pages = partial(self.bucket.list_pages, prefix)
+        if self.look.level is not Level.BUCKET or self.look.show_all:
+            return gathered(found, pages, judge, prefix=prefix, control=control)
+        suspects: Container[str] = self.memory.suspects() or frozenset()
+        return gathered_with_trouble(
+            found, pages, judge, suspects=suspects, prefix=prefix, control=control
+        )
+
+    def findings(self, found: Gathered) -> Iterator[Finding]:
+        """Yield every finding as it is told in the end."""
+        findings = self.lookup.answers(found.findings) if self.lookup else found.findings
+        findings = _confirmed(self.memory.rested(findings))
+        mender = Mender.of(self.addresses, self.columns, self.look.repair or frozenset())
+        explainer = Explainer(
+            bucket=self.bucket,
+            objects=found.objects,
+            mender=mender,
+            control=self.control,
+            remarks=self.remarks,
+        )
+        return self.memory.remembered(mender.mended(explainer.explained(findings)))
+
+    def _judge(self) -> Judge:
+        lengths = {(c.database, c.model, c.field): c.max_length for c in self.columns}
+        expiries = _expiries(self.bucket, self.look.level)
+        return Judge(addresses=self.addresses, lengths=lengths, expiries=expiries)
 
 
 def verify_urls(
@@ -86,13 +150,34 @@ def verify_urls(
         confirm_after=look.confirm_after,
         recheck=look.recheck,
     )
+    lookup = Lookup(look.subject, bucket) if look.subject else None
+    columns = discover(config, addresses, scope)
+    walk = _Walk(
+        config=config,
+        addresses=addresses,
+        bucket=bucket,
+        scope=scope,
+        control=control,
+        look=look,
+        memory=memory,
+        lookup=lookup,
+        columns=lookup.columns(columns) if lookup else columns,
+    )
     tally = _Tally(show_all=look.show_all)
-    with ExitStack() as stack:
-        found = _gather(config, addresses, bucket, scope, control, look, memory, stack)
+    with walk.gathered() as found:
         tally.outcomes[Outcome.OK] += found.fine
-        findings = memory.rested(_confirmed(found.findings))
-        items = Spool.of(tally.counted(memory.remembered(findings)))
+        items = Spool.of(tally.counted(walk.findings(found)))
     memory.settle()
+    return _told(walk, tally, items)
+
+
+def _told(walk: _Walk, tally: _Tally, items: Spool[Finding]) -> Verification:
+    look, lookup, remarks = walk.look, walk.lookup, walk.remarks
+    if lookup:
+        remarks.append(lookup.remark(tally.outcomes.total()))
+        files = None
+    else:
+        files = read_source_lines(walk.config, walk.addresses, remarks, control=walk.control)
     return Verification(
         items=items,
         outcomes=tally.outcomes,
@@ -100,37 +185,11 @@ def verify_urls(
         recovered=tally.recovered,
         unconfirmed=tally.unconfirmed,
         rested=tally.rested,
-        unremembered=memory.unremembered,
-    )
-
-
-def _gather(
-    config: Config,
-    addresses: Addresses,
-    bucket: Bucket,
-    scope: Scope,
-    control: Control,
-    look: Look,
-    memory: Memory,
-    stack: ExitStack,
-) -> Gathered:
-    """Compare rows and listing; in short where nobody wants to hear of what is fine."""
-    columns = discover(config, addresses, scope)
-    lengths = {(each.database, each.model, each.field): each.max_length for each in columns}
-    judge = Judge(addresses=addresses, lengths=lengths, expiries=_expiries(bucket, look.level))
-    references = iter_references(columns, addresses, scope, control=control, strict=True)
-    pages = partial(bucket.list_pages, scope.prefix)
-    if look.level is not Level.BUCKET or look.show_all:
-        return stack.enter_context(
-            gathered(references, pages, judge, prefix=scope.prefix, control=control)
-        )
-    expected = stack.enter_context(
-        Expected(lengths, scope.prefix, memory.suspects() or frozenset())
-    )
-    return stack.enter_context(
-        gathered_with_trouble(
-            references, pages, judge, expected, prefix=scope.prefix, control=control
-        )
+        unremembered=walk.memory.unremembered,
+        repairs=None if look.repair is None else tally.repairs,
+        looked_up=lookup.asked if lookup else "",
+        remarks=tuple(remarks),
+        files=files,
     )
 
 

@@ -6,7 +6,7 @@ is found. One Class A request per 1,000 objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -71,14 +71,17 @@ def gathered_with_trouble(
     references: Iterable[Reference],
     list_pages: Listing,
     judge: Judge,
-    expected: Expected,
     *,
+    suspects: Container[str],
     prefix: str,
     control: Control,
 ) -> Iterator[Gathered]:
-    """Give a finding for those references that may not be in order, in a fraction of the time."""
+    """Give a finding for those references that may not be in order, in a fraction of the time.
+
+    References to `suspects` have one in any case.
+    """
     listed: Spool[_Columns] = Spool()
-    with Inventory() as inventory:
+    with Inventory() as inventory, Expected(judge.lengths, prefix, suspects) as expected:
         apart = Spool.of(_sorted_out(references, inventory, expected))
         wanted = inventory.wanted(limit=_MOST_KEYS)
         pages = _kept(list_pages(), listed)

@@ -6,14 +6,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r2maint.bucket.base import StoredObject
+from r2maint.errors import Stopped
 from r2maint.keys import Kind, redact
 from r2maint.references.reading import Reference
 from r2maint.report import format_count
 from r2maint.spool import Spool
 from r2maint.verify.adminpages import admin_url
+from r2maint.verify.repairs import Counts, Repair, RepairAction, told, total
+
+if TYPE_CHECKING:
+    from r2maint.verify.sourcefiles import SourceLine
 
 
 class Level(str, Enum):
@@ -121,6 +126,11 @@ class Finding:
     has_recovered: bool = False
     """It was reported as failing, and passes now; `history` is the one that ended."""
 
+    repair: Repair | None = None
+    """None where nothing that was asked for would mend it."""
+    is_answer: bool = False
+    """It answers --url or --key, and is told even when it is fine."""
+
     @property
     def group(self) -> str:
         """Under which of GROUPS reports show it."""
@@ -132,6 +142,8 @@ class Finding:
     @property
     def is_fine(self) -> bool:
         """Whether nobody needs to hear of it, or not yet."""
+        if self.repair is not None or self.is_answer:
+            return False
         return not self.is_confirmed or (self.outcome in FINE and not self.has_recovered)
 
     @property
@@ -155,6 +167,7 @@ class Finding:
             "confirmed": self.is_confirmed,
             "recovered": self.has_recovered,
             "admin_url": admin_url(reference.model, reference.pk),
+            "repair": self.repair.as_dict() if self.repair else None,
         }
 
 
@@ -175,14 +188,46 @@ class Verification:
     """References skipped because their URL was fine lately."""
     unremembered: str = ""
     """Why nothing is remembered of this run, in a sentence; "" when it is."""
+    repairs: Counts | None = None
+    """None unless repairs were asked for."""
+    planned: Counts | None = None
+    """What the plan counted; None before it is applied."""
+    stopped: Stopped | None = None
+    looked_up: str = ""
+    """The URL or key that was asked about, in place of everything."""
+    remarks: tuple[str, ...] = ()
+    """What else a reader must know, in sentences."""
+    files: tuple[SourceLine, ...] | None = None
+    """Lines of EXTRA_REFERENCES that name the bucket by another base than PUBLIC_URL; None when no
+    files are configured."""
 
     @property
     def findings(self) -> bool:
-        return any(self.outcomes.get(outcome) for outcome in self.fail_on)
+        failed = total(self.repairs or {}, RepairAction.FAIL) if self.planned else 0
+        return bool(failed) or any(self.outcomes.get(outcome) for outcome in self.fail_on)
 
     @property
     def has_work(self) -> bool:
-        return self.findings
+        if self.repairs is None:
+            return self.findings
+        return total(self.repairs, RepairAction.PLAN) > 0
+
+    @property
+    def question(self) -> str:
+        """Ask whether to repair; for plans with repairs."""
+        counts = self.repairs or {}
+        count = total(counts, RepairAction.PLAN)
+        return f"Repair {format_count(count, 'reference')} ({told(counts)})?"
+
+    @property
+    def databases(self) -> frozenset[str]:
+        """The aliases whose rows are to be rewritten."""
+        mended = (item for item in self.items if item.repair is not None)
+        return frozenset(item.reference.database for item in mended)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        return {} if self.files is None else {"files": [line.as_dict() for line in self.files]}
 
     @property
     def references(self) -> int:
@@ -195,10 +240,10 @@ class Verification:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(self._notes())
+        return (*self._notes(), *self.remarks)
 
     def _notes(self) -> Iterator[str]:
-        if not self.references:
+        if not self.references and not self.looked_up:
             yield (
                 "No value in scope names an object or a local file: PUBLIC_URL, ALIASES and"
                 " LOCAL_MEDIA say which addresses do."
@@ -229,4 +274,15 @@ class Verification:
             "recovered": self.recovered,
             "cannot_judge": list(self.cannot_judge),
             "unconfirmed": {each.value: count for each, count in self.unconfirmed.items()},
+            **self._repaired(),
+        }
+
+    def _repaired(self) -> dict[str, int]:
+        """Return how many references can be repaired, were, and could not be."""
+        if self.repairs is None:
+            return {}
+        return {
+            "repairable": total(self.planned or self.repairs, RepairAction.PLAN),
+            "repaired": total(self.repairs, RepairAction.DONE),
+            "not_repaired": total(self.repairs, RepairAction.FAIL, RepairAction.CHANGED),
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from r2maint.bucket.base import Expiry, StoredObject
-from r2maint.keys import Addresses, Kind, Via, identity
+from r2maint.keys import Addresses, Kind, Target, Via, identity
 from r2maint.references.reading import Reference, Shape
 from r2maint.sources import UnusableSource, is_file, locate_file
 from r2maint.verify.items import Finding, Outcome
@@ -17,15 +17,22 @@ Verdict = tuple[Outcome, str, str]
 
 _FINE = (Outcome.OK, "", "")
 _WIDEN = "Raise the field's max_length, or store the object under a shorter key."
-_TO_PUBLIC = "Rewrite it to PUBLIC_URL."
 _BY_ADDRESS = {
-    Via.ALIAS: (Outcome.ALIAS, "another base of this bucket", _TO_PUBLIC),
+    Via.ALIAS: (
+        Outcome.ALIAS,
+        "another base of this bucket",
+        "--repair alias rewrites it to PUBLIC_URL.",
+    ),
     Via.ENDPOINT: (
         Outcome.PRIVATE_ENDPOINT,
         "the S3 endpoint answers only signed requests",
-        _TO_PUBLIC,
+        "--repair endpoint rewrites it to PUBLIC_URL.",
     ),
-    Via.PRESIGNED: (Outcome.PRESIGNED, "a presigned URL ends within seven days", _TO_PUBLIC),
+    Via.PRESIGNED: (
+        Outcome.PRESIGNED,
+        "a presigned URL ends within seven days",
+        "--repair presigned rewrites it to PUBLIC_URL.",
+    ),
 }
 
 
@@ -63,8 +70,11 @@ class Judge:
         if stored.size == 0:
             return Outcome.EMPTY, "the object has 0 bytes", ""
         if identity(stored.key) != identity(reference.target.key):
-            found = Outcome.RESPELLED, f"the bucket holds {stored.key!r}", "Rewrite it to that key."
-            return self._unless_too_long(reference, stored, found)
+            detail, advice = (
+                f"the bucket holds {stored.key!r}",
+                "--repair respelled names that key.",
+            )
+            return self._unless_too_long(reference, stored, (Outcome.RESPELLED, detail, advice))
         if reference.target.via in _BY_ADDRESS:
             found = _BY_ADDRESS[reference.target.via]
             return self._unless_too_long(reference, stored, found)
@@ -119,6 +129,13 @@ def judge_apart(reference: Reference) -> Finding:
             advice="Correct the value, or leave the column out of FIELDS.",
         )
     return Finding(reference=reference, outcome=Outcome.EXTERNAL, url=reference.value)
+
+
+def outcome_of(target: Target, key: str) -> Outcome:
+    """Return what is true of an address whose object is there under `key`."""
+    if identity(key) != identity(target.key):
+        return Outcome.RESPELLED
+    return _BY_ADDRESS[target.via][0] if target.via in _BY_ADDRESS else Outcome.OK
 
 
 def judge_local(reference: Reference) -> Finding:

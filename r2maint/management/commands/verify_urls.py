@@ -9,24 +9,39 @@ from typing import ClassVar
 
 from django.core.management.base import CommandParser
 
+from r2maint.errors import UsageError
+from r2maint.journal import Journal
+from r2maint.keys import Addresses
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, positive
 from r2maint.report import Column, Section, Suite, Unit
-from r2maint.verify import FAILING, Finding, Look, Outcome, Verification, verify_urls
+from r2maint.verify import (
+    FAILING,
+    Finding,
+    Look,
+    Outcome,
+    RepairKind,
+    Subject,
+    Verification,
+    apply_repairs,
+    verify_urls,
+)
 from r2maint.verify.groups import Sections, Suites
+
+_KINDS = tuple(kind.value for kind in RepairKind)
 
 
 class Command(R2Command):
     help = (
-        "Compare every reference in the database with the listing of the bucket. Reads only: rows"
-        " and one LIST per 1,000 objects."
+        "Compare every reference in the database with the listing of the bucket: rows, and one LIST"
+        " per 1,000 objects. --repair plans what would mend them, and --apply carries that out;"
+        " without --repair nothing is written."
     )
     examples = (
         "manage.py verify_urls",
         "manage.py verify_urls --model submissions.AppSubmission --format csv --output broken.csv",
-        "manage.py verify_urls --fail-on missing,alias --no-progress",
+        "manage.py verify_urls --repair alias,moved --apply",
     )
-    writes = False
     formats = ("text", "json", "jsonl", "csv", "junit")
     plan_finds = True
     rejects: ClassVar[Mapping[str, str]] = {
@@ -43,6 +58,9 @@ class Command(R2Command):
         Column("advice", "Advice"),
         Column("failures", "Runs", Unit.COUNT),
         Column("first_failed_at", "First failed"),
+        Column("repair.action", "Repair"),
+        Column("repair.new", "New value"),
+        Column("repair.reason", "Reason"),
         Column("admin_url", "Admin"),
         Column("key", in_text=False),
         Column("url", in_text=False),
@@ -50,6 +68,7 @@ class Command(R2Command):
         Column("confirmed", in_text=False),
         Column("recovered", in_text=False),
         Column("reference.database", in_text=False),
+        Column("repair.kind", in_text=False),
     )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
@@ -83,17 +102,33 @@ class Command(R2Command):
             help="Do not ask again about URLs that were fine within this long; not at level"
             " bucket, which asks about none.",
         )
+        parser.add_argument(
+            "--repair",
+            type=_kinds,
+            metavar="KINDS",
+            help=f"Plan repairs of these kinds, comma-separated: {','.join(_KINDS)}, or all.",
+        )
+        parser.add_argument(
+            "--url", default="", metavar="URL", help="Tell which values name what this URL means."
+        )
+        parser.add_argument(
+            "--key", default="", metavar="KEY", help="Tell which values name this key."
+        )
 
     def is_fine(self, item: Finding) -> bool:
         return item.is_fine
 
     def headline(self, result: Verification, *, applied: bool) -> str:
+        if result.looked_up:
+            return f"what names {result.looked_up!r}."
+        if result.repairs is not None:
+            return super().headline(result, applied=applied)
         return "every reference against the listing."
 
     def verdict(self, result: Verification) -> str:
         found = {each: result.outcomes.get(each, 0) for each in sorted(result.fail_on)}
-        told = (f"{count:,} {outcome.value}" for outcome, count in found.items() if count)
-        return f"References that need mending: {', '.join(told)}."
+        told = [f"{count:,} {outcome.value}" for outcome, count in found.items() if count]
+        return f"References that need mending: {', '.join(told)}." if told else ""
 
     def sections(self, result: Verification) -> Iterable[Section]:
         return Sections(result.items, self.columns)
@@ -113,8 +148,44 @@ class Command(R2Command):
                 show_all=options["all"],
                 confirm_after=options["confirm_after"],
                 recheck=options["recheck"],
+                repair=_asked_repairs(options),
+                subject=_subject(options, work.addresses),
             ),
         )
+
+    def apply(self, plan: Verification, work: Work, journal: Journal) -> Verification:
+        return apply_repairs(plan, work.addresses, work.bucket, journal, control=work.control)
+
+
+def _asked_repairs(options: Options) -> frozenset[RepairKind] | None:
+    kinds: frozenset[RepairKind] | None = options["repair"]
+    if options["apply"] and kinds is None:
+        raise UsageError(
+            "--apply needs --repair: looking changes nothing.",
+            f"--repair takes {','.join(_KINDS)}, or all.",
+        )
+    if kinds is not None and (options["url"] or options["key"]):
+        raise UsageError("--repair goes with neither --url nor --key: they only tell.")
+    return kinds
+
+
+def _subject(options: Options, addresses: Addresses) -> Subject | None:
+    url, key = options["url"], options["key"]
+    if url and key:
+        raise UsageError("--url and --key exclude each other.", "Pass one of them.")
+    if url:
+        return Subject.of_url(url, addresses)
+    return Subject.of_key(key) if key else None
+
+
+def _kinds(text: str) -> frozenset[RepairKind]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ArgumentTypeError(f"{text!r} names nothing of {', '.join(_KINDS)}, all.")
+    for name in names:
+        if name not in (*_KINDS, "all"):
+            raise ArgumentTypeError(f"{name!r} is none of {', '.join(_KINDS)}, all.")
+    return frozenset(RepairKind) if "all" in names else frozenset(map(RepairKind, names))
 
 
 def _outcomes(text: str) -> frozenset[Outcome]:

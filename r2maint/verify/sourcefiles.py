@@ -1,0 +1,135 @@
+"""Lines of the files in EXTRA_REFERENCES that name the bucket by an address nobody should use.
+
+An alias (`r2.dev` is rate-limited), the S3 endpoint, a presigned URL: told with the address to
+write instead. The files are read and never written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from r2maint.conf import Config
+from r2maint.control import Control
+from r2maint.keepset.reading import matching_files
+from r2maint.keys import Addresses, Via, redact
+
+MAX_LINES = 1000
+"""Whoever has corrected a thousand looks again."""
+_SHOWN = 20
+_CHUNK = 1 << 20
+"""Characters of a line read at once: a bundle may be one line."""
+_OVERLAP = 4096
+"""Longer than an address."""
+_URL = re.compile(r"(?:https?:)?//[\w.-]+[^\s\"'<>`\\|^\x00-\x1f]*", re.IGNORECASE)
+_SENTENCE = ".,;:!?)]*"
+_R2_DEV = re.compile(r"(?:https?:)?//[\w-]+\.r2\.dev(?=[/:?#]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceLine:
+    """One address in one line of a file."""
+
+    file: str
+    """Relative to BASE_DIR where it is below it."""
+    line: int
+    """From 1."""
+    url: str
+    kind: str
+    """ "alias", "endpoint" or "presigned"; "r2.dev" for one that no setting knows."""
+    new: str
+    """What to write instead; "" when nothing tells."""
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        return {
+            "file": self.file,
+            "line": self.line,
+            "url": redact(self.url),
+            "kind": self.kind,
+            "new": redact(self.new) or None,
+        }
+
+
+def read_source_lines(
+    config: Config, addresses: Addresses, remarks: list[str], *, control: Control
+) -> tuple[SourceLine, ...] | None:
+    """Return the lines to correct, a thousand at most; None when no files are configured.
+
+    `remarks` is told of the first of them, and what could not be read, in sentences.
+    """
+    if not config.extra_references.files:
+        return None
+    lines = tuple(islice(_iter_lines(config, addresses, control, remarks), MAX_LINES))
+    remarks += _sentences(lines)
+    return lines
+
+
+def _sentences(lines: tuple[SourceLine, ...]) -> Iterator[str]:
+    for each in lines[:_SHOWN]:
+        instead = f"write {redact(each.new)}" if each.new else "no setting tells what it means"
+        yield f"{each.file}:{each.line} has {redact(each.url)} ({each.kind}): {instead}"
+    if len(lines) > _SHOWN:
+        yield f"{len(lines) - _SHOWN:,} more such lines are in --format json."
+
+
+def _iter_lines(
+    config: Config, addresses: Addresses, control: Control, remarks: list[str]
+) -> Iterator[SourceLine]:
+    seen: set[Path] = set()
+    for pattern in config.extra_references.files:
+        paths = matching_files(config.base_dir, pattern)
+        if not paths:
+            remarks.append(f"EXTRA_REFERENCES['files'] matches no file: {pattern!r}.")
+        fresh = [path for path in paths if path not in seen]
+        seen.update(fresh)
+        for path in control.track(fresh, "Reading files", len(fresh), unit="file"):
+            name = path.relative_to(config.base_dir) if _is_inside(path, config) else path
+            for number, url in _read(path, remarks):
+                if found := _judge(url, addresses):
+                    kind, new = found
+                    yield SourceLine(file=str(name), line=number, url=url, kind=kind, new=new)
+
+
+def _is_inside(path: Path, config: Config) -> bool:
+    return path.is_relative_to(config.base_dir)
+
+
+def _read(path: Path, remarks: list[str]) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            yield from _iter_urls(file)
+    except OSError as error:
+        remarks.append(
+            f"A file of EXTRA_REFERENCES cannot be read: {str(path)!r} ({error.strerror})"
+        )
+
+
+def _iter_urls(file: TextIO) -> Iterator[tuple[int, str]]:
+    """Yield (line, URL) of a file, however long its lines are."""
+    number, carried = 1, ""
+    while piece := file.readline(_CHUNK):
+        text = carried + piece.replace("\\/", "/")
+        is_whole = len(piece) < _CHUNK or piece.endswith("\n")
+        end = len(text) if is_whole else len(text) - _OVERLAP
+        for match in _URL.finditer(text):
+            if match.start() >= end:
+                break
+            yield number, match[0].rstrip(_SENTENCE)
+            end = max(end, match.end())
+        carried = "" if is_whole else text[end:]
+        number += is_whole
+
+
+def _judge(url: str, addresses: Addresses) -> tuple[str, str] | None:
+    """Return what is wrong with a URL, and what to write instead; None when nothing is."""
+    found = addresses.republished(url)
+    if found is None:
+        return ("r2.dev", "") if _R2_DEV.match(url) else None
+    via, new = found
+    if via is Via.PUBLIC:
+        return None
+    return via.value, new if addresses.public_url else ""
