@@ -149,12 +149,14 @@ def test_what_both_fails_and_passes_in_one_run_has_failed(level):
     good, bad = found(Outcome.OK), found(Outcome.EMPTY)
     look(good, bad, at=night(0), level=level)
 
-    good, bad = look(good, bad, at=night(1), level=level)
+    told = look(good, bad, at=night(1), level=level)
 
-    assert not good.has_recovered
-    assert bad.history.failures == 2
-    (row,) = rows()
-    assert row.failures == 2
+    assert not told[0].has_recovered
+    assert told[1].history.failures == 2
+    assert rows()[0].failures == 2
+    # However far apart they come.
+    look(bad, *[found(Outcome.OK)] * 1000, at=night(2), level=level)
+    assert rows()[0].failures == 3
 
 
 def test_level_bucket_looks_up_only_what_may_have_failed(django_assert_max_num_queries):
