@@ -144,6 +144,28 @@ def test_many_references_to_one_subject_count_once(level):
     assert all(each.has_recovered for each in look(*healed, at=night(2), level=level))
 
 
+@pytest.mark.parametrize("level", [Level.BUCKET, Level.HTTP])
+def test_what_both_fails_and_passes_in_one_run_has_failed(level):
+    good, bad = found(Outcome.OK), found(Outcome.EMPTY)
+    look(good, bad, at=night(0), level=level)
+
+    told = look(good, bad, at=night(1), level=level)
+
+    assert not told[0].has_recovered
+    assert told[1].history.failures == 2
+    assert rows()[0].failures == 2
+    # However far apart they come.
+    look(bad, *[found(Outcome.OK)] * 1000, at=night(2), level=level)
+    assert rows()[0].failures == 3
+
+
+def test_level_bucket_looks_up_only_what_may_have_failed(django_assert_max_num_queries):
+    look(found(Outcome.MISSING), at=night(0), level=Level.BUCKET)
+    well = [found(Outcome.OK, f"{PUBLIC}{number}.png") for number in range(5000)]
+    with django_assert_max_num_queries(8):
+        look(*well, at=night(1), level=Level.BUCKET)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.UNSURE, Outcome.BLOCKED, Outcome.EXTERNAL])
 def test_what_tells_nothing_counts_neither_as_failure_nor_as_success(outcome):
     look(elsewhere(Outcome.DEAD), at=night(0))

@@ -55,7 +55,9 @@ class Memory:
     recheck: timedelta = timedelta(0)
     unremembered: str = ""
     """Why nothing is remembered, in a sentence; "" when it is."""
-    _changes: Spool[tuple[str, History]] = field(default_factory=Spool)
+    _ended: Spool[str] = field(default_factory=Spool)
+    """What passed, and had failed before."""
+    _failures: Spool[tuple[str, History]] = field(default_factory=Spool)
 
     @property
     def is_required(self) -> bool:
@@ -92,14 +94,19 @@ class Memory:
     def settle(self) -> None:
         """Write down what changed, now that everything was looked at. Raises: DatabaseError."""
         with self._tolerant() as records, records.together():
-            for batch in batched(self._changes, BATCH):
-                changes = dict(batch)
-                ended = [each for each, history in changes.items() if not history.failures]
+            for ended in batched(self._ended, BATCH):
                 if self.level is Level.BUCKET:
                     records.delete(ended)
-                    changes = {each: changes[each] for each in changes.keys() - ended}
-                records.write(changes, self.now)
+                else:
+                    records.write(dict.fromkeys(ended, self._fresh), self.now)
+            # Last, because what both passed and failed has failed.
+            for failures in batched(self._failures, BATCH):
+                records.write(dict(failures), self.now)
             records.forget_before(self.now - KEPT_FOR)
+
+    @property
+    def _fresh(self) -> History:
+        return History(last_ok_at=self.now)
 
     def suspects(self) -> Suspects | None:
         """Return what failed lately, where nothing else is remembered."""
@@ -126,14 +133,16 @@ class Memory:
         return known
 
     def _note(self, failed: Set[str], passed: Set[str], known: Mapping[str, History]) -> None:
-        changes = {each: self._failing_again(known.get(each, _NEVER)) for each in failed}
-        fresh = History(last_ok_at=self.now)
-        changes |= {each: fresh for each in passed if known.get(each, _NEVER).failures}
-        if changes:
-            self._changes.extend(changes.items())
+        ended = {each for each in passed if known.get(each, _NEVER).failures}
+        if ended:
+            self._ended.extend(ended)
+        if failed:
+            self._failures.extend(
+                (each, self._failing_again(known.get(each, _NEVER))) for each in failed
+            )
         if self.level is not Level.BUCKET:
             with self._tolerant() as records:
-                records.write(dict.fromkeys(passed - changes.keys(), fresh), self.now)
+                records.write(dict.fromkeys(passed - ended, self._fresh), self.now)
 
     def _told(self, finding: Finding, passed: Set[str], known: Mapping[str, History]) -> Finding:
         if finding.outcome in self.failing:
