@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -38,6 +38,8 @@ from r2maint.transfer import Limiter
 
 BATCH = 500
 """Sources uploaded before their rows are rewritten."""
+AHEAD = 2
+"""Batches handed over beyond the one whose rows are rewritten, so that uploads never wait."""
 OPEN_WEIGHT = 10
 """As so many others one counts that is to be fetched or re-encoded: a stop loses what was made of
 the sources whose rows do not follow yet."""
@@ -67,7 +69,7 @@ class _Mover:
     def moved(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield every item as it ended. Raises `Stopped` once the uploads under way have ended."""
         pool = ThreadPoolExecutor(1, thread_name_prefix="r2maint-upload")
-        before: _UnderWay | None = None
+        under_way: deque[_UnderWay] = deque()
         try:
             for batch in _batches(items):
                 try:
@@ -75,12 +77,11 @@ class _Mover:
                     ready = list(self.preparer.ready(batch))
                 except Stopped:
                     break
-                begun = self._begin(ready, pool)
-                if before:
-                    yield from self._finish(before)
-                before = begun
-            if before:
-                yield from self._finish(before)
+                under_way.append(self._begin(ready, pool))
+                if len(under_way) > AHEAD:
+                    yield from self._finish(under_way.popleft())
+            while under_way:
+                yield from self._finish(under_way.popleft())
             self.control.check()
         finally:
             self.is_over.set()
