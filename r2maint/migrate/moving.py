@@ -1,15 +1,15 @@
 """Carries a planned migration out: upload, verify, rewrite, batch by batch.
 
 Bytes are hashed again as they are sent, the server checks them, and only then do rows change: by
-compare-and-swap, journalled. While one batch is being rewritten the next ones are under way.
-Nothing local is removed, nothing in the bucket is overwritten.
+compare-and-swap, journalled. While one batch is being rewritten the next one is under way. Nothing
+local is removed, nothing in the bucket is overwritten.
 """
 
 from __future__ import annotations
 
 import tempfile
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -38,8 +38,6 @@ from r2maint.transfer import Limiter
 
 BATCH = 500
 """Sources uploaded before their rows are rewritten."""
-AHEAD = 2
-"""Batches handed over, at most, beyond the one whose rows are rewritten."""
 OPEN_WEIGHT = 10
 """As so many others one counts that is to be fetched or re-encoded: a stop loses what was made of
 the sources whose rows do not follow yet."""
@@ -69,7 +67,7 @@ class _Mover:
     def moved(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield every item as it ended. Raises `Stopped` once the uploads under way have ended."""
         pool = ThreadPoolExecutor(1, thread_name_prefix="r2maint-upload")
-        under_way: deque[_UnderWay] = deque()
+        before: _UnderWay | None = None
         try:
             for batch in _batches(items):
                 try:
@@ -77,11 +75,12 @@ class _Mover:
                     ready = list(self.preparer.ready(batch))
                 except Stopped:
                     break
-                under_way.append(self._begin(ready, pool))
-                while _is_due(under_way):
-                    yield from self._finish(under_way.popleft())
-            while under_way:
-                yield from self._finish(under_way.popleft())
+                begun = self._begin(ready, pool)
+                if before:
+                    yield from self._finish(before)
+                before = begun
+            if before:
+                yield from self._finish(before)
             self.control.check()
         finally:
             self.is_over.set()
@@ -141,11 +140,6 @@ class _Mover:
             for rewrite, how in swap(wanted, self.journal, control=self.control):
                 outcomes[rewrite.reference] = how
         yield from (_swapped(item, outcomes) for item in items)
-
-
-def _is_due(under_way: Sequence[_UnderWay]) -> bool:
-    """Tell whether rows are to follow the oldest batch: soon, but never while nothing is sent."""
-    return len(under_way) > AHEAD or (len(under_way) > 1 and under_way[0].sent.done())
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
