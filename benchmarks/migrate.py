@@ -29,7 +29,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 KEY_ID, SECRET = "0123456789abcdef0123456789abcdef", "secret-0123456789abcdef"
 KEYS = {"alike": "uploads/{app_name_en}/{stem}.{hash}{ext}", "default": ""}
