@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
-from django.db import connections, models, router, transaction
+from django.db import router, transaction
 
 from r2maint.batching import batched
 from r2maint.databases import (
@@ -19,6 +17,7 @@ from r2maint.databases import (
     refuse_open_transaction,
     table_names,
 )
+from r2maint.entries import Entry, insert_entries
 from r2maint.errors import DatabaseError
 from r2maint.models import (
     Change,
@@ -76,24 +75,19 @@ class Journal:
     lease: HeldLease | None = field(default=None, repr=False)
     """Set once it is held; asked before each transaction."""
 
-    def intend(self, changes: Iterable[Change]) -> None:
+    def intend(self, entries: Iterable[Entry]) -> None:
         """Write down what is about to happen to the bucket; committed when this returns.
 
-        Each change's `state` should be INTENDED. A database lost in the middle leaves whole batches
-        of 500, never a change without its line.
+        Each entry's `state` should be INTENDED. A database lost in the middle leaves whole batches
+        of 500, never a deed without its line.
         """
-        batch: list[Change] = []
-        for change in changes:
-            change.run_id = self.run_id
-            change.at = now()
-            batch.append(change)
-            if len(batch) == _BATCH:
-                self._commit(batch)
-                batch = []
-        if batch:
+        for batch in batched(entries, _BATCH):
+            at = now()
+            for entry in batch:
+                entry.run_id, entry.at = self.run_id, at
             self._commit(batch)
 
-    def settle(self, changes: Iterable[Change], state: ChangeState | str) -> None:
+    def settle(self, changes: Iterable[Change | Entry], state: ChangeState | str) -> None:
         """Record how changes written by `intend` ended."""
         for batch in batched([change.pk for change in changes], _BATCH):
             Change.objects.using(home()).filter(pk__in=batch).update(state=state)
@@ -111,69 +105,12 @@ class Journal:
             self.command, run_id=self.run_id, state=str(state), summary=dict(summary)
         )
 
-    def _commit(self, batch: list[Change]) -> None:
+    def _commit(self, batch: list[Entry]) -> None:
         if self.lease is not None:
             self.lease.check()
         refuse_open_transaction(home())
         with transaction.atomic(using=home()):
-            insert_changes(home(), batch)
-
-
-def insert_changes(alias: str, changes: Sequence[Change]) -> None:
-    """Insert the lines, and learn the id of each: how it ended is written to it later."""
-    connection = connections[alias]
-    if not connection.features.can_return_rows_from_bulk_insert:
-        for change in changes:
-            change.save(using=alias, force_insert=True)
-        return
-    # `bulk_create` takes ten times as long: it prepares every value of every line by itself.
-    columns = [field for field in Change._meta.concrete_fields if not field.primary_key]
-    by_column = connection.vendor == "postgresql"
-    size = _BATCH if by_column else (connection.features.max_query_params or 10_000) // len(columns)
-    for batch in batched(changes, size):
-        given = [_values(connection, column, batch) for column in columns]
-        with connection.cursor() as cursor:
-            if by_column:
-                # One array a column: a thousandth of the parameters to quote and to parse.
-                cursor.execute(_insertion(connection, columns, _unnested(columns)), given)
-            else:
-                line = f"({', '.join(['%s'] * len(columns))})"
-                lines = f"VALUES {', '.join([line] * len(batch))}"
-                values = list(chain.from_iterable(zip(*given, strict=True)))
-                cursor.execute(_insertion(connection, columns, lines), values)
-            for change, (pk,) in zip(batch, cursor.fetchall(), strict=True):
-                change.pk = pk
-                change._state.db, change._state.adding = alias, False
-
-
-_Columns = Sequence["models.Field[Any, Any]"]
-
-
-def _insertion(connection: Any, columns: _Columns, lines: str) -> str:
-    quote = connection.ops.quote_name
-    names = ", ".join(quote(column.column) for column in columns)
-    table, pk = quote(Change._meta.db_table), quote(Change._meta.pk.column)
-    return f"INSERT INTO {table} ({names}) {lines} RETURNING {pk}"
-
-
-def _unnested(columns: _Columns) -> str:
-    arrays = (f"%s::{_ARRAYS.get(column.get_internal_type(), 'text')}[]" for column in columns)
-    return f"SELECT * FROM unnest({', '.join(arrays)})"
-
-
-_ARRAYS = {"JSONField": "jsonb", "DateTimeField": "timestamptz", "BigIntegerField": "bigint"}
-
-
-def _values(
-    connection: Any, column: models.Field[Any, Any], changes: Sequence[Change]
-) -> list[Any]:
-    given = [getattr(change, column.attname) for change in changes]
-    if isinstance(column, models.JSONField):
-        # Most are empty, and say so in the same two characters.
-        return [json.dumps(value) if value else str(value) for value in given]
-    if isinstance(column, models.DateTimeField):
-        return [column.get_db_prep_save(value, connection) for value in given]
-    return given
+            insert_entries(home(), batch)
 
 
 def uploads_of(hashes: Iterable[str], bucket: str) -> dict[tuple[str, str], str]:

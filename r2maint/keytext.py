@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 URL = re.compile(r"(?:(https?):)?//([^/?#\\\s]+)", re.IGNORECASE)
 """Scheme ("" when the URL begins with "//") and host of a URL; the path follows."""
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_.~/-]*")
 _DOTS = re.compile(r"(?:^|(?<=/))\.{1,2}(?=/|$)")
 _SPECIAL = re.compile(r"[%+?#\x00-\x1f\x7f]")
 _NAME = re.compile(
@@ -58,7 +59,9 @@ def join(location: str, name: str) -> str:
 
 def quote_key(key: str) -> str:
     """Return the key as a URL path: ASCII, and no segment a client would resolve away."""
-    quoted = quote(key, safe="/~")
+    quoted = key if _PLAIN_PATH.fullmatch(key) else quote(key, safe="/~")
+    if "/." not in quoted and not quoted.startswith("."):
+        return quoted
     return _DOTS.sub(lambda dots: "%2E" * len(dots[0]), quoted)
 
 

@@ -107,10 +107,12 @@ def key_from_template(
 def _render(template: str, values: Mapping[str, str]) -> str:
     if not values["stem"]:
         template = re.sub(r"\{stem\}[.\-_]?", "", template)
-    missing = [name for name in _PLACEHOLDER.findall(template) if name not in values]
-    if missing:
-        raise ValueError(f"Nothing is known to put in place of {{{missing[0]}}}.")
-    return unicodedata.normalize("NFC", _PLACEHOLDER.sub(lambda found: values[found[1]], template))
+    try:
+        # A template that was checked has placeholders and no other braces.
+        return unicodedata.normalize("NFC", template.format_map(values))
+    except KeyError as missing:
+        name = missing.args[0]
+        raise ValueError(f"Nothing is known to put in place of {{{name}}}.") from missing
 
 
 def _clean(text: str) -> str:

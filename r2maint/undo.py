@@ -19,6 +19,7 @@ from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.databases import reading
+from r2maint.entries import Entry
 from r2maint.errors import Stopped, UsageError
 from r2maint.journal import REPAIR_COMMAND, UNDO_COMMAND, Journal, home, iter_changes
 from r2maint.keys import Addresses, Kind, Target, Via
@@ -282,8 +283,8 @@ def _with_files(items: list[UndoItem], prover: Prover, journal: Journal) -> list
     ]
 
 
-def _file_step(original: Original) -> Change:
-    return Change(
+def _file_step(original: Original) -> Entry:
+    return Entry(
         kind=ChangeKind.RESTORE,
         key=original.key,
         old=str(original.path),
@@ -346,7 +347,7 @@ def _put_back(item: UndoItem, bucket: Bucket, journal: Journal) -> UndoItem:
     if deleted.kind == ChangeKind.REMOVE:
         _mark([deleted])
         return item
-    step = Change(kind=ChangeKind.RESTORE, key=deleted.key, old=deleted.new, etag=deleted.etag)
+    step = Entry(kind=ChangeKind.RESTORE, key=deleted.key, old=deleted.new, etag=deleted.etag)
     journal.intend([step])
     ended = restore(bucket, deleted.key, deleted.new)
     if not ended.done:

@@ -9,6 +9,7 @@ import pytest
 from django.db import connections, transaction
 
 from r2maint import journal
+from r2maint.entries import Entry
 from r2maint.errors import DatabaseError, LeaseHeld
 from r2maint.journal import (
     Journal,
@@ -30,8 +31,8 @@ def opened(command: str = "migrate", bucket: str = "b", **options: object) -> Jo
     return open_journal(command=command, bucket=bucket, options=options)
 
 
-def upload(key: str) -> Change:
-    return Change(kind=ChangeKind.UPLOAD, key=key)
+def upload(key: str) -> Entry:
+    return Entry(kind=ChangeKind.UPLOAD, key=key)
 
 
 def rewritten(run_id: str, alias: str = "default", **values: object) -> Change:

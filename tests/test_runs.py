@@ -15,6 +15,7 @@ from django.db import connections
 from r2maint.bucket import Bucket, Headers, Upload, head, open_bucket, put
 from r2maint.conf import Config, load
 from r2maint.control import Control
+from r2maint.entries import Entry
 from r2maint.errors import UsageError
 from r2maint.journal import Journal, iter_changes, open_journal
 from r2maint.keys import Addresses
@@ -239,7 +240,7 @@ def test_deleted_objects_come_back_from_quarantine(config, bucket):
     journal = open_journal(command="purge_orphans", bucket=bucket.name, options={})
     for key in ("gone.png", "taken.png", "lost.png"):
         copy = f".r2maint/quarantine/t/{key}"
-        journal.intend([Change(kind=ChangeKind.DELETE, key=key, new=copy)])
+        journal.intend([Entry(kind=ChangeKind.DELETE, key=key, new=copy)])
         if key != "lost.png":
             headers = Headers(content_type="image/png")
             put(bucket, Upload(key=copy, body=b"bytes", headers=headers))
@@ -270,7 +271,7 @@ def test_some_runs_cannot_be_undone(config, command, bucket_name, message):
 def test_runs_are_listed_newest_first_and_shown_without_credentials(config):
     first = open_journal(command="migrate_media_to_r2", bucket="b", options={"limit": 3})
     signed = f"{BASE}a.png?X-Amz-Signature=abc123"
-    first.intend([Change(kind=ChangeKind.REWRITE, old=signed, new=signed)])
+    first.intend([Entry(kind=ChangeKind.REWRITE, old=signed, new=signed)])
     first.finish(state=RunState.FINISHED, summary={"rewritten": 1})
     second = open_journal(command="reoptimize", bucket="b", options={})
     listing = list_runs()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 from django.db.models import signals as model_signals
+from django.test.utils import CaptureQueriesContext
 
 from r2maint import databases
 from r2maint.conf import load
@@ -656,6 +657,17 @@ def typed_as(table: str, column: str, kind: str) -> Iterator[None]:
             yield
         finally:
             cursor.execute(f"{change} {before} USING {column}::text::{before}")
+
+
+def test_rows_that_swap_the_same_cells_are_updated_in_one_statement(alias, journal):
+    shots = [f"{BASE}old-1.png", f"{BASE}b.png"]
+    submissions(alias, 3, app_icon_url=f"{BASE}old.png", screenshots_en=shots)
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    with CaptureQueriesContext(connections[alias]) as queries:
+        assert swapped([r for r in rewrites if "new" in r.new], journal) == {Swapped.DONE: 6}
+    assert sum('UPDATE "app_submissions"' in query["sql"] for query in queries) == 1
+    rows = AppSubmission.objects.using(alias).values_list("app_icon_url", "screenshots_en")
+    assert list(rows) == [(f"{BASE}new.png", [f"{BASE}new-1.png", f"{BASE}b.png"])] * 3
 
 
 def test_a_json_column_of_postgresql_keeps_its_spelling_in_many_rows(journal):

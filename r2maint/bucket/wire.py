@@ -54,7 +54,8 @@ _AHEAD_OF_RETRY = 1024
 
 def can_ask(key: str) -> bool:
     """Tell whether libcurl can sign a request about this key."""
-    return "." not in key or _DOTS.search(key) is None
+    may_have_dots = "/." in key or key.startswith(".")
+    return not may_have_dots or _DOTS.search(key) is None
 
 
 class Wire:

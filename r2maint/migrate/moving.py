@@ -21,6 +21,7 @@ from r2maint.bucket import Bucket, Headers, ObjectInfo, Result, Upload
 from r2maint.bucket.rules import is_md5
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.entries import Entry
 from r2maint.errors import BucketError, PreconditionFailed, Stopped
 from r2maint.journal import Journal
 from r2maint.keys import Addresses
@@ -28,7 +29,7 @@ from r2maint.migrate.items import Action, Item, Migration, count_item
 from r2maint.migrate.planning import make_namer
 from r2maint.migrate.preparing import Preparer, Ready
 from r2maint.migrate.selfcheck import MovedSources
-from r2maint.models import Change, ChangeKind, ChangeState
+from r2maint.models import ChangeKind, ChangeState
 from r2maint.references.reading import Reference, Scope
 from r2maint.references.swap import Swapped, swap
 from r2maint.sources import is_as_it_was, md5_of
@@ -48,7 +49,7 @@ class _UnderWay(NamedTuple):
     """A batch whose uploads were handed over."""
 
     batch: list[Ready]
-    changes: list[Change]
+    entries: list[Entry]
     sent: Future[Sent]
 
 
@@ -92,8 +93,8 @@ class _Mover:
         rows are still to be rewritten, and a later run finds the key again.
         """
         sending = [each for each in batch if each.body is not None]
-        changes = [
-            Change(
+        entries = [
+            Entry(
                 kind=ChangeKind.UPLOAD,
                 old=each.item.source,
                 key=each.item.key,
@@ -102,9 +103,9 @@ class _Mover:
             )
             for each in sending
         ]
-        self.journal.intend(changes)
+        self.journal.intend(entries)
         sent = pool.submit(lambda: list(self.bucket.put_many(self._uploads(sending))))
-        return _UnderWay(batch, changes, sent)
+        return _UnderWay(batch, entries, sent)
 
     def _uploads(self, sending: Iterable[Ready]) -> Iterator[Upload]:
         """Yield uploads until a stop: a batch of large files takes longer than anybody waits."""
@@ -118,9 +119,9 @@ class _Mover:
         ended = list(_ended(under_way))
         sent = [item for each, item in ended if each.body is not None]
         # What a stop left unsent comes last.
-        pairs = list(zip(sent, under_way.changes, strict=False))
+        pairs = list(zip(sent, under_way.entries, strict=False))
         for wanted, state in ((True, ChangeState.DONE), (False, ChangeState.CONFLICT)):
-            done = [change for item, change in pairs if (item.action is Action.UPLOAD) is wanted]
+            done = [entry for item, entry in pairs if (item.action is Action.UPLOAD) is wanted]
             self.journal.settle(done, state)
         for each in under_way.batch:
             if each.body is not None and each.body.parent == self.preparer.directory:

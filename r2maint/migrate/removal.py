@@ -21,6 +21,7 @@ from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.entries import Entry
 from r2maint.errors import Stopped, UsageError
 from r2maint.inventory import Inventory
 from r2maint.journal import Journal
@@ -274,11 +275,11 @@ class _Execution:
             self.stopped = stop
 
     def _remove_batch(self, items: list[RemovalItem]) -> list[RemovalItem]:
-        changes = {item: _change(ChangeKind.REMOVE, item) for item in _wanted(items)}
-        self.run.intend(changes.values())
-        ends = {item: _unlink(item) for item in changes}
+        entries = {item: _entry(ChangeKind.REMOVE, item) for item in _wanted(items)}
+        self.run.intend(entries.values())
+        ends = {item: _unlink(item) for item in entries}
         for state, is_done in ((ChangeState.DONE, True), (ChangeState.CONFLICT, False)):
-            ended = (changes[item] for item, end in ends.items() if _is_wanted(end) is is_done)
+            ended = (entries[item] for item, end in ends.items() if _is_wanted(end) is is_done)
             self.run.settle(ended, state)
         return [ends.get(item, item) for item in items]
 
@@ -309,7 +310,7 @@ class _Execution:
 
     def _restore(self, change: Change) -> None:
         item = _item_of(change)
-        back = _change(ChangeKind.RESTORE, item)
+        back = _entry(ChangeKind.RESTORE, item)
         self.run.intend([back])
         fault = bring_back(self.remover.bucket, item.original, self.remover.config)
         self.run.settle([back], ChangeState.CONFLICT if fault else ChangeState.DONE)
@@ -358,9 +359,9 @@ def _unlink(item: RemovalItem) -> RemovalItem:
     return item
 
 
-def _change(kind: str, item: RemovalItem) -> Change:
+def _entry(kind: str, item: RemovalItem) -> Entry:
     original = item.original
-    return Change(
+    return Entry(
         kind=kind,
         old=str(original.path),
         key=original.key,

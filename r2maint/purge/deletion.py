@@ -8,7 +8,7 @@ then. Everything is journalled before it happens, and an interrupted run goes on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -22,6 +22,7 @@ from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.entries import Entry
 from r2maint.errors import NoSuchKey, Refused, Stopped
 from r2maint.inventory import Inventory
 from r2maint.journal import Journal
@@ -157,7 +158,7 @@ class _Deletion:
         for batch in batched(_in_order(rows), BATCH):
             self._settle_unsure(batch)
 
-    def _settle_unsure(self, deletions: list[Change]) -> set[str]:
+    def _settle_unsure(self, deletions: Sequence[Change | Entry]) -> set[str]:
         """Look what became of deletions nobody vouches for; return the keys that are gone.
 
         What cannot be told either stays INTENDED: it can be restored and undone like the others.
@@ -322,7 +323,7 @@ class _Deletion:
             self.control.deadline = deadline
 
     def _restore(self, change: Change) -> None:
-        back = _change(ChangeKind.RESTORE, _object_of(change), change.new)
+        back = _entry(ChangeKind.RESTORE, _object_of(change), change.new)
         self.run.intend([back])
         result = restore(self.bucket, change.old, change.new)
         with transaction.atomic(using=journal.home()):
@@ -387,16 +388,16 @@ def _fate(item: StoredObject, action: Action, reason: str) -> PurgeItem:
     return PurgeItem(item, Verdict.ORPHAN, action, reason)
 
 
-def _quarantine(item: StoredObject, copy: str) -> Change:
-    return _change(ChangeKind.QUARANTINE, item, copy)
+def _quarantine(item: StoredObject, copy: str) -> Entry:
+    return _entry(ChangeKind.QUARANTINE, item, copy)
 
 
-def _deletion(entry: Quarantined) -> Change:
-    return _change(ChangeKind.DELETE, entry.object, entry.copy)
+def _deletion(one: Quarantined) -> Entry:
+    return _entry(ChangeKind.DELETE, one.object, one.copy)
 
 
-def _change(kind: str, item: StoredObject, copy: str) -> Change:
-    return Change(kind=kind, old=item.key, new=copy, key=item.key, etag=item.etag, bytes=item.size)
+def _entry(kind: str, item: StoredObject, copy: str) -> Entry:
+    return Entry(kind=kind, old=item.key, new=copy, key=item.key, etag=item.etag, bytes=item.size)
 
 
 def _object_of(change: Change) -> StoredObject:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.db import connections
 from django.db.models import Expression, F, Func, TextField
 
+from r2maint.batching import batched
 from r2maint.references.columns import Column, ColumnKind
 
 
@@ -108,45 +110,91 @@ def _statement(
 
 def can_update_together(columns: Iterable[Column]) -> bool:
     """Tell whether `update_rows` takes rows with these cells."""
-    return all(
-        connections[column.database].vendor == "postgresql" and column.kind is not ColumnKind.ARRAY
-        for column in columns
-    )
+    return all(_takes_many(connections[column.database], column.kind) for column in columns)
+
+
+def _takes_many(connection: Any, kind: ColumnKind) -> bool:
+    if connection.vendor == "postgresql":
+        return kind is not ColumnKind.ARRAY
+    # UPDATE FROM came to SQLite with 3.33, RETURNING with 3.35.
+    has_both = bool(connection.features.can_return_rows_from_bulk_insert)
+    return has_both and connection.vendor == "sqlite"
 
 
 def update_rows(columns: Sequence[Column], rows: Sequence[Swap]) -> set[Any]:
-    """Send one UPDATE for rows that swap the same cells; return the keys of those that did.
+    """Update many rows that swap the same cells at once; return the keys of those it did.
 
-    A round trip for all of them, and each is compared as `update_row` compares it: PostgreSQL looks
-    again at a row that another transaction changed while this one waited for it. A column whose
-    type is not the model's own may refuse it: django.db.ProgrammingError.
+    Each is compared as `update_row` compares it: PostgreSQL looks again at a row that another
+    transaction changed while this one waited for it. A column whose type is not the model's own may
+    refuse it: django.db.ProgrammingError.
     """
     first = columns[0]
     connection = connections[first.database]
-    quote = connection.ops.quote_name
     options: Any = first.model_class._meta
     names = [column.field for column in columns]
-    sets, conditions = [], [f"t.{quote(first.pk_column)} = v.pk"]
-    for number, column in enumerate(columns):
-        operand = f"t.{quote(column.column)}"
-        # A cast to the column's type would cut text to its length, and spell json as jsonb does.
-        cast = "::json" if column.kind is ColumnKind.JSON else ""
-        sets.append(f"{quote(column.column)} = v.new{number}{cast}")
-        compared = equals_sql("postgresql", operand, column.kind)
-        conditions.append(compared.replace("%s", f"v.old{number}"))
-    arrays = [f"%s::{options.pk.rel_db_type(connection)}[]", *["%s::text[]"] * 2 * len(names)]
-    aliases = ["pk", *(f"{side}{n}" for n in range(len(names)) for side in ("old", "new"))]
-    values: list[list[Any]] = [[options.pk.get_db_prep_value(r.pk, connection) for r in rows]]
-    for name in names:
-        values += [[row.old[name] for row in rows], [row.new[name] for row in rows]]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {quote(first.table)} AS t SET {', '.join(sets)}"
-            f" FROM unnest({', '.join(arrays)}) AS v({', '.join(aliases)})"
-            f" WHERE {' AND '.join(conditions)} RETURNING t.{quote(first.pk_column)}",
-            values,
+    given = [
+        (
+            options.pk.get_db_prep_value(row.pk, connection),
+            *(side[name] for name in names for side in (row.old, row.new)),
         )
-        return {options.pk.to_python(pk) for (pk,) in cursor.fetchall()}
+        for row in rows
+    ]
+    by_array = connection.vendor == "postgresql"
+    update = _update_by_arrays if by_array else _update_by_values
+    return {options.pk.to_python(pk) for pk in update(connection, columns, given)}
+
+
+_Given = Sequence[tuple[Any, ...]]
+"""Of each row its key, and of each of its cells the old text and the new one."""
+
+
+def _update_by_arrays(connection: Any, columns: Sequence[Column], given: _Given) -> list[Any]:
+    pk: Any = columns[0].model_class._meta.pk
+    arrays = [f"%s::{pk.rel_db_type(connection)}[]", *["%s::text[]"] * 2 * len(columns)]
+    source = f"unnest({', '.join(arrays)}) AS {_aliases(columns)}"
+    statement = _joined(connection, columns, source)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [list(values) for values in zip(*given, strict=True)])
+        return [pk for (pk,) in cursor.fetchall()]
+
+
+def _update_by_values(connection: Any, columns: Sequence[Column], given: _Given) -> list[Any]:
+    updated: list[Any] = []
+    width = len(given[0])
+    line = f"({', '.join(['%s'] * width)})"
+    with connection.cursor() as cursor:
+        for batch in batched(given, connection.features.max_query_params // width):
+            lines = ", ".join([line] * len(batch))
+            values = f"WITH {_aliases(columns)} AS (VALUES {lines}) "
+            cursor.execute(values + _joined(connection, columns, "v"), list(chain(*batch)))
+            updated += [pk for (pk,) in cursor.fetchall()]
+    return updated
+
+
+def _aliases(columns: Sequence[Column]) -> str:
+    names = [f"{side}{number}" for number in range(len(columns)) for side in ("old", "new")]
+    return f"v({', '.join(['pk', *names])})"
+
+
+def _joined(connection: Any, columns: Sequence[Column], source: str) -> str:
+    """Return the UPDATE of the rows that `source`, named v, gives."""
+    quote = connection.ops.quote_name
+    is_postgres = connection.vendor == "postgresql"
+    first = columns[0]
+    pk = quote(first.pk_column)
+    sets, conditions = [], [f"t.{pk} = v.pk"]
+    for number, column in enumerate(columns):
+        # A cast to the column's type would cut text to its length, and spell json as jsonb does.
+        cast = "::json" if is_postgres and column.kind is ColumnKind.JSON else ""
+        sets.append(f"{quote(column.column)} = v.new{number}{cast}")
+        compared = equals_sql(connection.vendor, f"t.{quote(column.column)}", column.kind)
+        conditions.append(compared.replace("%s", f"v.old{number}"))
+    # SQLite's RETURNING knows the columns of the table alone, and not under its alias.
+    returned = f"t.{pk}" if is_postgres else pk
+    return (
+        f"UPDATE {quote(first.table)} AS t SET {', '.join(sets)} FROM {source}"
+        f" WHERE {' AND '.join(conditions)} RETURNING {returned}"
+    )
 
 
 def _parameter(column: Column, text: str) -> Any:

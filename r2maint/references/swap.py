@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -31,8 +32,9 @@ from r2maint.databases import (
     short_transaction,
     sql_state,
 )
+from r2maint.entries import Entry, insert_entries
 from r2maint.errors import DatabaseError
-from r2maint.journal import Journal, insert_changes, now, require_tables
+from r2maint.journal import Journal, now, require_tables
 from r2maint.keys import Kind
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.references.cells import (
@@ -218,20 +220,21 @@ def _commit(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
     if journal.lease is not None:
         journal.lease.check()
     steps = [_Step(row) for row in rows if row.pending]
-    changes = [change for step in steps for change in step.journal(journal.run_id)]
-    if changes:
+    at = now()
+    entries = [entry for step in steps for entry in step.journal(journal.run_id, at)]
+    if entries:
         with short_transaction(database):
-            insert_changes(database, changes)
+            insert_entries(database, entries)
             together = _update_together(steps)
             for step in steps:
                 step.write(is_done=together.get(step))
-            lost = [change.pk for step in steps for change in step.lost()]
+            lost = [entry.pk for step in steps for entry in step.lost()]
             if lost:
                 Change.objects.using(database).filter(pk__in=lost).update(
                     state=ChangeState.CONFLICT
                 )
-            for change in [change for step in steps for change in step.moved()]:
-                change.save(using=database, update_fields=["made"])
+            for entry in [entry for step in steps for entry in step.moved()]:
+                Change.objects.using(database).filter(pk=entry.pk).update(made=entry.made)
     for step in steps:
         step.row.settle(step.outcomes)
     return steps
@@ -256,7 +259,7 @@ class _Step:
     def __init__(self, row: _Row) -> None:
         self.row = row
         self.outcomes: dict[Rewrite, Swapped] = {}
-        self.changes: dict[Rewrite, Change] = {}
+        self.entries: dict[Rewrite, Entry] = {}
         self.texts: dict[str, str] = {}
         """New text by field."""
         self.made: dict[Rewrite, list[bool]] = {}
@@ -275,16 +278,17 @@ class _Step:
     def swap(self) -> Swap:
         return Swap(self.row.pk, self.row.cells or {}, self.texts)
 
-    def journal(self, run_id: str) -> Iterable[Change]:
+    def journal(self, run_id: str, at: datetime) -> Iterable[Entry]:
         """Return a line for each rewrite that is to be made, and for each that lost already."""
         for rewrite in self.row.pending:
             outcome = self.outcomes.get(rewrite)
-            if outcome not in _NOTHING_TO_TELL and rewrite not in self.changes:
-                state = ChangeState.CONFLICT if outcome else ChangeState.DONE
-                change = _change(rewrite, self.row, run_id, state)
-                change.made = self.made.get(rewrite, [])
-                self.changes[rewrite] = change
-        return self.changes.values()
+            if outcome not in _NOTHING_TO_TELL and rewrite not in self.entries:
+                entry = _entry(rewrite, self.row)
+                entry.run_id, entry.at = run_id, at
+                entry.state = ChangeState.CONFLICT if outcome else ChangeState.DONE
+                entry.made = self.made.get(rewrite, [])
+                self.entries[rewrite] = entry
+        return self.entries.values()
 
     def write(self, *, is_done: bool | None = None) -> None:
         """Update the row; when it is no longer as it was read, decide anew on what is there.
@@ -302,25 +306,25 @@ class _Step:
         # The row is as it was read and locked, and still the database leaves it alone.
         self.outcomes.update(dict.fromkeys(self.open, Swapped.REFUSED))
 
-    def lost(self) -> list[Change]:
+    def lost(self) -> list[Entry]:
         """Return the lines of rewrites that were to be made and were not."""
         lost = [
-            change
-            for rewrite, change in self.changes.items()
-            if change.state == ChangeState.DONE and self.outcomes[rewrite] is not Swapped.DONE
+            entry
+            for rewrite, entry in self.entries.items()
+            if entry.state == ChangeState.DONE and self.outcomes[rewrite] is not Swapped.DONE
         ]
-        for change in lost:
-            change.state = ChangeState.CONFLICT
+        for entry in lost:
+            entry.state = ChangeState.CONFLICT
         return lost
 
-    def moved(self) -> list[Change]:
+    def moved(self) -> list[Entry]:
         """Return the lines whose occurrences are others since the row was read again."""
         moved = []
-        for rewrite, change in self.changes.items():
+        for rewrite, entry in self.entries.items():
             made = self.made.get(rewrite, [])
-            if change.state == ChangeState.DONE and change.made != made:
-                change.made = made
-                moved.append(change)
+            if entry.state == ChangeState.DONE and entry.made != made:
+                entry.made = made
+                moved.append(entry)
         return moved
 
     def _update(self, rewrites: list[Rewrite]) -> bool:
@@ -345,12 +349,10 @@ _NOTHING_TO_TELL = (Swapped.DONE, Swapped.TOO_LONG, Swapped.REFUSED)
 """Ends, known before anything is written, of which the journal has no line."""
 
 
-def _change(rewrite: Rewrite, row: _Row, run_id: str, state: str) -> Change:
+def _entry(rewrite: Rewrite, row: _Row) -> Entry:
     at = rewrite.reference
-    return Change(
-        run_id=run_id,
+    return Entry(
         kind=ChangeKind.REWRITE,
-        state=state,
         database=at.database,
         model=at.model,
         row=at.pk,
@@ -363,7 +365,6 @@ def _change(rewrite: Rewrite, row: _Row, run_id: str, state: str) -> Change:
         key=rewrite.key,
         sha256=rewrite.sha256,
         extra={name: [row.extra.get(name), value] for name, value in rewrite.extra.items()},
-        at=now(),
     )
 
 
@@ -374,7 +375,7 @@ def _announce(database: str, steps: list[_Step], journal: Journal) -> None:
     done = [step for step in steps if _written(step)]
     for _, group in groupby(done, key=lambda step: step.row.model):
         same = list(group)
-        names = {change.field for step in same for change in _written(step)}
+        names = {entry.field for step in same for entry in _written(step)}
         rows_rewritten.send_robust(
             next(iter(same[0].row.columns.values())).model_class,
             using=database,
@@ -384,8 +385,8 @@ def _announce(database: str, steps: list[_Step], journal: Journal) -> None:
         )
 
 
-def _written(step: _Step) -> list[Change]:
-    return [change for change in step.changes.values() if change.state == ChangeState.DONE]
+def _written(step: _Step) -> list[Entry]:
+    return [entry for entry in step.entries.values() if entry.state == ChangeState.DONE]
 
 
 def _require_contained(alias: str, error: DjangoDatabaseError) -> None:

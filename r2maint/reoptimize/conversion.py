@@ -28,6 +28,7 @@ from r2maint.bucket import (
 )
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.entries import Entry
 from r2maint.errors import BucketError, NoSuchKey, PreconditionFailed, Stopped, UsageError
 from r2maint.images import (
     RECIPE_KEY,
@@ -42,7 +43,7 @@ from r2maint.images import (
 )
 from r2maint.journal import Journal
 from r2maint.keys import Addresses
-from r2maint.models import Change, ChangeKind, ChangeState
+from r2maint.models import ChangeKind, ChangeState
 from r2maint.pricing import load_prices
 from r2maint.references.columns import Scope
 from r2maint.references.swap import Swapped, swap
@@ -332,8 +333,8 @@ class _Converter:
         rows are still to be rewritten.
         """
         body = version.encoded.body
-        change = Change(kind=ChangeKind.UPLOAD, key=key, sha256=sha256, bytes=len(body))
-        self.journal.intend([change])
+        entry = Entry(kind=ChangeKind.UPLOAD, key=key, sha256=sha256, bytes=len(body))
+        self.journal.intend([entry])
         try:
             put(self.bucket, Upload(key=key, body=body, headers=_headers(version, sha256)))
         except PreconditionFailed:
@@ -344,7 +345,7 @@ class _Converter:
             if error.ends_run:
                 raise
             return error.code
-        self.journal.settle([change], ChangeState.DONE)
+        self.journal.settle([entry], ChangeState.DONE)
         return ""
 
 

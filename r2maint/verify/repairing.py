@@ -15,6 +15,7 @@ from typing import NamedTuple
 from r2maint.batching import batched
 from r2maint.bucket import Bucket, ObjectInfo, StoredObject, head
 from r2maint.control import Control
+from r2maint.entries import Entry
 from r2maint.errors import BucketError, NoSuchKey
 from r2maint.journal import Journal, home
 from r2maint.keys import Addresses
@@ -165,7 +166,7 @@ class _Repairer:
             if self.control.stop():
                 return
             info = head(self.bucket, copy)
-            step = Change(
+            step = Entry(
                 kind=ChangeKind.RESTORE,
                 key=key,
                 old=copy,
