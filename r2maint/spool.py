@@ -15,7 +15,7 @@ _BATCH = 512
 
 
 class Spool(Generic[T]):
-    """A frozen sequence of rows in a temporary file: iterable again and again, with a length.
+    """A sequence of rows in a temporary file: iterable again and again, with a length.
 
     The file has no name and ends with the object. Rows are pickled: they must be values, and the
     file is never anybody else's.
@@ -31,10 +31,14 @@ class Spool(Generic[T]):
     def of(cls, items: Iterable[T]) -> Spool[T]:
         """Return a spool of `items`, which are consumed once, in order."""
         spool = cls()
+        spool.extend(items)
+        return spool
+
+    def extend(self, items: Iterable[T]) -> None:
+        """Add rows; best many at once, which go into the file together."""
         rest = iter(items)
         while batch := list(itertools.islice(rest, _BATCH)):
-            spool._append(batch)
-        return spool
+            self._append(batch)
 
     def _append(self, batch: list[T]) -> None:
         self._offsets.append(self._file.tell())

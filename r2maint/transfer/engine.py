@@ -261,8 +261,7 @@ class _Sending(Generic[L]):
             return None
         assert job.place is not None
         if job.place not in self.hosts:
-            is_limited = pace.per_host and job.place not in pace.favoured
-            self.hosts[job.place] = _Host(pace.per_host if is_limited else pace.workers, Ease())
+            self.hosts[job.place] = _Host(pace.per_host or pace.workers, Ease())
         return self.hosts[job.place]
 
     def _has_room(self, host: _Host[L], job: _Job[L]) -> bool:
@@ -361,7 +360,7 @@ class _Sending(Generic[L]):
 
     def _patience(self) -> float:
         """Return how long nothing but the network can bring anything on."""
-        times = [each[0] for each in (*self.later[:1], *self.wakes[:1])]
+        times = [at for at, _, _ in self.later[:1]] + [at for at, _ in self.wakes[:1]]
         if self.is_held:
             times.append(self.next_at)
         soonest = min(times, default=time.monotonic() + _LOOK_SECONDS)

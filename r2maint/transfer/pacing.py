@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
-from r2maint.transfer.urls import Site
 from r2maint.transfer.values import Answer
 
 FIRST_WAIT_SECONDS = 0.1
@@ -40,8 +39,6 @@ class Pace:
     """Requests at once."""
     per_host: int = 0
     """Of them, to one host and port; 0 for as many as there are workers."""
-    favoured: frozenset[Site] = frozenset()
-    """Hosts and ports that `per_host` does not concern: one's own."""
     eases_off: bool = False
     """Ask a host that answers 429 half as often from then on, and not before its `Retry-After`."""
     ahead: int = 4

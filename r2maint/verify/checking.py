@@ -1,7 +1,7 @@
 """Looks at every reference: rows first, the listing second, and what the level asks after both.
 
 In that order a file uploaded with its row in between is found. One Class A request per 1,000
-objects; level `bucket` asks nothing else.
+objects; level `bucket` asks nothing else. What may look at rows again comes last.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from r2maint.keys import Addresses, Kind
 from r2maint.references.columns import discover
 from r2maint.references.reading import Reference, Scope, Shape, iter_references, still_named
 from r2maint.spool import Spool
+from r2maint.verify.asking import Asker
+from r2maint.verify.hosts import Hosts
 from r2maint.verify.items import FAILING, FINE, Finding, Level, Outcome, Verification
 from r2maint.verify.judging import joined, judge_local
+from r2maint.verify.stored import read_stored
 
 BATCH = 1000
 _ROWS = 500
@@ -53,22 +56,32 @@ def verify_urls(
     Raises: UsageError, DatabaseError, BucketError (a partial listing judges nothing), Stopped.
     """
     outcomes: Counter[Outcome] = Counter()
+    hosts = Hosts()
 
     def counted(findings: Iterable[Finding]) -> Iterator[Finding]:
         for finding in findings:
             outcomes[finding.outcome] += 1
-            if look.show_all or finding.outcome not in FINE:
+            if look.show_all or not (finding.outcome in FINE or finding.of_host):
                 yield finding
 
     with Inventory() as inventory:
         apart = Spool.of(_read_references(config, addresses, inventory, scope, control))
         inventory.add_objects(bucket.list_pages(scope.prefix), control=control)
-        findings = chain(joined(inventory, addresses, scope, control), apart)
+        findings: Iterator[Finding] = chain(joined(inventory, addresses, scope, control), apart)
+        if look.level is Level.CONTENT and not addresses.public_url:
+            findings = read_stored(findings, bucket, control=control)
+        if look.level is not Level.BUCKET:
+            asker = Asker(
+                config=config, bucket=bucket, level=look.level, control=control, hosts=hosts
+            )
+            findings = asker.asked(findings)
         items = Spool.of(counted(_confirmed(findings)))
     return Verification(
         items=items,
         outcomes=outcomes,
         fail_on=look.fail_on,
+        cannot_judge=hosts.cannot_judge,
+        of_hosts=tuple(hosts.notes()),
         local=outcomes[Outcome.SKIPPED],
     )
 
@@ -102,8 +115,8 @@ def _confirmed(findings: Iterable[Finding]) -> Iterator[Finding]:
     its row named.
     """
     for batch in batched(findings, _ROWS):
-        alarming = [each.reference for each in batch if each.outcome is Outcome.MISSING]
+        alarming = [each.reference for each in batch if each.outcome in FAILING]
         named = still_named(alarming)
         yield from (
-            each for each in batch if each.outcome is not Outcome.MISSING or each.reference in named
+            each for each in batch if each.outcome not in FAILING or each.reference in named
         )

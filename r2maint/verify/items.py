@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from r2maint.bucket.base import StoredObject
+from r2maint.keys import redact
 from r2maint.references.reading import Reference
 from r2maint.report import format_count
 from r2maint.spool import Spool
@@ -90,12 +91,14 @@ class Finding:
     advice: str = ""
     stored: StoredObject | None = None
     """What the listing says of the object the reference means."""
+    of_host: bool = False
+    """True where its whole host cannot be judged: counted, and said of the host once."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "reference": self.reference.as_dict(),
             "key": self.key or None,
-            "url": self.url or None,
+            "url": redact(self.url) or None,
             "outcome": self.outcome.value,
             "status": self.status,
             "detail": self.detail or None,
@@ -114,6 +117,8 @@ class Verification:
     """References that failed when they were last looked at, and are fine now."""
     cannot_judge: tuple[str, ...] = ()
     """Hosts most of whose answers say nothing, in order."""
+    of_hosts: tuple[str, ...] = ()
+    """What is to be said of whole hosts, in sentences."""
     local: int = 0
     """References to local files, among those skipped."""
 
@@ -135,10 +140,11 @@ class Verification:
         if self.local:
             references = format_count(self.local, "reference")
             return (
+                *self.of_hosts,
                 f"{references} to local files, skipped here: migrate_media_to_r2 says which it"
                 " moves and which stay private.",
             )
-        return ()
+        return self.of_hosts
 
     def summary(self) -> dict[str, Any]:
         total = sum(self.outcomes.values())

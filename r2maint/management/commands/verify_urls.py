@@ -10,18 +10,28 @@ from django.core.management.base import CommandParser
 
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.report import Column
-from r2maint.verify import FAILING, FINE, Finding, Look, Outcome, Verification, verify_urls
+from r2maint.verify import (
+    FAILING,
+    FINE,
+    Finding,
+    Level,
+    Look,
+    Outcome,
+    Verification,
+    verify_urls,
+)
 
 
 class Command(R2Command):
     help = (
-        "Compare every reference in the database with the listing of the bucket. Reads only: rows"
-        " and one LIST per 1,000 objects."
+        "Compare every reference in the database with the listing of the bucket, and where asked"
+        " to with what its URL answers. Reads only: rows, one LIST per 1,000 objects, and at levels"
+        " http and content each distinct URL once."
     )
     examples = (
         "manage.py verify_urls",
         "manage.py verify_urls --model submissions.AppSubmission --format csv --output broken.csv",
-        "manage.py verify_urls --fail-on missing,alias --no-progress",
+        "manage.py verify_urls --level http --fail-on missing,dead,blocked --no-progress",
     )
     writes = False
     plan_finds = True
@@ -35,6 +45,7 @@ class Command(R2Command):
         Column("reference.field", "Field"),
         Column("reference.path", "Element"),
         Column("reference.value", "Value"),
+        Column("status", "Status"),
         Column("detail", "Detail"),
         Column("key", in_text=False),
         Column("url", in_text=False),
@@ -45,9 +56,10 @@ class Command(R2Command):
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--level",
-            choices=["bucket"],
-            default="bucket",
-            help="What to ask: bucket, the listing alone (default).",
+            choices=[level.value for level in Level],
+            default=Level.BUCKET.value,
+            help="What to ask: bucket, the listing alone (default); http, a HEAD of every public"
+            " and external URL too; content, every file, compared with the listing and decoded.",
         )
         parser.add_argument(
             "--fail-on",
@@ -79,7 +91,9 @@ class Command(R2Command):
             work.bucket,
             scope=work.scope,
             control=work.control,
-            look=Look(fail_on=options["fail_on"], show_all=options["all"]),
+            look=Look(
+                level=Level(options["level"]), fail_on=options["fail_on"], show_all=options["all"]
+            ),
         )
 
 
