@@ -79,12 +79,12 @@ class Engine:
     ) -> Generator[Outcome[L], None, None]:
         """Yield how the request of each label ended, in the order of the labels.
 
-        `make` is called when a request is about to be sent, and again when one with a body in
-        memory is tried again; an R2MaintError it raises is that label's outcome, and None makes one
-        that is empty. `then` sees the answer that would be the outcome, and may give one more
-        request, whose outcome takes its place. Lazy: labels are taken a few ahead of the consumer,
-        while their bodies, of as many bytes as `weigh` says, are no more than the pace lets be
-        held; and nothing moves while the consumer is busy.
+        `make` is called when a request is about to be sent, and again when its host had no room
+        for it or when one with a body in memory is tried again; an R2MaintError it raises is that
+        label's outcome, and None makes one that is empty. `then` sees the answer that would be the
+        outcome, and may give one more request, whose outcome takes its place. Lazy: labels are
+        taken a few ahead of the consumer, while their bodies, of as many bytes as `weigh` says, are
+        no more than the pace lets be held; and nothing moves while the consumer is busy.
         """
         lines = self._take()
         try:
@@ -122,7 +122,8 @@ class _Job(Generic[L]):
     attempts: int = 0
     hops: int = 0
     spared: int = 0
-    """Attempts that ran out of time while the consumer kept them waiting."""
+    """Attempts that ran out of time while the consumer kept them waiting, or came too fast for a
+    host that is asked more slowly since."""
     repeated: int = 0
     """Times that libcurl sent it once more within an attempt."""
     earlier: int = 0
@@ -241,6 +242,7 @@ class _Sending(Generic[L]):
     def _start(self, job: _Job[L]) -> None:
         """Start a job, settle it, or let it wait for its host."""
         if job.request is None and not self._make(job):
+            self._skip(job)
             return
         if job.place is None and not self._find_place(job):
             return
@@ -268,9 +270,20 @@ class _Sending(Generic[L]):
         """Tell whether a host may be asked now; a job that it has no room for waits its turn."""
         if host.running < host.limit and host.ease.next_at <= time.monotonic():
             return True
-        host.waiting.append(job)
+        if job.attempts:
+            host.waiting.appendleft(job)
+        else:
+            host.waiting.append(job)
+        if not (job.hops or job.earlier):
+            # Made again when its turn comes: the caller may have lost interest in the host.
+            job.request = None
         self._expect(host, job.place)
         return False
+
+    def _skip(self, job: _Job[L]) -> None:
+        """Let the next job of a host have the turn of one that was given up."""
+        if job.place in self.hosts:
+            self._expect(self.hosts[job.place], job.place)
 
     def _count(self, host: _Host[L], job: _Job[L]) -> None:
         host.running += 1
@@ -292,7 +305,7 @@ class _Sending(Generic[L]):
             return
         host.running -= 1
         if self.engine.pace.eases_off and isinstance(ended, Answer):
-            host.ease.hear(ended, job.begun_at, time.monotonic())
+            job.spared += not host.ease.hear(ended, job.begun_at, time.monotonic())
         self._expect(host, job.place)
 
     def _find_place(self, job: _Job[L]) -> bool:

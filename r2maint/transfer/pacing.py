@@ -21,7 +21,8 @@ TOO_MANY = 429
 _RECOVERY = 0.98
 """What an answer takes off the time between two requests to a host that is asked more slowly."""
 _NEGLIGIBLE_SECONDS = 0.002
-_LONGEST_INTERVAL_SECONDS = 10.0
+_SHORTEST_INTERVAL_SECONDS = 0.005
+_LONGEST_INTERVAL_SECONDS = 2.0
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that may be others in a moment."""
 
@@ -100,20 +101,26 @@ class Ease:
         if self.interval:
             self.next_at = max(now, self.next_at) + self.interval
 
-    def hear(self, answer: Answer, begun_at: float, now: float) -> None:
-        """Halve the speed when an answer to a request of that time says 429; else regain some."""
+    def hear(self, answer: Answer, begun_at: float, now: float) -> bool:
+        """Halve the speed when an answer to a request of that time says 429; else regain some.
+
+        False when the answer is a 429 to what was sent before the speed was halved last.
+        """
         if answer.status != TOO_MANY:
             self.interval *= _RECOVERY
             if self.interval < _NEGLIGIBLE_SECONDS:
                 self.interval = 0.0
-            return
+            return True
         pause = asked_seconds(answer.headers)
         if pause <= LONGEST_RETRY_AFTER_SECONDS:
             self.next_at = max(self.next_at, now + pause)
-        if begun_at >= self.since:
-            mean = (now - self.since) / max(1, self.sent)
-            self.interval = min(2 * max(self.interval, mean), _LONGEST_INTERVAL_SECONDS)
-            self.since, self.sent = now, 0
+        if begun_at < self.since:
+            return False
+        mean = (now - self.since) / max(1, self.sent)
+        slower = max(2 * self.interval, 2 * mean, _SHORTEST_INTERVAL_SECONDS)
+        self.interval = min(slower, _LONGEST_INTERVAL_SECONDS)
+        self.since, self.sent = now, 0
+        return True
 
 
 class Limiter:
