@@ -51,6 +51,7 @@ def test_retry_after_is_a_pause_for_the_host_unless_it_is_too_long():
     assert ease.next_at == 131
     ease.hear(answer(429, **{"retry-after": "86400"}), 101, 102)
     assert ease.next_at == 131
+    assert begun(1).next_at == 0
 
 
 def test_a_slow_host_holds_up_no_other():

@@ -48,6 +48,7 @@ class Web:
 def web(project, settings, monkeypatch) -> Iterator[Web]:
     """Both hosts serve BODY as a picture, but for the paths a test gives other answers."""
     monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.transfer.pacing.PAUSE_SECONDS", 0.0)
     answers: dict[str, Answering] = {}
 
     def answer(request: Request) -> Iterable[bytes]:
@@ -471,15 +472,15 @@ def test_429_of_r2_dev_hints_at_a_custom_domain():
 
 
 def test_a_rate_limited_host_is_asked_more_slowly_until_it_answers(web, monkeypatch):
-    """It takes 100 requests a second; whoever asks faster is refused."""
-    monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.1)
+    """It takes 20 requests in a tenth of a second; whoever asks faster is refused."""
+    monkeypatch.setattr("r2maint.transfer.pacing.PAUSE_SECONDS", 0.15)
     times: list[float] = []
 
     def limited(request):
         now = time.monotonic()
         recent = sum(now - at < 0.1 for at in times)
         times.append(now)
-        return [reply(429, b"") if recent >= 10 else reply(200, BODY, IMAGE)]
+        return [reply(429, b"") if recent >= 20 else reply(200, BODY, IMAGE)]
 
     keys = [f"{number:03d}.png" for number in range(60)]
     store(*keys)

@@ -22,6 +22,8 @@ _RECOVERY = 0.98
 """What an answer takes off the time between two requests to a host that is asked more slowly."""
 _NEGLIGIBLE_SECONDS = 0.002
 _SHORTEST_INTERVAL_SECONDS = 0.005
+PAUSE_SECONDS = 0.25
+"""After a 429, so that what the host counts runs out before the new speed is judged."""
 _LONGEST_INTERVAL_SECONDS = 2.0
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that may be others in a moment."""
@@ -111,11 +113,12 @@ class Ease:
             if self.interval < _NEGLIGIBLE_SECONDS:
                 self.interval = 0.0
             return True
-        pause = asked_seconds(answer.headers)
-        if pause <= LONGEST_RETRY_AFTER_SECONDS:
-            self.next_at = max(self.next_at, now + pause)
+        asked = asked_seconds(answer.headers)
+        if asked <= LONGEST_RETRY_AFTER_SECONDS:
+            self.next_at = max(self.next_at, now + asked)
         if begun_at < self.since:
             return False
+        self.next_at = max(self.next_at, now + PAUSE_SECONDS)
         mean = (now - self.since) / max(1, self.sent)
         slower = max(2 * self.interval, 2 * mean, _SHORTEST_INTERVAL_SECONDS)
         self.interval = min(slower, _LONGEST_INTERVAL_SECONDS)

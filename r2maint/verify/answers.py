@@ -21,7 +21,6 @@ _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 _TRANSFORMED = ("cf-polished", "cf-resized", "cf-bgj")
 """Headers of pictures that Cloudflare made smaller on the way."""
 _FROM_CACHE = frozenset(("hit", "stale", "updating", "revalidated"))
-_LEAST_SECRET = "its public URL"
 _PURGE = "Purge this URL from Cloudflare's cache."
 
 
@@ -72,10 +71,10 @@ def other_version(answer: Answer, stored: StoredObject) -> str:
         return ""
     size = _size(answer)
     if size is not None and size != stored.size:
-        return f"{_LEAST_SECRET} serves {size:,} bytes, the bucket holds {stored.size:,}"
+        return f"its public URL serves {size:,} bytes, the bucket holds {stored.size:,}"
     etag = answer.headers.get("etag", "").removeprefix("W/").strip('"')
     if is_md5(etag) and is_md5(stored.etag) and etag != stored.etag:
-        return f"{_LEAST_SECRET} serves another version: its ETag is not that of the bucket"
+        return "its public URL serves another version: its ETag is not that of the bucket"
     return ""
 
 

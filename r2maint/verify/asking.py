@@ -19,6 +19,7 @@ from r2maint.control import Control
 from r2maint.errors import NoSuchKey
 from r2maint.images import HEAD_BYTES
 from r2maint.inventory import Inventory
+from r2maint.keys import host_of
 from r2maint.spool import Spool
 from r2maint.transfer import Answer, Engine, Failure, Guard, Limiter, Pace, Reason, Request
 from r2maint.transfer import Outcome as Ended
@@ -66,9 +67,13 @@ class Asker:
         """
         held: Spool[Finding] = Spool()
         with Inventory() as strangers:
-            own = self._answers(own_questions(set_aside(findings, strangers)), self._own_pace())
-            others = self._answers(strangers_questions(strangers), self._strangers_pace())
-            for batch in batched(chain(own, others), _BATCH):
+            ours = own_questions(set_aside(findings, strangers), host_of(self.config.public_url))
+            others = strangers_questions(strangers)
+            answered = chain(
+                self._answers(ours, self._own_pace()),
+                self._answers(others, self._strangers_pace()),
+            )
+            for batch in batched(answered, _BATCH):
                 held.extend(each for each in batch if each.outcome in ANSWERED)
                 yield from (each for each in batch if each.outcome not in ANSWERED)
         yield from _as_of_now(self.hosts.tempered(iter(held)), self.bucket)
@@ -157,14 +162,7 @@ class Asker:
             yield from question.findings
             return
         verdict = self._verdict(ended)
-        for finding in question.findings:
-            yield replace(
-                finding,
-                outcome=verdict.outcome,
-                status=verdict.status,
-                detail=verdict.detail,
-                advice=verdict.advice,
-            )
+        yield from (replace(each, **verdict._asdict()) for each in question.findings)
 
     def _verdict(self, ended: Ended[Question]) -> Verdict:
         host = ended.label.host

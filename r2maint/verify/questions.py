@@ -32,11 +32,11 @@ class Question:
         return self.findings[0].stored
 
 
-def own_questions(findings: Iterable[Finding]) -> Iterator[Question]:
+def own_questions(findings: Iterable[Finding], host: str) -> Iterator[Question]:
     """Yield a question for each public URL; findings come with those of one object together."""
     for url, group in groupby(findings, key=_url_to_ask):
         if url:
-            yield Question(url, host_of(url), list(group))
+            yield Question(url, host, list(group))
         else:
             yield from (Question("", "", batch) for batch in batched(group, _BATCH))
 
