@@ -99,8 +99,10 @@ class Attempt:
         self._lines: list[bytes] = []
         self._body = io.BytesIO()
         self._received = 0
-        self._is_too_large = False
+        self._is_too_large = self._has_enough = False
         self._refused = self._admitted = 0
+        self._form: tuple[object, ...] = ()
+        """What of the last request is set on the handle still."""
         self._file: BinaryIO | None = None
         self._socket: socket.socket | None = None
         self._prepare(manner)
@@ -145,9 +147,18 @@ class Attempt:
         """
         self.ticket, self._request, self.sendings = ticket, request, 0
         self._received = self._refused = self._admitted = 0
-        self._is_too_large = False
+        self._is_too_large = self._has_enough = False
+        self.curl.setopt(pycurl.URL, request.url)
+        form = (request.method, request.headers, request.seconds, request.max_bytes)
+        if request.body is None and form == self._form:
+            return
+        self._form = ()
+        self._set_form(request)
+        self._form = form if request.body is None else ()
+
+    def _set_form(self, request: Request) -> None:
+        """Set what many requests after each other have in common."""
         curl = self.curl
-        curl.setopt(pycurl.URL, request.url)
         curl.setopt(pycurl.TIMEOUT_MS, int(1000 * (request.seconds or 0)))
         limit = 0 if request.method == "HEAD" else request.max_bytes
         curl.setopt(pycurl.MAXFILESIZE_LARGE, limit or 0)
@@ -212,7 +223,9 @@ class Attempt:
             self._is_too_large = True
             return -1
         self._body.write(chunk)
-        return None
+        enough = self._request.enough_bytes
+        self._has_enough = enough is not None and self._received >= enough
+        return -1 if self._has_enough else None
 
     def _open_socket(
         self, purpose: int, address: tuple[int, int, int, tuple[str, int]]
@@ -238,7 +251,7 @@ class Attempt:
 
     # What came of it
 
-    def answer(self) -> Answer | Failure:
+    def answer(self) -> Answer:
         """Return the answer that is complete now."""
         return Answer(
             status=self.curl.getinfo(pycurl.RESPONSE_CODE),
@@ -248,8 +261,11 @@ class Attempt:
             http_version=_VERSIONS.get(self.curl.getinfo(pycurl.INFO_HTTP_VERSION), ""),
         )
 
-    def failure(self, code: int, message: str) -> Failure:
-        """Return why there is no answer."""
+    def broken_off(self, code: int, message: str) -> Answer | Failure:
+        """Return the answer whose beginning was all that was wanted, or why there is none."""
+        return self.answer() if self._has_enough else self._failure(code, message)
+
+    def _failure(self, code: int, message: str) -> Failure:
         excess = code in (pycurl.E_FILESIZE_EXCEEDED, _TOO_LARGE) or _MANY_HEADERS in message
         if self._is_too_large or excess:
             return Failure(reason=Reason.TOO_LARGE, detail=self._excess(code))

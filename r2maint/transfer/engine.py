@@ -11,7 +11,7 @@ import heapq
 import itertools
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
@@ -22,8 +22,8 @@ from r2maint.errors import R2MaintError
 from r2maint.transfer.attempt import Manner, flaw
 from r2maint.transfer.guard import NOT_HTTP, Guard
 from r2maint.transfer.lines import Lines
-from r2maint.transfer.pacing import Limiter, Pace, wait_seconds
-from r2maint.transfer.urls import place_of, redirected
+from r2maint.transfer.pacing import Ease, Limiter, Pace, wait_seconds
+from r2maint.transfer.urls import Site, place_of, redirected
 from r2maint.transfer.values import Answer, Credentials, Failure, Outcome, Reason, Request
 
 L = TypeVar("L")
@@ -31,6 +31,9 @@ L = TypeVar("L")
 _LOOK_SECONDS = 1.0
 _AWAY_SECONDS = 0.1
 """A consumer that stays away longer may have cost what is under way its time."""
+_BRIEF_SECONDS = 0.001
+"""Outcomes that are there already are yielded one after the other, unless the consumer needs longer
+than this: the network would wait for it."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -67,18 +70,25 @@ class Engine:
         return outcome
 
     def send_many(
-        self, labels: Iterable[L], make: Callable[[L], Request | None]
+        self,
+        labels: Iterable[L],
+        make: Callable[[L], Request | None],
+        *,
+        then: Callable[[L, Answer], Request | None] | None = None,
+        weigh: Callable[[L], int] | None = None,
     ) -> Generator[Outcome[L], None, None]:
         """Yield how the request of each label ended, in the order of the labels.
 
-        `make` is called when a request is about to be sent, and again when one with a body in
-        memory is tried again; an R2MaintError it raises is that label's outcome, and None makes one
-        that is empty. Lazy: labels are taken a few ahead of the
-        consumer, and nothing moves while the consumer is busy.
+        `make` is called when a request is about to be sent, and again when its host had no room
+        for it or when one with a body in memory is tried again; an R2MaintError it raises is that
+        label's outcome, and None makes one that is empty. `then` sees the answer that would be the
+        outcome, and may give one more request, whose outcome takes its place. Lazy: labels are
+        taken a few ahead of the consumer, while their bodies, of as many bytes as `weigh` says, are
+        no more than the pace lets be held; and nothing moves while the consumer is busy.
         """
         lines = self._take()
         try:
-            yield from _Sending(self, lines, make).outcomes(labels)
+            yield from _Sending(self, lines, make, then, weigh).outcomes(labels)
         finally:
             lines.drop_all()
             with self._lock:
@@ -105,21 +115,39 @@ class _Job(Generic[L]):
     label: L
     ticket: int
     request: Request | None = None
-    place: tuple[str, int] | None = None
+    place: Site | None = None
     """Where the request goes, once it was looked at."""
+    held_bytes: int = 0
+    begun_at: float = 0.0
     attempts: int = 0
     hops: int = 0
     spared: int = 0
-    """Attempts that ran out of time while the consumer kept them waiting."""
+    """Attempts that ran out of time while the consumer kept them waiting, or came too fast for a
+    host that is asked more slowly since."""
     repeated: int = 0
     """Times that libcurl sent it once more within an attempt."""
+    earlier: int = 0
+    """Attempts of the request before this one."""
     was_left: bool = False
     outcome: Outcome[L] | None = None
 
     @property
     def tries(self) -> int:
         """The attempts that count."""
-        return self.attempts - self.hops - self.spared
+        return self.attempts - self.earlier - self.hops - self.spared
+
+
+@dataclass(slots=True)
+class _Host(Generic[L]):
+    """What is under way to one host, and what waits for it."""
+
+    limit: int
+    """Requests at once."""
+    ease: Ease
+    running: int = 0
+    waiting: deque[_Job[L]] = field(default_factory=deque)
+    is_expected: bool = False
+    """Whether `wakes` holds the time at which it may be asked again."""
 
 
 @dataclass(slots=True)
@@ -129,13 +157,19 @@ class _Sending(Generic[L]):
     engine: Engine
     lines: Lines
     make: Callable[[L], Request | None]
+    then: Callable[[L, Answer], Request | None] | None
+    weigh: Callable[[L], int] | None
     window: deque[_Job[L]] = field(default_factory=deque)
     """Every job whose outcome was not yielded yet, in order."""
     ready: deque[_Job[L]] = field(default_factory=deque)
     later: list[tuple[float, int, _Job[L]]] = field(default_factory=list)
     """Those that wait to be tried again: a heap by time."""
     running: dict[int, _Job[L]] = field(default_factory=dict)
-    hosts: Counter[tuple[str, int] | None] = field(default_factory=Counter)
+    hosts: dict[Site, _Host[L]] = field(default_factory=dict)
+    """Only where the pace has something to say of single hosts."""
+    wakes: list[tuple[float, Site]] = field(default_factory=list)
+    """Hosts that must not be asked before a time: a heap."""
+    held_bytes: int = 0
     next_at: float = 0.0
     """When the limiter lets the next request through."""
     has_place: bool = False
@@ -149,19 +183,42 @@ class _Sending(Generic[L]):
         patient = pace.ahead_of_retry
         while True:
             most = max(ahead, patient if self.later and self._is_first_waiting() else 0)
-            taken = list(itertools.islice(jobs, max(0, most - len(self.window))))
-            self.window.extend(taken)
-            self.ready.extend(taken)
+            self._take(jobs, most)
             self._start_what_may()
             if not self.window:
                 return
-            outcome = self.window[0].outcome
-            self._move(0 if outcome else self._patience())
-            if outcome is not None:
-                self.window.popleft()
-                left_at = time.monotonic()
-                yield outcome
-                self._count_absence(time.monotonic() - left_at)
+            self._move(0 if self.window[0].outcome else self._patience())
+            yield from self._settled()
+
+    def _take(self, jobs: Iterator[_Job[L]], most: int) -> None:
+        """Let the window be as long as it may, and its bodies as large."""
+        if self.weigh is None:
+            taken = list(itertools.islice(jobs, max(0, most - len(self.window))))
+            self.window.extend(taken)
+            self.ready.extend(taken)
+            return
+        while len(self.window) < most and self.held_bytes < self.engine.pace.held_bytes:
+            job = next(jobs, None)
+            if job is None:
+                return
+            job.held_bytes = self.weigh(job.label)
+            self.held_bytes += job.held_bytes
+            self.window.append(job)
+            self.ready.append(job)
+
+    def _settled(self) -> Iterator[Outcome[L]]:
+        """Yield the outcomes that are due and there."""
+        away = 0.0
+        while self.window and away < _BRIEF_SECONDS:
+            job = self.window[0]
+            if job.outcome is None:
+                return
+            self.window.popleft()
+            self.held_bytes -= job.held_bytes
+            left_at = time.monotonic()
+            yield job.outcome
+            away = time.monotonic() - left_at
+            self._count_absence(away)
 
     def _is_first_waiting(self) -> bool:
         """Tell whether the outcome that is due hangs on a request that is to be tried again."""
@@ -176,31 +233,80 @@ class _Sending(Generic[L]):
     def _start_what_may(self) -> None:
         self._recall()
         self.is_held = False
-        for _ in range(len(self.ready)):
-            if not self.lines.has_room:
-                return
+        while self.ready and self.lines.has_room:
             if not self._may_send():
                 self.is_held = True
                 return
-            job = self.ready.popleft()
-            if not self._start(job):
-                self.ready.append(job)
+            self._start(self.ready.popleft())
 
-    def _start(self, job: _Job[L]) -> bool:
-        """Start a job, or settle it; False when its host has no room for it."""
+    def _start(self, job: _Job[L]) -> None:
+        """Start a job, settle it, or let it wait for its host."""
         if job.request is None and not self._make(job):
-            return True
+            self._skip(job)
+            return
         if job.place is None and not self._find_place(job):
-            return True
-        limit = self.engine.pace.per_host
-        if limit and self.hosts[job.place] >= limit:
-            return False
-        if self._begin(job):
+            return
+        host = self._host(job)
+        if (host is None or self._has_room(host, job)) and self._begin(job):
             self.has_place = job.was_left = False
-            self.hosts[job.place] += 1
             self.running[job.ticket] = job
             job.attempts += 1
-        return True
+            if host is not None:
+                self._count(host, job)
+
+    # Hosts
+
+    def _host(self, job: _Job[L]) -> _Host[L] | None:
+        """Return the host of a job; None where the pace does not tell hosts apart."""
+        pace = self.engine.pace
+        if not (pace.per_host or pace.eases_off):
+            return None
+        assert job.place is not None
+        if job.place not in self.hosts:
+            self.hosts[job.place] = _Host(pace.per_host or pace.workers, Ease())
+        return self.hosts[job.place]
+
+    def _has_room(self, host: _Host[L], job: _Job[L]) -> bool:
+        """Tell whether a host may be asked now; a job that it has no room for waits its turn."""
+        if host.running < host.limit and host.ease.next_at <= time.monotonic():
+            return True
+        if job.attempts:
+            host.waiting.appendleft(job)
+        else:
+            host.waiting.append(job)
+        if not (job.hops or job.earlier):
+            # Made again when its turn comes: the caller may have lost interest in the host.
+            job.request = None
+        self._expect(host, job.place)
+        return False
+
+    def _skip(self, job: _Job[L]) -> None:
+        """Let the next job of a host have the turn of one that was given up."""
+        if job.place in self.hosts:
+            self._expect(self.hosts[job.place], job.place)
+
+    def _count(self, host: _Host[L], job: _Job[L]) -> None:
+        host.running += 1
+        job.begun_at = time.monotonic()
+        host.ease.take_place(job.begun_at)
+        self._expect(host, job.place)
+
+    def _expect(self, host: _Host[L], place: Site | None) -> None:
+        """See to it that the next job of a host that is asked slowly has its turn in time."""
+        if host.waiting and host.running < host.limit and not host.is_expected:
+            assert place is not None
+            host.is_expected = True
+            heapq.heappush(self.wakes, (host.ease.next_at, place))
+
+    def _leave(self, job: _Job[L], ended: Answer | Failure) -> None:
+        """Note that a job's request is no longer under way to its host."""
+        host = self._host(job)
+        if host is None:
+            return
+        host.running -= 1
+        if self.engine.pace.eases_off and isinstance(ended, Answer):
+            job.spared += not host.ease.hear(ended, job.begun_at, time.monotonic())
+        self._expect(host, job.place)
 
     def _find_place(self, job: _Job[L]) -> bool:
         """Note where the request goes; settle the job if it must not be sent."""
@@ -251,20 +357,23 @@ class _Sending(Generic[L]):
         now = time.monotonic()
         while self.later and self.later[0][0] <= now:
             self.ready.appendleft(heapq.heappop(self.later)[2])
+        while self.wakes and self.wakes[0][0] <= now:
+            host = self.hosts[heapq.heappop(self.wakes)[1]]
+            host.is_expected = False
+            if host.waiting:
+                self.ready.appendleft(host.waiting.popleft())
 
     def _move(self, seconds: float) -> None:
         self.lines.move(seconds)
         for ticket, ended, sendings in self.lines.ended():
             job = self.running.pop(ticket)
             job.repeated += max(0, sendings - 1)
-            self.hosts[job.place] -= 1
-            if not self.hosts[job.place]:
-                del self.hosts[job.place]
+            self._leave(job, ended)
             self._judge(job, ended)
 
     def _patience(self) -> float:
         """Return how long nothing but the network can bring anything on."""
-        times = [at for at, _, _ in self.later[:1]]
+        times = [at for at, _, _ in self.later[:1]] + [at for at, _ in self.wakes[:1]]
         if self.is_held:
             times.append(self.next_at)
         soonest = min(times, default=time.monotonic() + _LOOK_SECONDS)
@@ -278,12 +387,23 @@ class _Sending(Generic[L]):
             return
         wait = self._wait_for_another(job, ended)
         if wait is None:
-            self._settle(job, ended)
+            self._conclude(job, ended)
         else:
             if isinstance(job.request.body, bytes) and not job.hops:
                 # Made again when its turn comes: a thousand may wait, each as large as it likes.
                 job.request = None
             heapq.heappush(self.later, (time.monotonic() + wait, job.ticket, job))
+
+    def _conclude(self, job: _Job[L], ended: Answer | Failure) -> None:
+        """Take what came as the outcome, unless the caller has one more request."""
+        may_ask = self.then is not None and not job.earlier and isinstance(ended, Answer)
+        further = self.then(job.label, ended) if may_ask else None  # type: ignore[misc, arg-type]
+        if further is None:
+            self._settle(job, ended)
+            return
+        job.request, job.place = further, None
+        job.earlier, job.hops, job.spared = job.attempts, 0, 0
+        self.ready.appendleft(job)
 
     def _follow(self, job: _Job[L], answer: Answer) -> None:
         assert job.request is not None

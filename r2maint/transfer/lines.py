@@ -83,9 +83,9 @@ class Lines:
                 yield attempt.ticket, answer, attempt.sendings
             for curl, code, message in failed:
                 attempt = self._busy[curl]
-                failure = attempt.failure(code, message)
+                ended = attempt.broken_off(code, message)
                 self._release(curl)
-                yield attempt.ticket, failure, attempt.sendings
+                yield attempt.ticket, ended, attempt.sendings
 
     def _release(self, curl: pycurl.Curl) -> None:
         attempt = self._busy.pop(curl)

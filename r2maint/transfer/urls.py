@@ -10,6 +10,8 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from r2maint.keytext import normal_host
 
+Site = tuple[str, int]
+"""Host and port."""
 PORTS = {"http": 80, "https": 443}
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
 """What a URL may hold unescaped, and "%" of what is escaped already (RFC 3986 §2)."""
@@ -25,10 +27,16 @@ def split_url(url: str) -> SplitResult | None:
     return parts
 
 
-def place_of(url: str) -> tuple[str, int] | None:
+def place_of(url: str) -> Site | None:
     """Return (host, port) of an http(s) URL, as hosts are compared; None for any other text."""
     origin = _ORIGIN.match(url)
     return _place_of_origin(origin[0] if origin else url)
+
+
+def is_plain_url(url: str) -> bool:
+    """Tell whether a URL names a place with no more than scheme, host and port."""
+    origin = _ORIGIN.match(url)
+    return origin is not None and _place_of_origin(origin[0]) is not None
 
 
 # Plain enough to mean the same without the rest; one of a few, where URLs are many.
@@ -36,7 +44,7 @@ _ORIGIN = re.compile(r"[a-z]+://[\w.:-]+(?=/)", re.ASCII)
 
 
 @lru_cache(maxsize=1024)
-def _place_of_origin(url: str) -> tuple[str, int] | None:
+def _place_of_origin(url: str) -> Site | None:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

@@ -39,6 +39,8 @@ class Request:
     size: int = 0
     max_bytes: int | None = None
     """Of the answer's body: a longer one is a failure, before or while it arrives."""
+    enough_bytes: int | None = None
+    """Of the answer's body: once so many are there, the rest is not waited for."""
     seconds: float | None = None
     """For one attempt as a whole; None for as long as bytes keep coming."""
     redirects: int = 0

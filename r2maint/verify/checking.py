@@ -21,8 +21,10 @@ from r2maint.keys import Addresses
 from r2maint.references.columns import Column, discover
 from r2maint.references.reading import Scope, iter_references, still_named
 from r2maint.spool import Spool
+from r2maint.verify.asking import Asker
 from r2maint.verify.explaining import Explainer
 from r2maint.verify.gathering import Gathered, gathered, gathered_with_trouble
+from r2maint.verify.hosts import Hosts
 from r2maint.verify.items import FAILING, Finding, Level, Outcome, Verification
 from r2maint.verify.judging import Judge
 from r2maint.verify.lookup import Lookup, Subject
@@ -30,6 +32,7 @@ from r2maint.verify.memory import Memory, open_memory
 from r2maint.verify.mending import Mender
 from r2maint.verify.repairs import RepairAction, RepairKind
 from r2maint.verify.sourcefiles import read_source_lines
+from r2maint.verify.stored import read_stored
 
 _ROWS = 500
 
@@ -90,6 +93,7 @@ class _Walk:
     memory: Memory
     lookup: Lookup | None
     columns: tuple[Column, ...]
+    hosts: Hosts = field(default_factory=Hosts)
     remarks: list[str] = field(default_factory=list)
     """What else a reader must know, in sentences."""
 
@@ -112,8 +116,8 @@ class _Walk:
 
     def findings(self, found: Gathered) -> Iterator[Finding]:
         """Yield every finding as it is told in the end."""
-        findings = self.lookup.answers(found.findings) if self.lookup else found.findings
-        findings = _confirmed(self.memory.rested(findings))
+        findings = self._asked(self.memory.rested(found.findings))
+        findings = _confirmed(self.lookup.answers(findings) if self.lookup else findings)
         mender = Mender.of(self.addresses, self.columns, self.look.repair or frozenset())
         explainer = Explainer(
             bucket=self.bucket,
@@ -123,6 +127,17 @@ class _Walk:
             remarks=self.remarks,
         )
         return self.memory.remembered(mender.mended(explainer.explained(findings)))
+
+    def _asked(self, findings: Iterator[Finding]) -> Iterator[Finding]:
+        level, control = self.look.level, self.control
+        if level is Level.BUCKET:
+            return findings
+        if level is Level.CONTENT and not self.addresses.public_url:
+            findings = read_stored(findings, self.bucket, control=control)
+        asker = Asker(
+            config=self.config, bucket=self.bucket, level=level, control=control, hosts=self.hosts
+        )
+        return asker.asked(findings)
 
     def _judge(self) -> Judge:
         lengths = {(c.database, c.model, c.field): c.max_length for c in self.columns}
@@ -172,7 +187,7 @@ def verify_urls(
 
 
 def _told(walk: _Walk, tally: _Tally, items: Spool[Finding]) -> Verification:
-    look, lookup, remarks = walk.look, walk.lookup, walk.remarks
+    look, lookup, remarks = walk.look, walk.lookup, [*walk.hosts.notes(), *walk.remarks]
     if lookup:
         remarks.append(lookup.remark(tally.outcomes.total()))
         files = None
@@ -183,6 +198,7 @@ def _told(walk: _Walk, tally: _Tally, items: Spool[Finding]) -> Verification:
         outcomes=tally.outcomes,
         fail_on=look.fail_on,
         recovered=tally.recovered,
+        cannot_judge=walk.hosts.cannot_judge,
         unconfirmed=tally.unconfirmed,
         rested=tally.rested,
         unremembered=walk.memory.unremembered,

@@ -152,7 +152,14 @@ class Explainer:
     def _explain_one(self, finding: Finding, clues: Clues, proven: list[StoredObject]) -> Finding:
         if copy := _newest(finding, clues, Clue.COPY):
             return self._quarantined(finding, copy)
-        alike = clues.found(Clue.SPELLING, _loose(finding.key))
+        # What was listed under the key itself went since then.
+        own = _ids(finding)
+        proven = [each for each in proven if identity(each.key) not in own]
+        alike = [
+            each
+            for each in clues.found(Clue.SPELLING, _loose(finding.key))
+            if identity(each.key) not in own
+        ]
         if len(alike) == 1:
             return self._respelled(finding, alike[0], is_proven=alike[0] in proven)
         if proven:

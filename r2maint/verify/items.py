@@ -131,6 +131,9 @@ class Finding:
     is_answer: bool = False
     """It answers --url or --key, and is told even when it is fine."""
 
+    of_host: bool = False
+    """Its whole host cannot be judged: it is counted, and said of the host once."""
+
     @property
     def group(self) -> str:
         """Under which of GROUPS reports show it."""
@@ -144,7 +147,9 @@ class Finding:
         """Whether nobody needs to hear of it, or not yet."""
         if self.repair is not None or self.is_answer:
             return False
-        return not self.is_confirmed or (self.outcome in FINE and not self.has_recovered)
+        if not self.is_confirmed or self.of_host:
+            return True
+        return self.outcome in FINE and not self.has_recovered
 
     @property
     def is_rested(self) -> bool:

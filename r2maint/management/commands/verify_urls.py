@@ -18,6 +18,7 @@ from r2maint.report import Column, Section, Suite, Unit
 from r2maint.verify import (
     FAILING,
     Finding,
+    Level,
     Look,
     Outcome,
     RepairKind,
@@ -33,13 +34,13 @@ _KINDS = tuple(kind.value for kind in RepairKind)
 
 class Command(R2Command):
     help = (
-        "Compare every reference in the database with the listing of the bucket: rows, and one LIST"
-        " per 1,000 objects. --repair plans what would mend them, and --apply carries that out;"
-        " without --repair nothing is written."
+        "Compare every reference in the database with the listing of the bucket, and where asked"
+        " to with what its URL answers. --repair plans what would mend them, and --apply carries"
+        " that out; without --repair nothing is written."
     )
     examples = (
-        "manage.py verify_urls",
         "manage.py verify_urls --model submissions.AppSubmission --format csv --output broken.csv",
+        "manage.py verify_urls --level http --confirm-after 3 --no-progress",
         "manage.py verify_urls --repair alias,moved --apply",
     )
     formats = ("text", "json", "jsonl", "csv", "junit")
@@ -54,6 +55,7 @@ class Command(R2Command):
         Column("reference.field", "Field"),
         Column("reference.path", "Element"),
         Column("reference.value", "Value"),
+        Column("status", "Status"),
         Column("detail", "Detail"),
         Column("advice", "Advice"),
         Column("failures", "Runs", Unit.COUNT),
@@ -74,9 +76,10 @@ class Command(R2Command):
     def add_own_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--level",
-            choices=["bucket"],
-            default="bucket",
-            help="What to ask: bucket, the listing alone (default).",
+            choices=[level.value for level in Level],
+            default=Level.BUCKET.value,
+            help="What to ask: bucket, the listing alone (default); http, a HEAD of every public"
+            " and external URL too; content, every file, compared with the listing and decoded.",
         )
         parser.add_argument(
             "--fail-on",
@@ -144,6 +147,7 @@ class Command(R2Command):
             scope=work.scope,
             control=work.control,
             look=Look(
+                level=Level(options["level"]),
                 fail_on=options["fail_on"],
                 show_all=options["all"],
                 confirm_after=options["confirm_after"],

@@ -1,0 +1,142 @@
+"""The verdict on one URL from the headers of its answer, or from there being none. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from r2maint.bucket.base import StoredObject
+from r2maint.bucket.rules import is_md5
+from r2maint.transfer import Answer, Failure, Reason
+from r2maint.verify.items import Outcome
+from r2maint.verify.media import is_served_as, plain_type, type_of_name
+
+SERVED = frozenset((200, 206))
+GONE = frozenset((404, 410))
+_CLOSED = frozenset((401, 403))
+_WALLED = frozenset((401, 403, 406, 451))
+_TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
+_TRANSFORMED = ("cf-polished", "cf-resized", "cf-bgj")
+"""Headers of pictures that Cloudflare made smaller on the way."""
+_FROM_CACHE = frozenset(("hit", "stale", "updating", "revalidated"))
+_PURGE = "Purge this URL from Cloudflare's cache."
+
+
+class Verdict(NamedTuple):
+    """What is true of a URL."""
+
+    outcome: Outcome
+    status: int | None = None
+    detail: str = ""
+    advice: str = ""
+
+
+def judge_failure(failure: Failure) -> Verdict:
+    """Return the verdict on a URL without an answer: never more than unsure."""
+    advice = ""
+    if failure.reason is Reason.NOT_PUBLIC:
+        advice = "FETCH_ALLOW in R2MAINT names hosts that may be private."
+    return Verdict(Outcome.UNSURE, None, failure.detail, advice)
+
+
+def judge_answer(answer: Answer, *, url: str, stored: StoredObject | None) -> Verdict:
+    """Return the verdict by status and headers; `stored` is the object behind one's own URL."""
+    if answer.status in SERVED:
+        return judge_served(answer, url=url, stored=stored)
+    if "cf-mitigated" in answer.headers:
+        return _refused(answer, Outcome.BLOCKED, "Cloudflare challenges whoever asks")
+    if stored is None:
+        return _of_stranger(answer)
+    return _of_own(answer, url)
+
+
+def judge_served(answer: Answer, *, url: str, stored: StoredObject | None) -> Verdict:
+    """Return whether what is served can be what the name promises and the listing says."""
+    header = answer.headers.get("content-type", "")
+    promised = type_of_name(stored.key if stored else urlsplit(url).path)
+    if not is_served_as(promised, header):
+        detail = f"it is served as {plain_type(header)}, and its name promises {promised}"
+        advice = _advice_on_type(stored)
+        return Verdict(Outcome.WRONG_TYPE, answer.status, detail, advice)
+    if stored is not None and (detail := other_version(answer, stored)):
+        return Verdict(Outcome.CORRUPT, answer.status, detail, advice_on_version(answer))
+    return Verdict(Outcome.OK, answer.status)
+
+
+def other_version(answer: Answer, stored: StoredObject) -> str:
+    """Return how the headers contradict the listing, "" if they do not."""
+    if is_transformed(answer.headers):
+        return ""
+    size = _size(answer)
+    if size is not None and size != stored.size:
+        return f"its public URL serves {size:,} bytes, the bucket holds {stored.size:,}"
+    etag = answer.headers.get("etag", "").removeprefix("W/").strip('"')
+    if is_md5(etag) and is_md5(stored.etag) and etag != stored.etag:
+        return "its public URL serves another version: its ETag is not that of the bucket"
+    return ""
+
+
+def advice_on_version(answer: Answer) -> str:
+    """Return what to do about a public URL that serves other bytes than the bucket holds."""
+    return _PURGE if is_cached(answer.headers) else "See what answers at PUBLIC_URL."
+
+
+def is_transformed(headers: Mapping[str, str]) -> bool:
+    """Tell whether the body was made another on its way, so that no size or checksum compares."""
+    encoding = headers.get("content-encoding", "identity")
+    return encoding != "identity" or any(name in headers for name in _TRANSFORMED)
+
+
+def is_cached(headers: Mapping[str, str]) -> bool:
+    """Tell whether an answer came out of a cache."""
+    age = headers.get("age", "0")
+    return headers.get("cf-cache-status", "").lower() in _FROM_CACHE or age.strip("0") != ""
+
+
+def _size(answer: Answer) -> int | None:
+    """Return how long the whole body is, as far as the headers say."""
+    if answer.status == 206:
+        total = _TOTAL.fullmatch(answer.headers.get("content-range", ""))
+        return int(total[1]) if total else None
+    length = answer.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() else None
+
+
+def _of_stranger(answer: Answer) -> Verdict:
+    if answer.status in GONE:
+        return _refused(answer, Outcome.DEAD)
+    if answer.status in _WALLED:
+        return _refused(answer, Outcome.BLOCKED)
+    return _refused(answer, Outcome.UNSURE)
+
+
+def _of_own(answer: Answer, url: str) -> Verdict:
+    told = answer.headers
+    if answer.status in GONE:
+        if is_cached(told):
+            return _refused(answer, Outcome.NOT_PUBLIC, "a cached answer", _PURGE)
+        advice = "See that the domain of PUBLIC_URL is connected to this bucket, with this path."
+        return _refused(answer, Outcome.NOT_PUBLIC, "", advice)
+    if answer.status not in _CLOSED:
+        return _refused(answer, Outcome.UNSURE)
+    if (urlsplit(url).hostname or "").endswith(".r2.dev"):
+        advice = "Enable the bucket's r2.dev URL, or better set PUBLIC_URL to a custom domain."
+        return _refused(answer, Outcome.NOT_PUBLIC, "r2.dev is disabled for this bucket", advice)
+    if "cf-ray" in told and "cf-cache-status" not in told:
+        # Source: developers.cloudflare.com/r2/platform/troubleshooting/
+        return _refused(answer, Outcome.BLOCKED, "Hotlink Protection, or a rule of the zone")
+    advice = "See which rule of the domain or of Cloudflare Access refuses visitors."
+    return _refused(answer, Outcome.NOT_PUBLIC, "", advice)
+
+
+def _refused(answer: Answer, outcome: Outcome, why: str = "", advice: str = "") -> Verdict:
+    detail = f"it answers {answer.status}: {why}" if why else f"it answers {answer.status}"
+    return Verdict(outcome, answer.status, detail, advice)
+
+
+def _advice_on_type(stored: StoredObject | None) -> str:
+    if stored is None:
+        return ""
+    return "Store the object again with its own type, or see what answers at PUBLIC_URL."

@@ -1,0 +1,77 @@
+"""Which URLs are asked, each once, with the findings that hang on its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from zlib import crc32
+
+from r2maint.batching import batched
+from r2maint.bucket.base import StoredObject
+from r2maint.inventory import Inventory
+from r2maint.keys import host_of
+from r2maint.references.reading import Reference
+from r2maint.transfer.urls import as_sent
+from r2maint.verify.items import Finding, Outcome
+
+_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One URL, and the findings that hang on its answer; with no URL, findings to pass on."""
+
+    url: str
+    host: str
+    findings: list[Finding]
+
+    @property
+    def stored(self) -> StoredObject | None:
+        return self.findings[0].stored
+
+
+def own_questions(findings: Iterable[Finding], host: str) -> Iterator[Question]:
+    """Yield a question for each public URL; findings come with those of one object together."""
+    for url, group in groupby(findings, key=_url_to_ask):
+        if url:
+            yield Question(url, host, list(group))
+        else:
+            yield from (Question("", "", batch) for batch in batched(group, _BATCH))
+
+
+def _url_to_ask(finding: Finding) -> str:
+    return finding.url if finding.outcome is Outcome.OK else ""
+
+
+def set_aside(findings: Iterable[Finding], strangers: Inventory) -> Iterator[Finding]:
+    """Yield all findings but those of other hosts, whose references are put in order meanwhile."""
+    for batch in batched(findings, _BATCH):
+        strangers.add_groups(
+            (_shuffled(each.reference.value), each.reference)
+            for each in batch
+            if each.outcome is Outcome.EXTERNAL
+        )
+        yield from (each for each in batch if each.outcome is not Outcome.EXTERNAL)
+
+
+def _shuffled(value: str) -> str:
+    """Return a name for a URL in whose order hosts take turns."""
+    url = value.strip()
+    url = f"https:{url}" if url.startswith("//") else url
+    with suppress(ValueError):
+        # What cannot be read is asked as it is, and refused.
+        url = as_sent(url)
+    return f"{crc32(url.encode()):08x}{url}"
+
+
+def strangers_questions(strangers: Inventory) -> Iterator[Question]:
+    """Yield a question for each URL that was set aside."""
+    for name, references in strangers.iter_groups():
+        url = name[8:]
+        yield Question(url, host_of(url), [_external(each) for each in references])
+
+
+def _external(reference: Reference) -> Finding:
+    return Finding(reference=reference, outcome=Outcome.EXTERNAL, url=reference.value)

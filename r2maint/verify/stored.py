@@ -1,0 +1,85 @@
+"""Level `content` where no public URL is: the bytes come out of the bucket itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import groupby
+
+from r2maint.bucket import Bucket
+from r2maint.bucket.base import Download, Result, StoredObject
+from r2maint.control import Control
+from r2maint.errors import NoSuchKey
+from r2maint.verify.answers import Verdict
+from r2maint.verify.content import WHOLE_BYTES, differs, judge_body
+from r2maint.verify.items import Finding, Outcome
+
+_HELD_BYTES = 32 * 2**20
+_MOST_OBJECTS = 256
+_Group = tuple[StoredObject | None, list[Finding]]
+
+
+def read_stored(
+    findings: Iterable[Finding], bucket: Bucket, *, control: Control
+) -> Iterator[Finding]:
+    """Yield the findings with what the bytes of their objects are. One Class B request an object.
+
+    Larger objects than `WHOLE_BYTES` are left as the listing has them.
+    """
+    tracked = control.track(findings, "Reading objects", unit="reference")
+    for portion in _portions(_groups(tracked)):
+        wanted = {stored.key: stored for stored, _ in portion if stored is not None}
+        verdicts = {
+            each.request: _judge(each, wanted[each.request]) for each in bucket.get_many(wanted)
+        }
+        for stored, group in portion:
+            verdict = verdicts[stored.key] if stored is not None else None
+            yield from group if verdict is None else (_with(each, verdict) for each in group)
+
+
+def _groups(findings: Iterable[Finding]) -> Iterator[_Group]:
+    """Yield each object that is to be read with its findings, and the rest one by one."""
+    for stored, group in groupby(findings, key=_to_read):
+        if stored is not None:
+            yield stored, list(group)
+        else:
+            yield from ((None, [each]) for each in group)
+
+
+def _to_read(finding: Finding) -> StoredObject | None:
+    stored = finding.stored
+    is_fit = stored is not None and stored.size <= WHOLE_BYTES
+    return stored if is_fit and finding.outcome is Outcome.OK else None
+
+
+def _portions(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
+    """Yield as much at once as may be in memory."""
+    portion: list[_Group] = []
+    size = 0
+    for group in groups:
+        more = group[0].size if group[0] is not None else 0
+        if portion and (size + more > _HELD_BYTES or len(portion) >= _MOST_OBJECTS):
+            yield portion
+            portion, size = [], 0
+        portion.append(group)
+        size += more
+    if portion:
+        yield portion
+
+
+def _judge(found: Result[str, Download], stored: StoredObject) -> Verdict:
+    if isinstance(found.error, NoSuchKey):
+        return Verdict(Outcome.MISSING, detail="the object was deleted meanwhile")
+    if found.value is None:
+        return Verdict(Outcome.UNSURE, detail="the bucket gave no answer about it")
+    if found.value.info.etag != stored.etag:
+        return Verdict(Outcome.UNSURE, detail="the object was replaced meanwhile")
+    if detail := differs(found.value.body, stored):
+        return Verdict(Outcome.CORRUPT, detail=detail)
+    header = found.value.info.headers.content_type
+    return judge_body(found.value.body, header=header, url="", stored=stored, is_whole=True)
+
+
+def _with(finding: Finding, verdict: Verdict) -> Finding:
+    outcome, _, detail, advice = verdict
+    return replace(finding, outcome=outcome, detail=detail, advice=advice)
