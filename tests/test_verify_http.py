@@ -331,6 +331,15 @@ def test_a_picture_is_asked_for_again_as_a_visitors_browser_would(web):
     assert web.stranger.requests[-1].headers["range"] == "bytes=0-0"
 
 
+@pytest.mark.parametrize("status", [403, 503])
+def test_who_challenges_is_not_asked_again(web, status):
+    web.answers["/x.png"] = always(status, b"", "cf-mitigated: challenge")
+    name(f"{web.stranger.url}/x.png")
+
+    assert outcomes(verify()) == {"blocked": 1}
+    assert len(web.asked()) == 1
+
+
 def test_the_rest_of_a_body_is_not_waited_for_where_a_range_is_not_honoured(web):
     def endless(request):
         if request.method == "HEAD":
@@ -703,6 +712,28 @@ def test_bodies_in_memory_are_bounded_by_their_bytes(web, monkeypatch):
     monkeypatch.setattr(hosts.Hosts, "count", counting)
     assert outcomes(verify("--workers", "12", level="content")) == {"ok": 12}
     assert max(ahead) <= 4
+
+
+def test_objects_are_read_from_the_bucket_in_portions_that_memory_holds(
+    project, settings, monkeypatch
+):
+    settings.R2MAINT = {**settings.R2MAINT, "PUBLIC_URL": ""}
+    monkeypatch.setattr("r2maint.verify.stored._HELD_BYTES", 3 * len(WHOLE))
+    keys = [f"{number}.png" for number in range(8)]
+    store(*keys, body=WHOLE)
+    name(*keys)
+    name(*keys)
+    portions: list[list[str]] = []
+    get_many = DirectoryBucket.get_many
+
+    def counted(bucket, wanted):
+        portions.append(list(wanted))
+        return get_many(bucket, portions[-1])
+
+    monkeypatch.setattr(DirectoryBucket, "get_many", counted)
+
+    assert outcomes(verify(level="content")) == {"ok": 16}
+    assert [len(portion) for portion in portions] == [3, 3, 2]
 
 
 # Nothing is written

@@ -87,7 +87,8 @@ class Hosts:
         silent = frozenset(self.cannot_judge)
         for finding in findings:
             if finding.outcome in ANSWERED and host_of(finding.url) in silent:
-                yield replace(finding, outcome=Outcome.UNSURE, advice="", of_host=True)
+                advice = finding.advice if finding.outcome is Outcome.UNSURE else ""
+                yield replace(finding, outcome=Outcome.UNSURE, advice=advice, of_host=True)
             else:
                 yield finding
 
