@@ -55,7 +55,19 @@ def test_what_is_absent_or_empty_is_told_in_key_order_and_the_rest_counted():
         expected.compare(pages(stored("a.png"), stored("e.png", 0), stored("unnamed.png")))
 
         assert expected.fine == 2
-        assert list(expected.iter_odd()) == [(empty, stored("e.png", 0)), (absent, None)]
+        assert list(expected.iter_told()) == [(empty, stored("e.png", 0)), (absent, None)]
+
+
+def test_all_are_told_where_all_are_asked_for():
+    there, absent = reference("a.png"), reference("b.png")
+    with Expected({}, tells_all=True) as expected:
+        expected.take([absent, there])
+        expected.compare(pages(stored("a.png")))
+
+        assert (list(expected.iter_told()), expected.fine) == (
+            [(there, stored("a.png")), (absent, None)],
+            0,
+        )
 
 
 def test_nothing_is_told_of_keys_outside_the_prefix():
@@ -63,7 +75,7 @@ def test_nothing_is_told_of_keys_outside_the_prefix():
         assert expected.take([reference("out/a.png"), reference("in/a.png")]) == []
         expected.compare([])
 
-        assert [each.target.key for each, _ in expected.iter_odd()] == ["in/a.png"]
+        assert [each.target.key for each, _ in expected.iter_told()] == ["in/a.png"]
 
 
 def test_the_likeliest_spelling_that_is_there_is_told_where_the_key_itself_is_absent():
@@ -74,7 +86,7 @@ def test_the_likeliest_spelling_that_is_there_is_told_where_the_key_itself_is_ab
         expected.compare(pages(*listing))
 
         assert expected.fine == 1
-        (first, found), (second, absent) = expected.iter_odd()
+        (first, found), (second, absent) = expected.iter_told()
         assert (first, found) == (respelled, stored("c+d"))
         assert (second.target.spellings, absent) == (("e%20f",), None)
 
@@ -85,7 +97,7 @@ def test_an_object_whose_key_composes_to_ascii_is_there():
         expected.take([reference("K.png"), reference("L.png")])
         expected.compare(pages(kelvin, stored("X.png")))
 
-        told = {each.target.key: found for each, found in expected.iter_odd()}
+        told = {each.target.key: found for each, found in expected.iter_told()}
         assert told == {"K.png": kelvin, "L.png": None}
 
 
@@ -99,7 +111,7 @@ def test_every_reference_is_either_fine_or_told_with_what_is_stored(wanted, pres
     with Expected({}) as expected:
         expected.take(reference(key, pk=str(number)) for number, key in enumerate(wanted))
         expected.compare(pages(*map(stored, present), size=size))
-        odd = list(expected.iter_odd())
+        odd = list(expected.iter_told())
 
     absent = [each for each, found in odd if found is None]
     assert sorted(each.target.key for each in absent) == sorted(

@@ -6,7 +6,7 @@ Level `bucket` asks for the listing and nothing else. What may look at rows agai
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,7 +23,7 @@ from r2maint.references.reading import Scope, iter_references, still_named
 from r2maint.spool import Spool
 from r2maint.verify.asking import Asker
 from r2maint.verify.explaining import Explainer
-from r2maint.verify.gathering import Gathered, gathered, gathered_with_trouble
+from r2maint.verify.gathering import Gathered, gathered
 from r2maint.verify.hosts import Hosts
 from r2maint.verify.items import FAILING, Finding, Level, Outcome, Verification
 from r2maint.verify.judging import Judge
@@ -100,19 +100,16 @@ class _Walk:
     def gathered(self) -> AbstractContextManager[Gathered]:
         """Compare rows and listing; in short where nobody wants to hear of what is fine."""
         judge, control, prefix = self._judge(), self.control, self.scope.prefix
+        tells_all = self.look.show_all or self.lookup or self.look.level is not Level.BUCKET
+        suspects = None if tells_all else self.memory.suspects() or frozenset[str]()
         found = iter_references(
             self.columns, self.addresses, self.scope, control=control, strict=True
         )
         if self.lookup:
             found, pages = self.lookup.meaning(found), self.lookup.pages
-            return gathered(found, pages, judge, prefix=prefix, control=control)
-        pages = partial(self.bucket.list_pages, prefix)
-        if self.look.level is not Level.BUCKET or self.look.show_all:
-            return gathered(found, pages, judge, prefix=prefix, control=control)
-        suspects: Container[str] = self.memory.suspects() or frozenset()
-        return gathered_with_trouble(
-            found, pages, judge, suspects=suspects, prefix=prefix, control=control
-        )
+        else:
+            pages = partial(self.bucket.list_pages, prefix)
+        return gathered(found, pages, judge, prefix=prefix, control=control, suspects=suspects)
 
     def findings(self, found: Gathered) -> Iterator[Finding]:
         """Yield every finding as it is told in the end."""

@@ -16,6 +16,7 @@ from operator import itemgetter
 from types import TracebackType
 from typing import Any
 
+from r2maint.batching import batched
 from r2maint.bucket.base import StoredObject
 from r2maint.keys import Kind, Target, Via, identity, is_composed
 from r2maint.references.reading import Reference, Shape
@@ -45,6 +46,7 @@ _WIDTH = 6
 _ROWS = 999 // _WIDTH
 # Looking up a member of an Enum takes longer than comparing with it.
 _BUCKET, _PUBLIC, _NAME = Kind.BUCKET, Via.PUBLIC, Via.NAME
+_SHAPES = {shape.value: shape for shape in Shape}
 _Place = tuple[str, str, str, str]
 """Database, model, field and shape."""
 
@@ -52,25 +54,32 @@ _Place = tuple[str, str, str, str]
 class Expected:
     """Plain references and how each compares with the listing; a context manager.
 
-    `take` them all, `compare` once, then read `fine` and `iter_odd`.
+    `take` them all, `compare` once, then read `fine` and `iter_told`.
     """
 
     def __init__(
-        self, lengths: Lengths, prefix: str = "", suspects: Container[str] = frozenset()
+        self,
+        lengths: Lengths,
+        prefix: str = "",
+        *,
+        suspects: Container[str] = frozenset(),
+        tells_all: bool = False,
     ) -> None:
         """A value longer than its column takes is not plain, nor one whose key is a suspect. Of
-        references whose key does not start with `prefix` nothing is told.
+        references whose key does not start with `prefix` nothing is told; with `tells_all` all
+        others are, those that are fine too.
         """
         self._lengths, self._prefix, self._suspects = lengths, prefix, suspects
+        self._tells_all = tells_all
         # A database without a name lies in a temporary file and ends with its connection.
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")
         self._seq = 0
         self._places: dict[_Place, int] = {}
-        self._odd: Spool[tuple[int, StoredObject | None]] = Spool()
+        self._told: Spool[tuple[int, StoredObject | None]] = Spool()
         self.fine = 0
-        """How many references name an object that is there and holds bytes."""
+        """How many references, of which nothing is told, name an object that holds bytes."""
 
     def __enter__(self) -> Expected:
         return self
@@ -110,16 +119,31 @@ class Expected:
 
     def compare(self, pages: Iterable[Sequence[StoredObject]]) -> None:
         """Compare with a whole listing, page by page. Raises whatever the listing raises."""
-        self._odd = Spool.of(self._compared(pages))
+        self._told = Spool.of(self._compared(pages))
         self._db.execute("CREATE INDEX spelled ON spellings (seq, rank)")
 
-    def iter_odd(self) -> Iterator[Judged]:
-        """Yield those that name no object, an empty one, or one of another spelling; by key."""
+    def iter_told(self) -> Iterator[Judged]:
+        """Yield references with what is stored, by key: those that name no object, an empty one, or
+        one of another spelling.
+        """
+        for batch in batched(self._told, _ROWS):
+            references = self._references([seq for seq, _ in batch])
+            for seq, stored in batch:
+                if stored is None:
+                    yield self._absent(seq, references[seq])
+                else:
+                    yield references[seq], stored
+
+    def _references(self, seqs: list[int]) -> dict[int, Reference]:
         places = list(self._places)
-        for seq, stored in self._odd:
-            row = self._db.execute(f"SELECT {_COLUMNS} FROM expected WHERE seq = ?", (seq,))
-            reference = _reference(row.fetchone(), self._spellings_of(seq), places)
-            yield reference, stored or self._kept_under(reference.target)
+        marks = ", ".join("?" * len(seqs))
+        sql = f"SELECT seq, {_COLUMNS} FROM expected WHERE seq IN ({marks})"
+        return {seq: _reference(row, places) for seq, *row in self._db.execute(sql, seqs)}
+
+    def _absent(self, seq: int, reference: Reference) -> Judged:
+        """Return a reference with its spellings, and the likeliest of them that there is."""
+        target = reference.target._replace(spellings=self._spellings_of(seq))
+        return reference._replace(target=target), self._kept_under(target)
 
     def _spellings_of(self, seq: int) -> tuple[str, ...]:
         rows = self._db.execute("SELECT key FROM spellings WHERE seq = ? ORDER BY rank", (seq,))
@@ -142,7 +166,7 @@ class Expected:
     def _compared(
         self, pages: Iterable[Sequence[StoredObject]]
     ) -> Iterator[tuple[int, StoredObject | None]]:
-        """Yield the number of every reference that is not fine, and count those that are."""
+        """Yield the number of every reference that is to be told, and count the others."""
         wanted = _Ascending(self._db.execute("SELECT key, seq FROM expected ORDER BY key, seq"))
         spelled = _Ascending(self._db.execute("SELECT key, seq FROM spellings ORDER BY key"))
         for page in filter(None, pages):
@@ -151,10 +175,10 @@ class Expected:
             self._keep(there[key] for key, _ in spelled.up_to(last) if key in there)
             for key, seq in wanted.up_to(last):
                 stored = there.get(key)
-                if stored is not None and stored.size:
-                    self.fine += 1
-                else:
+                if stored is None or not stored.size or self._tells_all:
                     yield seq, stored
+                else:
+                    self.fine += 1
         for _, seq in wanted.rest():
             yield seq, None
 
@@ -198,14 +222,12 @@ def _is_plain(target: Target) -> bool:
     return is_named and target.kind is _BUCKET and is_composed(target.key)
 
 
-def _reference(
-    row: tuple[int, str, str, str, str], spellings: tuple[str, ...], places: Sequence[_Place]
-) -> Reference:
+def _reference(row: Sequence[Any], places: Sequence[_Place]) -> Reference:
     number, key, pk, path, value = row
     database, model, field, shape = places[number]
-    via = Via.NAME if shape == Shape.NAME.value else Via.PUBLIC
-    target = Target(Kind.BUCKET, via, key, None, spellings)
-    return Reference(database, model, pk, field, path, value, Shape(shape), target)
+    via = _NAME if shape == _NAME.value else _PUBLIC
+    target = Target(_BUCKET, via, key)
+    return Reference(database, model, pk, field, path, value, _SHAPES[shape], target)
 
 
 @lru_cache(maxsize=16)

@@ -54,42 +54,25 @@ def gathered(
     *,
     prefix: str,
     control: Control,
+    suspects: Container[str] | None = None,
 ) -> Iterator[Gathered]:
-    """Give a finding for every reference whose key starts with `prefix`."""
-    with Inventory() as inventory:
-        apart = Spool.of(_sorted_out(references, inventory))
-        inventory.add_objects(list_pages(), control=control)
-        yield Gathered(
-            fine=0,
-            findings=chain(_joined(inventory, judge, prefix, control), apart),
-            objects=inventory.iter_objects,
-        )
+    """Give a finding for every reference whose key starts with `prefix`.
 
-
-@contextmanager
-def gathered_with_trouble(
-    references: Iterable[Reference],
-    list_pages: Listing,
-    judge: Judge,
-    *,
-    suspects: Container[str],
-    prefix: str,
-    control: Control,
-) -> Iterator[Gathered]:
-    """Give a finding for those references that may not be in order, in a fraction of the time.
-
-    References to `suspects` have one in any case.
+    With `suspects` only for those to one of these, and for what is not plainly in order.
     """
+    expected = Expected(
+        judge.lengths, prefix, suspects=suspects or frozenset(), tells_all=suspects is None
+    )
     listed: Spool[_Columns] = Spool()
-    with Inventory() as inventory, Expected(judge.lengths, prefix, suspects) as expected:
+    with Inventory() as inventory, expected:
         apart = Spool.of(_sorted_out(references, inventory, expected))
         wanted = inventory.wanted(limit=_MOST_KEYS)
         pages = _kept(list_pages(), listed)
         expected.compare(inventory.storing(pages, control=control, only=wanted))
-        odd = (judge.judge(*each) for each in expected.iter_odd())
+        told = (judge.judge(*each) for each in expected.iter_told())
         yield Gathered(
             fine=expected.fine,
-            findings=chain(_joined(inventory, judge, prefix, control), odd, apart),
+            findings=chain(told, _joined(inventory, judge, prefix, control), apart),
             objects=lambda: _unkept(listed),
         )
 
@@ -107,11 +90,11 @@ def _unkept(listed: Spool[_Columns]) -> Iterator[StoredObject]:
 
 
 def _sorted_out(
-    references: Iterable[Reference], inventory: Inventory, expected: Expected | None = None
+    references: Iterable[Reference], inventory: Inventory, expected: Expected
 ) -> Iterator[Finding]:
     """Keep what names a key for the comparison, and yield findings for what cannot."""
     for batch in batched(references, _BATCH):
-        others = expected.take(batch) if expected else batch
+        others = expected.take(batch)
         inventory.add_references(each for each in others if _names_key(each))
         yield from (judge_apart(each) for each in others if not _names_key(each))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.bucket.lookup import find_stored
 from r2maint.errors import UsageError
-from r2maint.keys import Addresses, Kind, host_of, identity, redact
+from r2maint.keys import Addresses, Kind, host_of, identity, order, redact
 from r2maint.keytext import URL
 from r2maint.references.columns import Column
 from r2maint.references.reading import Reference, Shape
@@ -81,7 +81,8 @@ class Lookup:
 
     def pages(self) -> Iterator[list[StoredObject]]:
         """Yield, in place of a listing, what is stored under the keys these references mean."""
-        yield list(find_stored(self._bucket, self._others).objects.values())
+        found = find_stored(self._bucket, self._others).objects.values()
+        yield sorted(found, key=lambda each: order(each.key))
 
     def answers(self, findings: Iterable[Finding]) -> Iterator[Finding]:
         """Yield the findings about the subject, without those that mean another object by it."""
