@@ -20,15 +20,25 @@ from urllib.parse import urlsplit
 @contextmanager
 def moto_server() -> Iterator[str]:
     """Run moto in a process of its own on a free port of this machine; give its URL."""
-    port = _free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    port, process = _start_moto()
     try:
-        _wait_for(port, process)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait()
+
+
+def _start_moto() -> tuple[int, subprocess.Popen[bytes]]:
+    """Start it; once more where somebody else took the port in between."""
+    for _ in range(3):
+        port = _free_port()
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if _answers(port, process):
+            return port, process
+        process.kill()
+        process.wait()
+    raise RuntimeError("moto did not start")
 
 
 def _free_port() -> int:
@@ -37,17 +47,17 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _wait_for(port: int, process: subprocess.Popen) -> None:
+def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
     for _ in range(600):
         if process.poll() is not None:
-            break
+            return False
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(0.1)
         else:
-            return
-    raise RuntimeError("moto did not start")
+            return True
+    return False
 
 
 def reset(peer: socket.socket) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import sqlite3
+import sys
 from bisect import bisect_right
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -45,10 +46,9 @@ _WIDTH = 6
 # SQLite before 3.32 takes 999 parameters.
 _ROWS = 999 // _WIDTH
 # Looking up a member of an Enum takes longer than comparing with it.
-_BUCKET, _PUBLIC, _NAME = Kind.BUCKET, Via.PUBLIC, Via.NAME
-_SHAPES = {shape.value: shape for shape in Shape}
-_Place = tuple[str, str, str, str]
-"""Database, model, field and shape."""
+_BUCKET, _PUBLIC, _URL, _NAME = Kind.BUCKET, Via.PUBLIC, Shape.URL, Shape.NAME
+_Place = tuple[str, str, str, bool]
+"""Database, model and field, and whether a name stands there."""
 
 
 class Expected:
@@ -76,7 +76,8 @@ class Expected:
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")
         self._seq = 0
-        self._places: dict[_Place, int] = {}
+        self._places: dict[_Place, tuple[int, int]] = {}
+        """Their numbers, and how many characters a value may have."""
         self._told: Spool[tuple[int, StoredObject | None]] = Spool()
         self.fine = 0
         """How many references, of which nothing is told, name an object that holds bytes."""
@@ -99,23 +100,26 @@ class Expected:
         spelled: list[tuple[str, int, int]] = []
         for each in references:
             target = each.target
-            if not _is_plain(target) or self._is_doubtful(each):
+            if not _is_plain(each) or target.key in self._suspects:
+                others.append(each)
+                continue
+            place = each.database, each.model, each.field, each.shape is _NAME
+            number, room = self._places.get(place) or self._add_place(place)
+            if len(each.value) > room:
                 others.append(each)
             elif target.key.startswith(self._prefix):
-                place = each.database, each.model, each.field, each.shape.value
-                number = self._places.setdefault(place, len(self._places))
                 cells += (self._seq, number, target.key, each.pk, each.path, each.value)
-                spelled += ((identity(k), self._seq, n) for n, k in enumerate(target.spellings))
+                if target.spellings:
+                    spelled += ((identity(k), self._seq, n) for n, k in enumerate(target.spellings))
                 self._seq += 1
         self._insert(cells)
         self._db.executemany("INSERT INTO spellings VALUES (?, ?, ?)", spelled)
         return others
 
-    def _is_doubtful(self, reference: Reference) -> bool:
-        """Tell whether more has to be told of a reference than that its object is there."""
-        room = self._lengths.get((reference.database, reference.model, reference.field))
-        is_too_long = room is not None and len(reference.value) > room
-        return is_too_long or reference.target.key in self._suspects
+    def _add_place(self, place: _Place) -> tuple[int, int]:
+        room = self._lengths.get(place[:3])
+        found = self._places[place] = len(self._places), sys.maxsize if room is None else room
+        return found
 
     def compare(self, pages: Iterable[Sequence[StoredObject]]) -> None:
         """Compare with a whole listing, page by page. Raises whatever the listing raises."""
@@ -216,18 +220,21 @@ class _Ascending:
         return bool(self._rows)
 
 
-def _is_plain(target: Target) -> bool:
-    """Tell whether a reference is by public URL or name, and its key in the listing's own form."""
-    is_named = target.via is _PUBLIC or target.via is _NAME
-    return is_named and target.kind is _BUCKET and is_composed(target.key)
+def _is_plain(reference: Reference) -> bool:
+    """Tell whether a reference is a public URL or a name, its key in the listing's own form."""
+    target, shape = reference.target, reference.shape
+    is_plain = (target.via is _PUBLIC and shape is _URL) or (
+        shape is _NAME and target.kind is _BUCKET
+    )
+    return is_plain and (target.key.isascii() or is_composed(target.key))
 
 
 def _reference(row: Sequence[Any], places: Sequence[_Place]) -> Reference:
     number, key, pk, path, value = row
-    database, model, field, shape = places[number]
-    via = _NAME if shape == _NAME.value else _PUBLIC
+    database, model, field, is_name = places[number]
+    shape, via = (_NAME, Via.NAME) if is_name else (_URL, _PUBLIC)
     target = Target(_BUCKET, via, key)
-    return Reference(database, model, pk, field, path, value, _SHAPES[shape], target)
+    return Reference(database, model, pk, field, path, value, shape, target)
 
 
 @lru_cache(maxsize=16)
