@@ -96,8 +96,12 @@ def advice_on_version(answer: Answer) -> str:
 
 def is_transformed(headers: Mapping[str, str]) -> bool:
     """Tell whether the body was made another on its way, so that no size or checksum compares."""
-    encoding = headers.get("content-encoding", "identity")
-    return encoding != "identity" or any(name in headers for name in _TRANSFORMED)
+    return is_encoded(headers) or any(name in headers for name in _TRANSFORMED)
+
+
+def is_encoded(headers: Mapping[str, str]) -> bool:
+    """Tell whether the body is compressed, so that its first bytes are not those of the file."""
+    return headers.get("content-encoding", "identity") != "identity"
 
 
 def is_cached(headers: Mapping[str, str]) -> bool:
