@@ -149,21 +149,24 @@ def outcome_of(target: Target, key: str) -> Outcome:
 
 def judge_local(reference: Reference) -> Finding:
     """Return what is true of a reference to a local file."""
-    root, target = reference.target.root, reference.target
-    assert root is not None
-    spelled = (path for path in (target.key, *target.spellings) if is_file(root, path))
     try:
-        path = locate_file(root, next(spelled, target.key))
+        _require_readable(reference.target)
     except UnusableSource as unusable:
         outcome, advice = _UNUSABLE[unusable.reason]
         return Finding(reference=reference, outcome=outcome, detail=unusable.detail, advice=advice)
-    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-        outcome, advice = _UNUSABLE["unreadable"]
-        detail = f"no permission to read {path}"
-        return Finding(reference=reference, outcome=outcome, detail=detail, advice=advice)
     return Finding(
         reference=reference,
         outcome=Outcome.SKIPPED,
         detail="a local file",
         advice="Move it with migrate_media_to_r2.",
     )
+
+
+def _require_readable(target: Target) -> None:
+    """Raises: UnusableSource for a local file that is not there, or not to be read."""
+    root = target.root
+    assert root is not None
+    spelled = (path for path in (target.key, *target.spellings) if is_file(root, path))
+    path = locate_file(root, next(spelled, target.key))
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UnusableSource("unreadable", f"no permission to read {path}")
