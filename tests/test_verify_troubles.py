@@ -21,8 +21,9 @@ import trustme
 from django.db import models
 from PIL import Image
 
-from r2maint.bucket import Headers, Upload, put
+from r2maint.bucket import Headers, Upload, open_bucket, put
 from r2maint.bucket.r2 import R2Bucket
+from r2maint.conf import load
 from r2maint.keys import Kind, Target, Via
 from r2maint.references.reading import Reference, Shape
 from r2maint.verify import FINE, Outcome
@@ -919,3 +920,16 @@ def test_a_local_file_that_may_not_be_read_is_not_called_missing(project, closed
     assert "ermission" in found.detail
     assert found.advice == "Run as a user who may read the file."
     assert judge_local(named).outcome is Outcome.SKIPPED or closed == "a file"
+
+
+def test_an_object_that_was_stored_compressed_is_not_judged_by_its_first_bytes(project, settings):
+    settings.R2MAINT = {**settings.R2MAINT, "PUBLIC_URL": ""}
+    for key, encoding in (("compressed.png", "gzip"), ("damaged.png", "")):
+        headers = Headers(content_type="image/png", content_encoding=encoding)
+        put(open_bucket(load()), Upload(key=key, body=gzip.compress(PNG), headers=headers))
+        file_name(key)
+
+    document = run("verify_urls", "--level", "content", "--all", exit_code=3)
+
+    found = {item["key"]: item["outcome"] for item in document["items"]}
+    assert found == {"compressed.png": "ok", "damaged.png": "wrong_type"}

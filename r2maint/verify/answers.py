@@ -101,7 +101,7 @@ def is_transformed(headers: Mapping[str, str]) -> bool:
 
 def is_encoded(headers: Mapping[str, str]) -> bool:
     """Tell whether the body is compressed, so that its first bytes are not those of the file."""
-    return headers.get("content-encoding", "identity") != "identity"
+    return headers.get("content-encoding", "") not in ("", "identity")
 
 
 def is_cached(headers: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ from r2maint.bucket.base import Download, Result, StoredObject
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey
 from r2maint.verify.advice import RUN_AGAIN, UPLOAD_AGAIN
-from r2maint.verify.answers import Verdict
+from r2maint.verify.answers import Verdict, is_encoded
 from r2maint.verify.content import WHOLE_BYTES, differs, judge_body
 from r2maint.verify.items import Finding, Outcome
 
@@ -81,8 +81,11 @@ def _judge(found: Result[str, Download], stored: StoredObject) -> Verdict:
         return Verdict(Outcome.UNSURE, detail="the object was replaced meanwhile", advice=RUN_AGAIN)
     if detail := differs(found.value.body, stored):
         return Verdict(Outcome.CORRUPT, detail=detail, advice=UPLOAD_AGAIN)
-    header = found.value.info.headers.content_type
-    return judge_body(found.value.body, header=header, url="", stored=stored, is_whole=True)
+    told = found.value.info.headers
+    if is_encoded({"content-encoding": told.content_encoding}):
+        return Verdict(Outcome.OK)
+    body, header = found.value.body, told.content_type
+    return judge_body(body, header=header, url="", stored=stored, is_whole=True)
 
 
 def _with(finding: Finding, verdict: Verdict) -> Finding:
