@@ -80,7 +80,8 @@ def test_text_is_grouped_by_outcome_and_the_worst_comes_first(project):
 
 def test_text_says_row_by_row_what_a_group_has_not_in_common(project):
     submission(app_icon_url="/media/a.png", main_image_en="/media/b.png")
-    heading, *rows = block(told(), "missing: 2 references")
+    advice, heading, *rows = block(told(), "missing: 2 references")
+    assert advice == "Put the file back, or correct the value."
     assert heading.split() == ["Model", "Row", "Field", "Value", "Detail"]
     assert all("no file at" in row for row in rows)
 
@@ -89,7 +90,7 @@ def test_text_says_since_when_once_something_failed_again(project):
     submission(app_icon_url=f"{PUBLIC}a.png")
     heading = "missing: 1 reference, no such object in the bucket"
     assert "First failed" not in told()
-    titles, row = block(told(), heading)
+    _, titles, row = block(told(), heading)
     assert "Runs  First failed" in titles
     assert " 2  20" in row
 

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from r2maint.bucket.base import StoredObject
 from r2maint.bucket.rules import is_md5
 from r2maint.transfer import Answer, Failure, Reason
+from r2maint.transfer.pacing import TOO_MANY, is_passing
+from r2maint.verify.advice import NAME_ANOTHER, OPEN_IT, RUN_AGAIN
 from r2maint.verify.items import Outcome
 from r2maint.verify.media import is_served_as, plain_type, type_of_name
 
@@ -22,6 +24,16 @@ _TRANSFORMED = ("cf-polished", "cf-resized", "cf-bgj")
 """Headers of pictures that Cloudflare made smaller on the way."""
 _FROM_CACHE = frozenset(("hit", "stale", "updating", "revalidated"))
 _PURGE = "Purge this URL from Cloudflare's cache."
+_UNCHALLENGED = "Let a rule of the zone spare these files the challenge."
+_LINKED = "Let the zone admit the first of SITE_HOSTS, which is sent as the Referer."
+_ON_FAILURE = {
+    Reason.BAD_URL: "Correct the value: nothing can be asked by it.",
+    Reason.NOT_PUBLIC: "FETCH_ALLOW in R2MAINT names hosts that may be private.",
+    Reason.REDIRECTS: "Name the address that its redirects lead to.",
+    Reason.NO_HOST: "Check how the host is spelled; if that is right, run again later.",
+    Reason.TLS: "See the certificate of the host: browsers may refuse it too.",
+}
+"""Failures that pass by themselves are left out."""
 
 
 class Verdict(NamedTuple):
@@ -35,9 +47,7 @@ class Verdict(NamedTuple):
 
 def judge_failure(failure: Failure) -> Verdict:
     """Return the verdict on a URL without an answer: never more than unsure."""
-    advice = ""
-    if failure.reason is Reason.NOT_PUBLIC:
-        advice = "FETCH_ALLOW in R2MAINT names hosts that may be private."
+    advice = _ON_FAILURE.get(failure.reason, RUN_AGAIN)
     return Verdict(Outcome.UNSURE, None, failure.detail, advice)
 
 
@@ -46,7 +56,8 @@ def judge_answer(answer: Answer, *, url: str, stored: StoredObject | None) -> Ve
     if answer.status in SERVED:
         return judge_served(answer, url=url, stored=stored)
     if "cf-mitigated" in answer.headers:
-        return _refused(answer, Outcome.BLOCKED, "Cloudflare challenges whoever asks")
+        advice = _UNCHALLENGED if stored else OPEN_IT
+        return _refused(answer, Outcome.BLOCKED, "Cloudflare challenges whoever asks", advice)
     if stored is None:
         return _of_stranger(answer)
     return _of_own(answer, url)
@@ -85,8 +96,12 @@ def advice_on_version(answer: Answer) -> str:
 
 def is_transformed(headers: Mapping[str, str]) -> bool:
     """Tell whether the body was made another on its way, so that no size or checksum compares."""
-    encoding = headers.get("content-encoding", "identity")
-    return encoding != "identity" or any(name in headers for name in _TRANSFORMED)
+    return is_encoded(headers) or any(name in headers for name in _TRANSFORMED)
+
+
+def is_encoded(headers: Mapping[str, str]) -> bool:
+    """Tell whether the body is compressed, so that its first bytes are not those of the file."""
+    return headers.get("content-encoding", "") not in ("", "identity")
 
 
 def is_cached(headers: Mapping[str, str]) -> bool:
@@ -106,10 +121,10 @@ def _size(answer: Answer) -> int | None:
 
 def _of_stranger(answer: Answer) -> Verdict:
     if answer.status in GONE:
-        return _refused(answer, Outcome.DEAD)
+        return _refused(answer, Outcome.DEAD, advice=NAME_ANOTHER)
     if answer.status in _WALLED:
-        return _refused(answer, Outcome.BLOCKED)
-    return _refused(answer, Outcome.UNSURE)
+        return _refused(answer, Outcome.BLOCKED, advice=OPEN_IT)
+    return _doubtful(answer)
 
 
 def _of_own(answer: Answer, url: str) -> Verdict:
@@ -120,15 +135,24 @@ def _of_own(answer: Answer, url: str) -> Verdict:
         advice = "See that the domain of PUBLIC_URL is connected to this bucket, with this path."
         return _refused(answer, Outcome.NOT_PUBLIC, "", advice)
     if answer.status not in _CLOSED:
-        return _refused(answer, Outcome.UNSURE)
+        return _doubtful(answer)
     if (urlsplit(url).hostname or "").endswith(".r2.dev"):
         advice = "Enable the bucket's r2.dev URL, or better set PUBLIC_URL to a custom domain."
         return _refused(answer, Outcome.NOT_PUBLIC, "r2.dev is disabled for this bucket", advice)
     if "cf-ray" in told and "cf-cache-status" not in told:
         # Source: developers.cloudflare.com/r2/platform/troubleshooting/
-        return _refused(answer, Outcome.BLOCKED, "Hotlink Protection, or a rule of the zone")
+        why = "Hotlink Protection, or a rule of the zone"
+        return _refused(answer, Outcome.BLOCKED, why, _LINKED)
     advice = "See which rule of the domain or of Cloudflare Access refuses visitors."
     return _refused(answer, Outcome.NOT_PUBLIC, "", advice)
+
+
+def _doubtful(answer: Answer) -> Verdict:
+    """Return the verdict on an answer that says nothing of the file."""
+    if answer.status == TOO_MANY:
+        return _refused(answer, Outcome.UNSURE, advice="Run again later, with a lower --rate.")
+    advice = RUN_AGAIN if is_passing(answer) else OPEN_IT
+    return _refused(answer, Outcome.UNSURE, advice=advice)
 
 
 def _refused(answer: Answer, outcome: Outcome, why: str = "", advice: str = "") -> Verdict:
@@ -138,5 +162,5 @@ def _refused(answer: Answer, outcome: Outcome, why: str = "", advice: str = "") 
 
 def _advice_on_type(stored: StoredObject | None) -> str:
     if stored is None:
-        return ""
+        return OPEN_IT
     return "Store the object again with its own type, or see what answers at PUBLIC_URL."

@@ -24,6 +24,7 @@ from r2maint.spool import Spool
 from r2maint.transfer import Answer, Engine, Failure, Guard, Limiter, Pace, Reason, Request
 from r2maint.transfer import Outcome as Ended
 from r2maint.transfer.pacing import is_passing
+from r2maint.verify.advice import RUN_AGAIN, UPLOAD_AGAIN
 from r2maint.verify.answers import Verdict, judge_answer, judge_failure
 from r2maint.verify.content import WHOLE_BYTES, judge_content
 from r2maint.verify.hosts import ANSWERED, Hosts
@@ -210,9 +211,9 @@ def _as_of_now(findings: Iterable[Finding], bucket: Bucket) -> Iterator[Finding]
                 yield finding
             elif isinstance(found.error, NoSuchKey):
                 detail = "the object was deleted meanwhile"
-                yield replace(finding, outcome=Outcome.MISSING, detail=detail, advice="")
+                yield replace(finding, outcome=Outcome.MISSING, detail=detail, advice=UPLOAD_AGAIN)
             elif found.value is not None and found.value.etag != finding.stored.etag:
                 detail = "the object was replaced meanwhile"
-                yield replace(finding, outcome=Outcome.UNSURE, detail=detail, advice="")
+                yield replace(finding, outcome=Outcome.UNSURE, detail=detail, advice=RUN_AGAIN)
             else:
                 yield finding

@@ -9,7 +9,8 @@ from r2maint.bucket.base import StoredObject
 from r2maint.bucket.rules import is_md5
 from r2maint.images import HEAD_BYTES, FileType, ImageError, inspect, sniff
 from r2maint.transfer import Answer
-from r2maint.verify.answers import Verdict, advice_on_version, is_transformed
+from r2maint.verify.advice import NAME_ANOTHER, UPLOAD_AGAIN
+from r2maint.verify.answers import Verdict, advice_on_version, is_encoded, is_transformed
 from r2maint.verify.items import Outcome
 from r2maint.verify.media import is_same_type, plain_type, type_of_name
 
@@ -25,35 +26,50 @@ def judge_content(answer: Answer, *, url: str, stored: StoredObject | None, most
     `most` is how many bytes of a body are read, and one more of a longer one.
     """
     body, told = answer.body, answer.headers
-    comparable = stored is not None and stored.size <= most and not is_transformed(told)
+    if is_encoded(told):
+        return Verdict(Outcome.OK, answer.status)
+    is_same = not is_transformed(told)
+    comparable = stored is not None and stored.size <= most and is_same
     detail = differs(body, stored) if stored is not None and comparable else ""
     if detail:
         return Verdict(Outcome.CORRUPT, answer.status, detail, advice_on_version(answer))
     header, is_whole = told.get("content-type", ""), len(body) <= most
-    found = judge_body(body, header=header, url=url, stored=stored, is_whole=is_whole)
+    found = judge_body(
+        body, header=header, url=url, stored=stored, is_whole=is_whole, is_strict=is_same
+    )
     return found._replace(status=answer.status)
 
 
 def judge_body(
-    body: bytes, *, header: str, url: str, stored: StoredObject | None, is_whole: bool
+    body: bytes,
+    *,
+    header: str,
+    url: str,
+    stored: StoredObject | None,
+    is_whole: bool,
+    is_strict: bool = True,
 ) -> Verdict:
     """Return what is true of a file by its bytes; of one's own strictly, of a stranger's not.
 
-    A stranger may serve another kind of picture than the name promises. `is_whole` is False for
-    the beginning of one.
+    A stranger may serve another kind of picture than the name promises, and so may Cloudflare where
+    it makes pictures smaller: `is_strict` is False then. `is_whole` is False for the beginning of a
+    file.
     """
+    advice = UPLOAD_AGAIN if stored else NAME_ANOTHER
     if not body:
-        return Verdict(Outcome.EMPTY, detail="it has 0 bytes")
+        return Verdict(Outcome.EMPTY, detail="it has 0 bytes", advice=advice)
     kind = sniff(body[:HEAD_BYTES])
     promises = [type_of_name(stored.key if stored else urlsplit(url).path), plain_type(header)]
-    wrong = [each for each in promises if not _agrees(each, kind, is_own=stored is not None)]
+    is_own = stored is not None and is_strict
+    wrong = [each for each in promises if not _agrees(each, kind, is_own=is_own)]
     if wrong:
         found = kind.content_type if kind else "no known type's"
         detail = f"its bytes are {found}, and it is named or served as {wrong[0]}"
-        return Verdict(Outcome.WRONG_TYPE, detail=detail, advice="Put the right file in its place.")
+        advice = "Upload the right file, under its own type." if stored else NAME_ANOTHER
+        return Verdict(Outcome.WRONG_TYPE, detail=detail, advice=advice)
     if kind is None or not kind.is_image or not is_whole:
         return Verdict(Outcome.OK)
-    return _decoded(body)
+    return _decoded(body, advice)
 
 
 def differs(body: bytes, stored: StoredObject) -> str:
@@ -92,12 +108,12 @@ def _is_known(promised: str) -> bool:
     return promised.partition("/")[0] in ("image", "audio", "video") or promised.endswith("/pdf")
 
 
-def _decoded(body: bytes) -> Verdict:
+def _decoded(body: bytes, advice: str) -> Verdict:
     try:
         inspect(body)
     except ImageError as error:
         if error.reason == "corrupt":
             detail = "the picture does not decode to its end"
-            return Verdict(Outcome.CORRUPT, detail=detail, advice="Upload the picture again.")
+            return Verdict(Outcome.CORRUPT, detail=detail, advice=advice)
     # What cannot be decoded here for its kind or size is no finding.
     return Verdict(Outcome.OK)

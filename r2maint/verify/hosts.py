@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from r2maint.keys import host_of
 from r2maint.report import format_count
+from r2maint.verify.advice import RUN_AGAIN
 from r2maint.verify.items import Finding, Outcome
 
 GIVE_UP = 10
@@ -87,7 +88,8 @@ class Hosts:
         silent = frozenset(self.cannot_judge)
         for finding in findings:
             if finding.outcome in ANSWERED and host_of(finding.url) in silent:
-                advice = finding.advice if finding.outcome is Outcome.UNSURE else ""
+                is_unsure = finding.outcome is Outcome.UNSURE
+                advice = (is_unsure and finding.advice) or RUN_AGAIN
                 yield replace(finding, outcome=Outcome.UNSURE, advice=advice, of_host=True)
             else:
                 yield finding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
@@ -10,6 +11,7 @@ from r2maint.bucket.base import Expiry, StoredObject
 from r2maint.keys import Addresses, Kind, Target, Via, identity
 from r2maint.references.reading import Reference, Shape
 from r2maint.sources import UnusableSource, is_file, locate_file
+from r2maint.verify.advice import UPLOAD_AGAIN
 from r2maint.verify.items import Finding, Outcome
 
 Verdict = tuple[Outcome, str, str]
@@ -34,7 +36,12 @@ _BY_ADDRESS = {
         "--repair presigned rewrites it to PUBLIC_URL.",
     ),
 }
-
+_UNUSABLE = {
+    "missing": (Outcome.MISSING, "Put the file back, or correct the value."),
+    "outside": (Outcome.MISSING, "Put the file below its directory, or correct the value."),
+    "unreadable": (Outcome.UNSURE, "Run as a user who may read the file."),
+}
+"""By why a local file cannot be taken: the outcome and the advice."""
 
 Lengths = Mapping[tuple[str, str, str], int | None]
 """(database, model, field) -> how many characters one value may have; None for any."""
@@ -66,9 +73,9 @@ class Judge:
 
     def _verdict(self, reference: Reference, stored: StoredObject | None) -> Verdict:
         if stored is None:
-            return Outcome.MISSING, self._absence(reference), ""
+            return self._absence(reference)
         if stored.size == 0:
-            return Outcome.EMPTY, "the object has 0 bytes", ""
+            return Outcome.EMPTY, "the object has 0 bytes", UPLOAD_AGAIN
         if identity(stored.key) != identity(reference.target.key):
             detail, advice = (
                 f"the bucket holds {stored.key!r}",
@@ -80,10 +87,12 @@ class Judge:
             return self._unless_too_long(reference, stored, found)
         return self._length_of(reference) or self._expiry_of(stored) or _FINE
 
-    def _absence(self, reference: Reference) -> str:
+    def _absence(self, reference: Reference) -> Verdict:
+        detail = "no such object in the bucket"
         if len(reference.value) == self._room(reference):
-            return "no such object in the bucket; the value fills its column, and may be cut off"
-        return "no such object in the bucket"
+            detail = f"{detail}; the value fills its column, and may be cut off"
+            return Outcome.MISSING, detail, "Raise the field's max_length, and correct the value."
+        return Outcome.MISSING, detail, UPLOAD_AGAIN
 
     def _room(self, reference: Reference) -> int | None:
         return self.lengths.get((reference.database, reference.model, reference.field))
@@ -140,16 +149,24 @@ def outcome_of(target: Target, key: str) -> Outcome:
 
 def judge_local(reference: Reference) -> Finding:
     """Return what is true of a reference to a local file."""
-    root, target = reference.target.root, reference.target
-    assert root is not None
-    spelled = (path for path in (target.key, *target.spellings) if is_file(root, path))
     try:
-        locate_file(root, next(spelled, target.key))
+        _require_readable(reference.target)
     except UnusableSource as unusable:
-        return Finding(reference=reference, outcome=Outcome.MISSING, detail=unusable.detail)
+        outcome, advice = _UNUSABLE[unusable.reason]
+        return Finding(reference=reference, outcome=outcome, detail=unusable.detail, advice=advice)
     return Finding(
         reference=reference,
         outcome=Outcome.SKIPPED,
         detail="a local file",
         advice="Move it with migrate_media_to_r2.",
     )
+
+
+def _require_readable(target: Target) -> None:
+    """Raises: UnusableSource for a local file that is not there, or not to be read."""
+    root = target.root
+    assert root is not None
+    spelled = (path for path in (target.key, *target.spellings) if is_file(root, path))
+    path = locate_file(root, next(spelled, target.key))
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UnusableSource("unreadable", f"no permission to read {path}")

@@ -10,7 +10,8 @@ from r2maint.bucket import Bucket
 from r2maint.bucket.base import Download, Result, StoredObject
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey
-from r2maint.verify.answers import Verdict
+from r2maint.verify.advice import RUN_AGAIN, UPLOAD_AGAIN
+from r2maint.verify.answers import Verdict, is_encoded
 from r2maint.verify.content import WHOLE_BYTES, differs, judge_body
 from r2maint.verify.items import Finding, Outcome
 
@@ -69,15 +70,22 @@ def _portions(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
 
 def _judge(found: Result[str, Download], stored: StoredObject) -> Verdict:
     if isinstance(found.error, NoSuchKey):
-        return Verdict(Outcome.MISSING, detail="the object was deleted meanwhile")
+        return Verdict(
+            Outcome.MISSING, detail="the object was deleted meanwhile", advice=UPLOAD_AGAIN
+        )
     if found.value is None:
-        return Verdict(Outcome.UNSURE, detail="the bucket gave no answer about it")
+        return Verdict(
+            Outcome.UNSURE, detail="the bucket gave no answer about it", advice=RUN_AGAIN
+        )
     if found.value.info.etag != stored.etag:
-        return Verdict(Outcome.UNSURE, detail="the object was replaced meanwhile")
+        return Verdict(Outcome.UNSURE, detail="the object was replaced meanwhile", advice=RUN_AGAIN)
     if detail := differs(found.value.body, stored):
-        return Verdict(Outcome.CORRUPT, detail=detail)
-    header = found.value.info.headers.content_type
-    return judge_body(found.value.body, header=header, url="", stored=stored, is_whole=True)
+        return Verdict(Outcome.CORRUPT, detail=detail, advice=UPLOAD_AGAIN)
+    told = found.value.info.headers
+    if is_encoded({"content-encoding": told.content_encoding}):
+        return Verdict(Outcome.OK)
+    body, header = found.value.body, told.content_type
+    return judge_body(body, header=header, url="", stored=stored, is_whole=True)
 
 
 def _with(finding: Finding, verdict: Verdict) -> Finding:
