@@ -758,3 +758,27 @@ def test_text_tells_of_a_silent_host_in_one_line(web):
     call_command("verify_urls", "--level", "http", stdout=out)
     assert out.getvalue().count("Cannot judge") == 1
     assert "unsure 20" in out.getvalue()
+
+
+# What a HEAD says is worth
+
+
+@pytest.mark.parametrize(
+    "said", [reply(200, b"", "Content-Type: text/html"), reply(200, b"", IMAGE, length=7)]
+)
+def test_a_head_that_contradicts_the_body_breaks_nothing(web, said):
+    store("a.png")
+    web.answers["/a.png"] = web.answers["/x.png"] = lambda request: [
+        said if request.method == "HEAD" else reply(200, BODY, IMAGE)
+    ]
+    name(f"{web.own.url}/a.png", f"{web.stranger.url}/x.png")
+    assert outcomes(verify()) == {"ok": 2}
+
+
+def test_white_space_before_a_url_hides_no_host_that_cannot_be_judged(web):
+    for number in range(4):
+        web.answers[f"/{number}.png"] = lambda _: [BREAK]
+    web.answers["/gone.png"] = always(404, b"")
+    name(*(f"{web.stranger.url}/{number}.png" for number in range(4)))
+    name(f" {web.stranger.url}/gone.png")
+    assert outcomes(verify()) == {"unsure": 5}

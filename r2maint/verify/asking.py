@@ -24,7 +24,7 @@ from r2maint.spool import Spool
 from r2maint.transfer import Answer, Engine, Failure, Guard, Limiter, Pace, Reason, Request
 from r2maint.transfer import Outcome as Ended
 from r2maint.transfer.pacing import is_passing
-from r2maint.verify.answers import Verdict, judge_answer, judge_failure
+from r2maint.verify.answers import SERVED, Verdict, judge_answer, judge_failure
 from r2maint.verify.content import WHOLE_BYTES, judge_content
 from r2maint.verify.hosts import ANSWERED, Hosts
 from r2maint.verify.items import Finding, Level, Outcome
@@ -126,15 +126,22 @@ class Asker:
         )
 
     def _second(self, question: Question, answer: Answer) -> Request | None:
-        """Return what a visitor's browser would ask where the first request was refused."""
+        """Return what a visitor's browser would ask where the first request does not settle it."""
         is_refused = 400 <= answer.status < 500 and answer.status not in _MAY_PASS
-        if not (is_refused or answer.status == _UNIMPLEMENTED) or "cf-mitigated" in answer.headers:
+        is_refused = is_refused or answer.status == _UNIMPLEMENTED
+        if "cf-mitigated" in answer.headers or not (is_refused or self._is_odd(question, answer)):
             return None
         referers = tuple(f"Referer: https://{host}/" for host in self.config.site_hosts[:1])
         request = replace(self._get(question), headers=(*_HEADERS, *referers))
         if self.level is Level.CONTENT:
             return request
         return replace(request, headers=(*request.headers, _FIRST_BYTE), enough_bytes=1)
+
+    def _is_odd(self, question: Question, answer: Answer) -> bool:
+        """Tell whether what a HEAD says of a file that is served speaks against it."""
+        if self.level is Level.CONTENT or answer.status not in SERVED:
+            return False
+        return self._judge(question, answer).outcome is not Outcome.OK
 
     def _get(self, question: Question) -> Request:
         return Request(

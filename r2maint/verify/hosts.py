@@ -86,7 +86,7 @@ class Hosts:
         """
         silent = frozenset(self.cannot_judge)
         for finding in findings:
-            if finding.outcome in ANSWERED and host_of(finding.url) in silent:
+            if finding.outcome in ANSWERED and host_of(finding.url.strip()) in silent:
                 advice = finding.advice if finding.outcome is Outcome.UNSURE else ""
                 yield replace(finding, outcome=Outcome.UNSURE, advice=advice, of_host=True)
             else:
