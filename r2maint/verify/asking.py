@@ -35,6 +35,8 @@ PER_STRANGER = 8
 STRANGER_BYTES = 10 * 2**20
 """Of a stranger's file that are read; of a longer one only the beginning is judged."""
 _HELD_BYTES = 32 * 2**20
+_FINDING_BYTES = 1024
+"""Of memory that one takes, about."""
 _HOSTS_AT_ONCE = 4
 _AHEAD = 16
 _AHEAD_OF_RETRY = 1024
@@ -101,19 +103,20 @@ class Asker:
         limiter, guard = Limiter(self.control.rate), Guard.from_config(self.config)
         engine = Engine(pace, limiter=limiter, guard=guard)
         tracked = self.control.track(questions, "Asking", unit="URL")
-        weigh = self._weigh if self.level is Level.CONTENT else None
+        verdict: Verdict | None = None
         try:
-            sent = engine.send_many(tracked, self._request, then=self._second, weigh=weigh)
+            sent = engine.send_many(tracked, self._request, then=self._second, weigh=self._held)
             with closing(sent) as outcomes:
                 for outcome in outcomes:
-                    yield from self._findings(outcome)
+                    verdict = self._verdict(outcome) if outcome.label.is_asked else verdict
+                    yield from _answered(outcome.label, verdict)
         finally:
             engine.close()
 
     # Requests
 
     def _request(self, question: Question) -> Request | None:
-        if not question.url or self.hosts.is_given_up(question.host):
+        if not question.is_asked or self.hosts.is_given_up(question.host):
             return None
         if self.level is Level.CONTENT:
             return self._get(question)
@@ -154,22 +157,18 @@ class Asker:
 
     def _weigh(self, question: Question) -> int:
         """Return how many bytes of an answer's body are read."""
-        if not question.url:
-            return 0
         if question.stored is None:
             return STRANGER_BYTES
         size = question.stored.size
         return size if size <= WHOLE_BYTES else HEAD_BYTES
 
-    # Answers
+    def _held(self, question: Question) -> int:
+        """Return about how many bytes of memory a question takes with its answer."""
+        has_body = self.level is Level.CONTENT and question.is_asked
+        body = self._weigh(question) if has_body else 0
+        return body + _FINDING_BYTES * len(question.findings)
 
-    def _findings(self, ended: Ended[Question]) -> Iterator[Finding]:
-        question = ended.label
-        if not question.url:
-            yield from question.findings
-            return
-        verdict = self._verdict(ended)
-        yield from (replace(each, **verdict._asdict()) for each in question.findings)
+    # Answers
 
     def _verdict(self, ended: Ended[Question]) -> Verdict:
         host = ended.label.host
@@ -189,6 +188,13 @@ class Asker:
         if self.level is Level.CONTENT and verdict.outcome is Outcome.OK:
             return judge_content(answer, url=url, stored=stored, most=self._weigh(question))
         return verdict
+
+
+def _answered(question: Question, verdict: Verdict | None) -> Iterable[Finding]:
+    """Return the findings with what their URL, if they have one, answers."""
+    if not question.url or verdict is None:
+        return question.findings
+    return [replace(each, **verdict._asdict()) for each in question.findings]
 
 
 def _may_pass(answer: Answer) -> bool:

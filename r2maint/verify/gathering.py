@@ -141,8 +141,8 @@ def _names_key(reference: Reference) -> bool:
 
 
 def _joined(inventory: Inventory, judge: Judge, prefix: str, control: Control) -> Iterator[Finding]:
-    for stored, references in inventory.join_references():
+    for batch in batched(inventory.join_each_reference(), _BATCH):
         control.check()
-        for reference in references:
+        for stored, reference in batch:
             if reference.target.key.startswith(prefix):
                 yield judge.judge(reference, stored)
