@@ -288,17 +288,35 @@ class Inventory:
         `(None, references)` for a key that references name and the bucket lacks. A reference whose
         key is absent counts for the first of its other spellings that exists.
         """
-        self._settle_references()
-        objects = itertools.groupby(self._packed_objects(), key=itemgetter(0))
-        wanted = itertools.groupby(self._packed_references(), key=itemgetter(0))
-        for here, there in _merge(objects, wanted):
-            references = tuple(pickle.loads(row[1]) for row in there)
-            yield from _share(tuple(map(_unpack, here)), references)
+        for objects, references in self._joined():
+            yield from _share(objects, tuple(references))
+
+    def join_each_reference(self) -> Iterator[tuple[StoredObject | None, Reference]]:
+        """Yield what `join_references` does one by one, however many name one object."""
+        for objects, references in self._joined():
+            if len(objects) < 2:
+                stored = objects[0] if objects else None
+                yield from ((stored, each) for each in references)
+            else:
+                for item, same in _share(objects, tuple(references)):
+                    yield from ((item, each) for each in same)
 
     def iter_groups(self) -> Iterator[tuple[str, tuple[Reference, ...]]]:
         """Yield what `add_groups` was given, the references of one name together, by name."""
-        for name, rows in itertools.groupby(self._packed_references(), key=itemgetter(0)):
-            yield name, tuple(pickle.loads(row[1]) for row in rows)
+        for name, pairs in itertools.groupby(self.iter_grouped(), key=itemgetter(0)):
+            yield name, tuple(reference for _, reference in pairs)
+
+    def iter_grouped(self) -> Iterator[tuple[str, Reference]]:
+        """Yield what `add_groups` was given, by name, one by one."""
+        return ((name, pickle.loads(row)) for name, row in self._packed_references())
+
+    def _joined(self) -> Iterator[tuple[tuple[StoredObject, ...], Iterator[Reference]]]:
+        """Yield the objects of each identity with the references that mean it, in key order."""
+        self._settle_references()
+        packed = itertools.groupby(self._packed_objects(), key=itemgetter(0))
+        wanted = itertools.groupby(self._packed_references(), key=itemgetter(0))
+        for here, there in _merge(packed, wanted):
+            yield tuple(map(_unpack, here)), (pickle.loads(row[1]) for row in there)
 
     def _packed_objects(self) -> Iterator[tuple[Any, ...]]:
         return _rows(self._db.execute(f"SELECT {_COLUMNS} FROM objects o ORDER BY id, spelling"))

@@ -266,3 +266,13 @@ def test_a_missing_value_that_fills_its_column_may_be_cut_off(project):
     document = run("verify_urls", exit_code=3)
 
     assert "may be cut off" in document["items"][0]["detail"]
+
+
+@pytest.mark.parametrize("more", [(), ("--all",)])
+def test_a_prefix_hides_no_other_spelling_outside_it(project, more):
+    store("a%20b/x.png", "a b/y.png")
+    submission(screenshots_en=[f"{PUBLIC}a%20b/{name}.png" for name in "xyz"])
+
+    document = run("verify_urls", "--prefix", "a b/", *more, exit_code=3)
+
+    assert outcomes(document) == {"respelled": 1, "ok": 1, "missing": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,6 +100,20 @@ def test_an_object_whose_key_composes_to_ascii_is_there():
 
         told = {each.target.key: found for each, found in expected.iter_told()}
         assert told == {"K.png": kelvin, "L.png": None}
+
+
+@pytest.mark.parametrize("in_order", [identity, str])
+def test_a_page_that_ends_with_another_spelling_hides_nothing(in_order):
+    """R2 lists a key as it was uploaded last, in the place of its composed form; S3 as spelled."""
+    listing = [stored(key) for key in ("e\u0301.png", "f.png", "g.png")]
+    listing.sort(key=lambda each: order(in_order(each.key)))
+    for size in (1, 2, 3):
+        with Expected({}) as expected:
+            expected.take(map(reference, ("f.png", "g.png", "é.png")))
+            expected.compare(listing[start : start + size] for start in range(0, 3, size))
+
+            assert expected.fine == 2
+            assert [found for _, found in expected.iter_told()] == [stored("e\u0301.png")]
 
 
 @given(

@@ -17,7 +17,9 @@ from PIL import Image
 from r2maint.bucket import DirectoryBucket, Upload, open_bucket, put
 from r2maint.bucket.base import Headers
 from r2maint.conf import load
-from r2maint.verify import hosts
+from r2maint.keys import Kind, Target, Via
+from r2maint.references.reading import Reference, Shape
+from r2maint.verify import Finding, Outcome, hosts, questions
 from tests.appdirectory.models import AppSubmission
 from tests.commands import run
 from tests.conftest import DATABASES
@@ -120,6 +122,36 @@ def test_what_is_served_is_ok_with_one_head_for_each_url(web):
     }
     (agent,) = {request.headers["user-agent"] for request in web.own.requests}
     assert agent.startswith("r2maint/")
+
+
+def test_however_many_name_one_url_it_is_asked_once_and_few_are_held(web, monkeypatch):
+    monkeypatch.setattr(questions, "_BATCH", 2)
+    store("a.png", "b.png")
+    web.answers["/b.png"] = web.answers["/y.png"] = always(404, b"")
+    urls = [f"{web.own.url}/a.png", f"{web.own.url}/b.png", f"{web.own.url}/gone.png"]
+    urls += [f"{web.stranger.url}/x.png", f"{web.stranger.url}/y.png"]
+    for _ in range(5):
+        name(*urls)
+
+    document = verify(exit_code=3)
+
+    assert outcomes(document) == {"missing": 5, "dead": 5, "not_public": 5, "ok": 10}
+    asked = Counter(target for method, target in web.asked() if method == "HEAD")
+    assert asked == {"/a.png": 1, "/b.png": 1, "/x.png": 1, "/y.png": 1}
+
+
+def test_findings_of_one_url_are_taken_a_few_at_a_time():
+    target = Target(Kind.BUCKET, Via.PUBLIC, "a.png")
+    reference = Reference("default", "app.Model", "1", "icon", "", "a.png", Shape.URL, target)
+    finding = Finding(
+        reference=reference, outcome=Outcome.OK, url="https://media.example.org/a.png"
+    )
+    taken = iter(range(100_000))
+
+    first = next(questions.own_questions((finding for _ in taken), "host"))
+
+    assert first.is_asked
+    assert len(first.findings) <= next(taken) < 1000
 
 
 def test_level_bucket_asks_no_url(web):
@@ -718,11 +750,37 @@ def test_objects_are_read_from_the_bucket_in_portions_that_memory_holds(
     project, settings, monkeypatch
 ):
     settings.R2MAINT = {**settings.R2MAINT, "PUBLIC_URL": ""}
-    monkeypatch.setattr("r2maint.verify.stored._HELD_BYTES", 3 * len(WHOLE))
+    monkeypatch.setattr("r2maint.verify.stored._HELD_BYTES", 3 * (len(WHOLE) + 2 * 1024))
     keys = [f"{number}.png" for number in range(8)]
     store(*keys, body=WHOLE)
     name(*keys)
     name(*keys)
+    portions = counted_portions(monkeypatch)
+
+    assert outcomes(verify(level="content")) == {"ok": 16}
+    assert [len(portion) for portion in portions] == [3, 3, 2]
+
+
+def test_an_object_that_many_name_is_read_once_however_few_are_held(project, settings, monkeypatch):
+    settings.R2MAINT = {**settings.R2MAINT, "PUBLIC_URL": ""}
+    monkeypatch.setattr("r2maint.verify.stored._BATCH", 2)
+    monkeypatch.setattr("r2maint.verify.stored._MOST_OBJECTS", 2)
+    store("a.png", "b.png", body=WHOLE)
+    store("broken.png", body=WHOLE[:-30])
+    for _ in range(7):
+        name("a.png", "broken.png", "b.png")
+    portions = counted_portions(monkeypatch)
+
+    assert outcomes(verify(level="content", exit_code=3)) == {"ok": 14, "corrupt": 7}
+    assert sorted(key for portion in portions for key in portion) == [
+        "a.png",
+        "b.png",
+        "broken.png",
+    ]
+
+
+def counted_portions(monkeypatch) -> list[list[str]]:
+    """Return the keys of each reading from the bucket, as they come."""
     portions: list[list[str]] = []
     get_many = DirectoryBucket.get_many
 
@@ -731,9 +789,7 @@ def test_objects_are_read_from_the_bucket_in_portions_that_memory_holds(
         return get_many(bucket, portions[-1])
 
     monkeypatch.setattr(DirectoryBucket, "get_many", counted)
-
-    assert outcomes(verify(level="content")) == {"ok": 16}
-    assert [len(portion) for portion in portions] == [3, 3, 2]
+    return portions
 
 
 # Nothing is written
@@ -758,3 +814,27 @@ def test_text_tells_of_a_silent_host_in_one_line(web):
     call_command("verify_urls", "--level", "http", stdout=out)
     assert out.getvalue().count("Cannot judge") == 1
     assert "unsure 20" in out.getvalue()
+
+
+# What a HEAD says is worth
+
+
+@pytest.mark.parametrize(
+    "said", [reply(200, b"", "Content-Type: text/html"), reply(200, b"", IMAGE, length=7)]
+)
+def test_a_head_that_contradicts_the_body_breaks_nothing(web, said):
+    store("a.png")
+    web.answers["/a.png"] = web.answers["/x.png"] = lambda request: [
+        said if request.method == "HEAD" else reply(200, BODY, IMAGE)
+    ]
+    name(f"{web.own.url}/a.png", f"{web.stranger.url}/x.png")
+    assert outcomes(verify()) == {"ok": 2}
+
+
+def test_white_space_before_a_url_hides_no_host_that_cannot_be_judged(web):
+    for number in range(4):
+        web.answers[f"/{number}.png"] = lambda _: [BREAK]
+    web.answers["/gone.png"] = always(404, b"")
+    name(*(f"{web.stranger.url}/{number}.png" for number in range(4)))
+    name(f" {web.stranger.url}/gone.png")
+    assert outcomes(verify()) == {"unsure": 5}

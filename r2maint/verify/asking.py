@@ -25,7 +25,7 @@ from r2maint.transfer import Answer, Engine, Failure, Guard, Limiter, Pace, Reas
 from r2maint.transfer import Outcome as Ended
 from r2maint.transfer.pacing import is_passing
 from r2maint.verify.advice import RUN_AGAIN, UPLOAD_AGAIN
-from r2maint.verify.answers import Verdict, judge_answer, judge_failure
+from r2maint.verify.answers import SERVED, Verdict, judge_answer, judge_failure
 from r2maint.verify.content import WHOLE_BYTES, judge_content
 from r2maint.verify.hosts import ANSWERED, Hosts
 from r2maint.verify.items import Finding, Level, Outcome
@@ -36,6 +36,8 @@ PER_STRANGER = 8
 STRANGER_BYTES = 10 * 2**20
 """Of a stranger's file that are read; of a longer one only the beginning is judged."""
 _HELD_BYTES = 32 * 2**20
+_FINDING_BYTES = 1024
+"""Of memory that one takes, about."""
 _HOSTS_AT_ONCE = 4
 _AHEAD = 16
 _AHEAD_OF_RETRY = 1024
@@ -102,19 +104,20 @@ class Asker:
         limiter, guard = Limiter(self.control.rate), Guard.from_config(self.config)
         engine = Engine(pace, limiter=limiter, guard=guard)
         tracked = self.control.track(questions, "Asking", unit="URL")
-        weigh = self._weigh if self.level is Level.CONTENT else None
+        verdict: Verdict | None = None
         try:
-            sent = engine.send_many(tracked, self._request, then=self._second, weigh=weigh)
+            sent = engine.send_many(tracked, self._request, then=self._second, weigh=self._held)
             with closing(sent) as outcomes:
                 for outcome in outcomes:
-                    yield from self._findings(outcome)
+                    verdict = self._verdict(outcome) if outcome.label.is_asked else verdict
+                    yield from _answered(outcome.label, verdict)
         finally:
             engine.close()
 
     # Requests
 
     def _request(self, question: Question) -> Request | None:
-        if not question.url or self.hosts.is_given_up(question.host):
+        if not question.is_asked or self.hosts.is_given_up(question.host):
             return None
         if self.level is Level.CONTENT:
             return self._get(question)
@@ -127,15 +130,22 @@ class Asker:
         )
 
     def _second(self, question: Question, answer: Answer) -> Request | None:
-        """Return what a visitor's browser would ask where the first request was refused."""
+        """Return what a visitor's browser would ask where the first request does not settle it."""
         is_refused = 400 <= answer.status < 500 and answer.status not in _MAY_PASS
-        if not (is_refused or answer.status == _UNIMPLEMENTED) or "cf-mitigated" in answer.headers:
+        is_refused = is_refused or answer.status == _UNIMPLEMENTED
+        if "cf-mitigated" in answer.headers or not (is_refused or self._is_odd(question, answer)):
             return None
         referers = tuple(f"Referer: https://{host}/" for host in self.config.site_hosts[:1])
         request = replace(self._get(question), headers=(*_HEADERS, *referers))
         if self.level is Level.CONTENT:
             return request
         return replace(request, headers=(*request.headers, _FIRST_BYTE), enough_bytes=1)
+
+    def _is_odd(self, question: Question, answer: Answer) -> bool:
+        """Tell whether what a HEAD says of a file that is served speaks against it."""
+        if self.level is Level.CONTENT or answer.status not in SERVED:
+            return False
+        return self._judge(question, answer).outcome is not Outcome.OK
 
     def _get(self, question: Question) -> Request:
         return Request(
@@ -148,22 +158,18 @@ class Asker:
 
     def _weigh(self, question: Question) -> int:
         """Return how many bytes of an answer's body are read."""
-        if not question.url:
-            return 0
         if question.stored is None:
             return STRANGER_BYTES
         size = question.stored.size
         return size if size <= WHOLE_BYTES else HEAD_BYTES
 
-    # Answers
+    def _held(self, question: Question) -> int:
+        """Return about how many bytes of memory a question takes with its answer."""
+        has_body = self.level is Level.CONTENT and question.is_asked
+        body = self._weigh(question) if has_body else 0
+        return body + _FINDING_BYTES * len(question.findings)
 
-    def _findings(self, ended: Ended[Question]) -> Iterator[Finding]:
-        question = ended.label
-        if not question.url:
-            yield from question.findings
-            return
-        verdict = self._verdict(ended)
-        yield from (replace(each, **verdict._asdict()) for each in question.findings)
+    # Answers
 
     def _verdict(self, ended: Ended[Question]) -> Verdict:
         host = ended.label.host
@@ -183,6 +189,13 @@ class Asker:
         if self.level is Level.CONTENT and verdict.outcome is Outcome.OK:
             return judge_content(answer, url=url, stored=stored, most=self._weigh(question))
         return verdict
+
+
+def _answered(question: Question, verdict: Verdict | None) -> Iterable[Finding]:
+    """Return the findings with what their URL, if they have one, answers."""
+    if not question.url or verdict is None:
+        return question.findings
+    return [replace(each, **verdict._asdict()) for each in question.findings]
 
 
 def _may_pass(answer: Answer) -> bool:

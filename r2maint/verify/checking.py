@@ -23,7 +23,7 @@ from r2maint.references.reading import Scope, iter_references, still_named
 from r2maint.spool import Spool
 from r2maint.verify.asking import Asker
 from r2maint.verify.explaining import Explainer
-from r2maint.verify.gathering import Gathered, gathered
+from r2maint.verify.gathering import Gathered, gathered, look_beyond
 from r2maint.verify.hosts import Hosts
 from r2maint.verify.items import FAILING, Finding, Level, Outcome, Verification
 from r2maint.verify.judging import Judge
@@ -93,13 +93,14 @@ class _Walk:
     memory: Memory
     lookup: Lookup | None
     columns: tuple[Column, ...]
+    judge: Judge
     hosts: Hosts = field(default_factory=Hosts)
     remarks: list[str] = field(default_factory=list)
     """What else a reader must know, in sentences."""
 
     def gathered(self) -> AbstractContextManager[Gathered]:
         """Compare rows and listing; in short where nobody wants to hear of what is fine."""
-        judge, control, prefix = self._judge(), self.control, self.scope.prefix
+        judge, control, prefix = self.judge, self.control, self.scope.prefix
         tells_all = self.look.show_all or self.lookup or self.look.level is not Level.BUCKET
         suspects = None if tells_all else self.memory.suspects() or frozenset[str]()
         found = iter_references(
@@ -113,7 +114,10 @@ class _Walk:
 
     def findings(self, found: Gathered) -> Iterator[Finding]:
         """Yield every finding as it is told in the end."""
-        findings = self._asked(self.memory.rested(found.findings))
+        compared = found.findings
+        if self.scope.prefix and not self.lookup:
+            compared = look_beyond(compared, self.judge, self.bucket, prefix=self.scope.prefix)
+        findings = self._asked(self.memory.rested(compared))
         findings = _confirmed(self.lookup.answers(findings) if self.lookup else findings)
         mender = Mender.of(self.addresses, self.columns, self.look.repair or frozenset())
         explainer = Explainer(
@@ -135,11 +139,6 @@ class _Walk:
             config=self.config, bucket=self.bucket, level=level, control=control, hosts=self.hosts
         )
         return asker.asked(findings)
-
-    def _judge(self) -> Judge:
-        lengths = {(c.database, c.model, c.field): c.max_length for c in self.columns}
-        expiries = _expiries(self.bucket, self.look.level)
-        return Judge(addresses=self.addresses, lengths=lengths, expiries=expiries)
 
 
 def verify_urls(
@@ -164,6 +163,7 @@ def verify_urls(
     )
     lookup = Lookup(look.subject, bucket) if look.subject else None
     columns = discover(config, addresses, scope)
+    columns = lookup.columns(columns) if lookup else columns
     walk = _Walk(
         config=config,
         addresses=addresses,
@@ -173,7 +173,12 @@ def verify_urls(
         look=look,
         memory=memory,
         lookup=lookup,
-        columns=lookup.columns(columns) if lookup else columns,
+        columns=columns,
+        judge=Judge(
+            addresses=addresses,
+            lengths={(c.database, c.model, c.field): c.max_length for c in columns},
+            expiries=_expiries(bucket, look.level),
+        ),
     )
     tally = _Tally(show_all=look.show_all)
     with walk.gathered() as found:

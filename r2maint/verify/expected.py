@@ -174,7 +174,9 @@ class Expected:
         wanted = _Ascending(self._db.execute("SELECT key, seq FROM expected ORDER BY key, seq"))
         spelled = _Ascending(self._db.execute("SELECT key, seq FROM spellings ORDER BY key"))
         for page in filter(None, pages):
-            there, last = {each.key: each for each in page}, page[-1].key
+            there = {each.key: each for each in page}
+            # Another spelling may lie in the place of its composed form: it tells of no place.
+            last = next((each.key for each in reversed(page) if is_composed(each.key)), "")
             self._keep(each for each in page if not is_composed(each.key))
             self._keep(there[key] for key, _ in spelled.up_to(last) if key in there)
             for key, seq in wanted.up_to(last):

@@ -13,14 +13,16 @@ from itertools import chain
 from typing import Any
 
 from r2maint.batching import batched
+from r2maint.bucket import Bucket
 from r2maint.bucket.base import StoredObject
+from r2maint.bucket.lookup import find_stored
 from r2maint.control import Control
 from r2maint.inventory import Inventory
 from r2maint.keys import Kind
 from r2maint.references.reading import Reference, Shape
 from r2maint.spool import Spool
 from r2maint.verify.expected import Expected
-from r2maint.verify.items import Finding
+from r2maint.verify.items import Finding, Outcome
 from r2maint.verify.judging import Judge, judge_apart
 
 _Pages = Iterable[Sequence[StoredObject]]
@@ -77,6 +79,23 @@ def gathered(
         )
 
 
+def look_beyond(
+    findings: Iterable[Finding], judge: Judge, bucket: Bucket, *, prefix: str
+) -> Iterator[Finding]:
+    """Yield the findings, those of missing objects judged by what lies outside the prefix too.
+
+    Another spelling of a key below the prefix may: only what is below it was listed.
+    """
+    for batch in batched(findings, _BATCH):
+        lost = {each.reference for each in batch if each.outcome is Outcome.MISSING and each.key}
+        spelled = chain.from_iterable(each.target.spellings for each in lost)
+        beyond = find_stored(bucket, (key for key in spelled if not key.startswith(prefix))).objects
+        for each in batch:
+            spellings = each.reference.target.spellings if each.reference in lost else ()
+            stored = next((beyond[key] for key in spellings if key in beyond), None)
+            yield judge.judge(each.reference, stored) if stored else each
+
+
 def _kept(pages: _Pages, listed: Spool[_Columns]) -> Iterator[Sequence[StoredObject]]:
     """Yield the pages, which `listed` keeps."""
     for page in pages:
@@ -105,8 +124,8 @@ def _names_key(reference: Reference) -> bool:
 
 
 def _joined(inventory: Inventory, judge: Judge, prefix: str, control: Control) -> Iterator[Finding]:
-    for stored, references in inventory.join_references():
+    for batch in batched(inventory.join_each_reference(), _BATCH):
         control.check()
-        for reference in references:
+        for stored, reference in batch:
             if reference.target.key.startswith(prefix):
                 yield judge.judge(reference, stored)

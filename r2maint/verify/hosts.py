@@ -87,7 +87,7 @@ class Hosts:
         """
         silent = frozenset(self.cannot_judge)
         for finding in findings:
-            if finding.outcome in ANSWERED and host_of(finding.url) in silent:
+            if finding.outcome in ANSWERED and host_of(finding.url.strip()) in silent:
                 is_unsure = finding.outcome is Outcome.UNSURE
                 advice = (is_unsure and finding.advice) or RUN_AGAIN
                 yield replace(finding, outcome=Outcome.UNSURE, advice=advice, of_host=True)

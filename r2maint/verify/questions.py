@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from zlib import crc32
 
 from r2maint.batching import batched
@@ -26,6 +27,8 @@ class Question:
     url: str
     host: str
     findings: list[Finding]
+    is_asked: bool = True
+    """False for further findings of the URL before: a million may hang on one answer."""
 
     @property
     def stored(self) -> StoredObject | None:
@@ -35,10 +38,12 @@ class Question:
 def own_questions(findings: Iterable[Finding], host: str) -> Iterator[Question]:
     """Yield a question for each public URL; findings come with those of one object together."""
     for url, group in groupby(findings, key=_url_to_ask):
-        if url:
-            yield Question(url, host, list(group))
-        else:
-            yield from (Question("", "", batch) for batch in batched(group, _BATCH))
+        yield from _of_one_url(url, host if url else "", group)
+
+
+def _of_one_url(url: str, host: str, findings: Iterable[Finding]) -> Iterator[Question]:
+    for number, batch in enumerate(batched(findings, _BATCH)):
+        yield Question(url, host, batch, is_asked=bool(url) and not number)
 
 
 def _url_to_ask(finding: Finding) -> str:
@@ -68,9 +73,9 @@ def _shuffled(value: str) -> str:
 
 def strangers_questions(strangers: Inventory) -> Iterator[Question]:
     """Yield a question for each URL that was set aside."""
-    for name, references in strangers.iter_groups():
+    for name, pairs in groupby(strangers.iter_grouped(), key=itemgetter(0)):
         url = name[8:]
-        yield Question(url, host_of(url), [_external(each) for each in references])
+        yield from _of_one_url(url, host_of(url), (_external(each) for _, each in pairs))
 
 
 def _external(reference: Reference) -> Finding:

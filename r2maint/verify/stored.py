@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 
+from r2maint.batching import batched
 from r2maint.bucket import Bucket
 from r2maint.bucket.base import Download, Result, StoredObject
 from r2maint.control import Control
@@ -16,7 +17,10 @@ from r2maint.verify.content import WHOLE_BYTES, differs, judge_body
 from r2maint.verify.items import Finding, Outcome
 
 _HELD_BYTES = 32 * 2**20
+_FINDING_BYTES = 1024
+"""Of memory that one takes, about."""
 _MOST_OBJECTS = 256
+_BATCH = 512
 _Group = tuple[StoredObject | None, list[Finding]]
 
 
@@ -28,10 +32,14 @@ def read_stored(
     Larger objects than `WHOLE_BYTES` are left as the listing has them.
     """
     tracked = control.track(findings, "Reading objects", unit="reference")
+    verdicts: dict[str, Verdict] = {}
     for portion in _portions(_groups(tracked)):
-        wanted = {stored.key: stored for stored, _ in portion if stored is not None}
-        verdicts = {
-            each.request: _judge(each, wanted[each.request]) for each in bucket.get_many(wanted)
+        objects = {stored.key: stored for stored, _ in portion if stored is not None}
+        # The last object may have more findings than one portion takes.
+        verdicts = {key: verdicts[key] for key in objects if key in verdicts}
+        wanted = [key for key in objects if key not in verdicts]
+        verdicts |= {
+            each.request: _judge(each, objects[each.request]) for each in bucket.get_many(wanted)
         }
         for stored, group in portion:
             verdict = verdicts[stored.key] if stored is not None else None
@@ -39,12 +47,9 @@ def read_stored(
 
 
 def _groups(findings: Iterable[Finding]) -> Iterator[_Group]:
-    """Yield each object that is to be read with its findings, and the rest one by one."""
+    """Yield each object that is to be read with its findings, a few hundred at a time."""
     for stored, group in groupby(findings, key=_to_read):
-        if stored is not None:
-            yield stored, list(group)
-        else:
-            yield from ((None, [each]) for each in group)
+        yield from ((stored, batch) for batch in batched(group, _BATCH))
 
 
 def _to_read(finding: Finding) -> StoredObject | None:
@@ -58,7 +63,7 @@ def _portions(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
     portion: list[_Group] = []
     size = 0
     for group in groups:
-        more = group[0].size if group[0] is not None else 0
+        more = _FINDING_BYTES * len(group[1]) + (group[0].size if group[0] is not None else 0)
         if portion and (size + more > _HELD_BYTES or len(portion) >= _MOST_OBJECTS):
             yield portion
             portion, size = [], 0
