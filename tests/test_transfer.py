@@ -6,6 +6,7 @@ import contextlib
 import gc
 import hashlib
 import os
+import select
 import socket
 import ssl
 import threading
@@ -218,6 +219,15 @@ def test_a_thousand_requests_share_few_connections(echo):
         assert all(outcome.answer.status == 200 for outcome in outcomes)
 
     assert echo.connections() <= 8
+
+
+def test_a_system_without_poll_sends_as_well(echo, monkeypatch):
+    monkeypatch.delattr(select, "poll")
+    answers = iter([reply(503, b""), *[reply()] * 9])
+    with site(lambda request: [next(answers)]) as busy, engine(Pace(workers=3)) as sender:
+        outcomes = list(sender.send_many(range(9), lambda n: get(busy, n)))
+
+    assert [outcome.answer.status for outcome in outcomes] == [200] * 9
 
 
 def test_threads_share_one_engine(echo):

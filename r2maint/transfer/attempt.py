@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -284,13 +285,25 @@ class Attempt:
 def _parsed(lines: Sequence[bytes]) -> dict[str, str]:
     """Return the headers of the last answer; those of interim ones come before it."""
     headers: dict[str, str] = {}
-    for line in b"".join(lines).decode("latin-1").split("\r\n"):
-        if line.startswith("HTTP/"):
+    for name, value in map(_field, lines):
+        if value is not None:
+            headers[name] = value
+        elif name:
             headers = {}
-        name, colon, value = line.partition(":")
-        if colon:
-            headers[name.rstrip().lower()] = value.strip()
     return headers
+
+
+@lru_cache(maxsize=512)
+def _field(line: bytes) -> tuple[str, str | None]:
+    """Return name and value of a header; no value for the line that an answer begins with.
+
+    Most lines are the same in many answers.
+    """
+    text = line.decode("latin-1")
+    if text.startswith("HTTP/"):
+        return "HTTP", None
+    name, colon, value = text.partition(":")
+    return (name.rstrip().lower(), value.strip()) if colon else ("", None)
 
 
 def _plain(message: str) -> str:

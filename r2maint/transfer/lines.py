@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import selectors
+import select
+import time
 from collections.abc import Iterator
 
 import pycurl
@@ -10,12 +11,13 @@ import pycurl
 from r2maint.transfer.attempt import Attempt, Manner
 from r2maint.transfer.values import Answer, Failure, Request
 
+_READ, _WRITE = 1, 4
+"""POLLIN and POLLOUT, which are the same everywhere (Windows has no names for them)."""
 _EVENTS = {
-    pycurl.POLL_IN: selectors.EVENT_READ,
-    pycurl.POLL_OUT: selectors.EVENT_WRITE,
-    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
+    pycurl.POLL_IN: _READ,
+    pycurl.POLL_OUT: _WRITE,
+    pycurl.POLL_INOUT: _READ | _WRITE,
 }
-"""Both number reading 1 and writing 2, as `socket_action` does."""
 
 
 class Lines:
@@ -24,8 +26,9 @@ class Lines:
     def __init__(self, manner: Manner) -> None:
         self._manner = manner
         self._workers = max(manner.pace.workers, 1)
-        # Unlike `CurlMulti.select`, a selector knows no highest number of a socket.
-        self._sockets = selectors.DefaultSelector()
+        # Unlike `CurlMulti.select`, it knows no highest number of a socket; and unlike epoll it
+        # asks nothing of the system when libcurl turns to another socket, as each request does.
+        self._sockets = select.poll() if hasattr(select, "poll") else _Selected()
         self._watched: set[int] = set()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * self._workers)
@@ -58,18 +61,18 @@ class Lines:
         known = self._multi.timeout()
         if known >= 0:
             seconds = min(seconds, known / 1000)
-        for key, events in self._sockets.select(seconds):
-            self._multi.socket_action(key.fd, events)
+        for number, events in self._sockets.poll(1000 * seconds):
+            self._multi.socket_action(number, _happened(events))
         self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
     def _watch(self, what: int, number: int, multi: object, data: object) -> None:
         """Take note of what libcurl waits for on a socket."""
-        if number in self._watched:
-            self._sockets.unregister(number)
-            self._watched.remove(number)
         if what in _EVENTS:
             self._sockets.register(number, _EVENTS[what])
             self._watched.add(number)
+        elif number in self._watched:
+            self._sockets.unregister(number)
+            self._watched.remove(number)
 
     def ended(self) -> Iterator[tuple[int, Answer | Failure, int]]:
         """Yield the ticket of each attempt that ended, its end, and how often it was sent."""
@@ -102,4 +105,32 @@ class Lines:
         for attempt in self._free:
             attempt.curl.close()
         self._multi.close()
-        self._sockets.close()
+
+
+class _Selected:
+    """What `select.poll` gives, for Windows, which has none."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[int, int] = {}
+
+    def register(self, number: int, events: int) -> None:
+        self._wanted[number] = events
+
+    def unregister(self, number: int) -> None:
+        del self._wanted[number]
+
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        if not self._wanted:
+            time.sleep(milliseconds / 1000)
+            return []
+        reading = [number for number, events in self._wanted.items() if events & _READ]
+        writing = [number for number, events in self._wanted.items() if events & _WRITE]
+        sets = select.select(reading, writing, self._wanted, milliseconds / 1000)
+        happened = zip(sets, (_READ, _WRITE, _READ | _WRITE), strict=True)
+        return [(number, events) for ready, events in happened for number in ready]
+
+
+def _happened(events: int) -> int:
+    """Return what poll says of a socket as libcurl says it; an error is both."""
+    can_read, can_write = events & ~_WRITE, events & ~_READ
+    return (pycurl.CSELECT_IN if can_read else 0) | (pycurl.CSELECT_OUT if can_write else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -68,6 +68,23 @@ class Records:
                 ]
                 cursor.execute(_upsert(self._alias, len(batch)), values)
 
+    def renew(self, subjects: Iterable[str], now: datetime) -> None:
+        """Remember that these are fine, as seen now."""
+        for batch in batched(subjects, _BATCH):
+            with self._reading(), transaction.atomic(using=self._alias):
+                if self._renew_known(map(digest, batch), now) < len(batch):
+                    self.write(dict.fromkeys(batch, History(last_ok_at=now)), now)
+
+    def _renew_known(self, digests: Iterable[str], now: datetime) -> int:
+        """Renew what is remembered already, and return how many rows that is."""
+        rows, time = self._rows().filter(digest__in=list(digests)), _storable(now)
+        if connections[self._alias].features.has_select_for_update:
+            # In one order, as in `write`.
+            list(rows.order_by("digest").select_for_update().values_list("pk"))
+        return int(
+            rows.update(failures=0, first_failed_at=None, last_ok_at=time, last_seen_at=time)
+        )
+
     def delete(self, subjects: Iterable[str]) -> None:
         """Forget these."""
         for batch in batched(map(digest, subjects), _BATCH):
@@ -123,6 +140,9 @@ class NoRecords:
     def write(self, histories: Mapping[str, History], now: datetime) -> None:
         pass
 
+    def renew(self, subjects: Iterable[str], now: datetime) -> None:
+        pass
+
     def delete(self, subjects: Iterable[str]) -> None:
         pass
 
@@ -147,6 +167,10 @@ class Suspects:
 
     def __bool__(self) -> bool:
         return bool(self._slots)
+
+    def among(self, subjects: Set[str]) -> Set[str]:
+        """Return the members, of these."""
+        return {each for each in subjects if each in self} if self else frozenset()
 
     def __contains__(self, subject: object) -> bool:
         return bool(self._slots and self._slots[_slot(digest(str(subject)))])

@@ -84,7 +84,7 @@ class Memory:
             failed = {subject_of(each) for each in batch if each.outcome in self.failing}
             passed = self._passed(batch, suspects) - failed
             unsure = {subject_of(each) for each in batch if each.outcome in _UNTOLD}
-            known = self._read(failed | passed | unsure)
+            known = self._read(failed | unsure | suspects.among(passed))
             self._note(failed, passed, known)
             if self.unremembered or not (failed or known):
                 yield from batch
@@ -98,32 +98,24 @@ class Memory:
                 if self.level is Level.BUCKET:
                     records.delete(ended)
                 else:
-                    records.write(dict.fromkeys(ended, self._fresh), self.now)
+                    records.renew(ended, self.now)
             # Last, because what both passed and failed has failed.
             for failures in batched(self._failures, BATCH):
                 records.write(dict(failures), self.now)
             records.forget_before(self.now - KEPT_FOR)
 
-    @property
-    def _fresh(self) -> History:
-        return History(last_ok_at=self.now)
-
-    def suspects(self) -> Suspects | None:
-        """Return what failed lately, where nothing else is remembered."""
-        suspects = None
+    def suspects(self) -> Suspects:
+        """Return what failed when it was last looked at."""
+        suspects = Suspects(())
         with self._tolerant() as records:
-            if self.level is Level.BUCKET:
-                suspects = records.failing()
+            suspects = records.failing()
         return suspects
 
-    def _passed(self, batch: Iterable[Finding], suspects: Suspects | None) -> set[str]:
+    def _passed(self, batch: Iterable[Finding], suspects: Suspects) -> set[str]:
         """Return what is known to be fine, and may be remembered."""
-        if suspects is None:
-            return {_object_of(each) for each in batch if self._has_passed(each)}
-        if not suspects:
+        if self.level is Level.BUCKET and not suspects:
             return set()
-        subjects = {_object_of(each) for each in batch if self._has_passed(each)}
-        return {subject for subject in subjects if subject in suspects}
+        return {_object_of(each) for each in batch if self._has_passed(each)}
 
     def _read(self, subjects: Set[str]) -> Mapping[str, History]:
         known: Mapping[str, History] = {}
@@ -142,7 +134,7 @@ class Memory:
             )
         if self.level is not Level.BUCKET:
             with self._tolerant() as records:
-                records.write(dict.fromkeys(passed - ended, self._fresh), self.now)
+                records.renew(passed - ended, self.now)
 
     def _told(self, finding: Finding, passed: Set[str], known: Mapping[str, History]) -> Finding:
         if finding.outcome in self.failing:
