@@ -10,22 +10,19 @@ from __future__ import annotations
 import itertools
 import pickle
 import sqlite3
-import tempfile
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from operator import itemgetter
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from r2maint import keys
 from r2maint.batching import batched
 from r2maint.bucket.base import StoredObject
 from r2maint.control import Control
-from r2maint.errors import R2MaintError
 from r2maint.keepset.keyfinder import MAX_ROOTS, KeyFinder
+from r2maint.scratch import ScratchIndex
 
 if TYPE_CHECKING:
     from r2maint.references.reading import Reference
@@ -39,11 +36,6 @@ _FETCH = 2000
 # What SQLite before 3.32 takes.
 _MAX_PARAMETERS = 999
 _SCHEMA = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
-PRAGMA locking_mode = EXCLUSIVE;
-PRAGMA page_size = 8192;
-PRAGMA cache_size = -8192;
 CREATE TABLE objects (
     id TEXT NOT NULL, spelling TEXT NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
     modified INTEGER NOT NULL, class TEXT NOT NULL, PRIMARY KEY (id, spelling)
@@ -66,40 +58,14 @@ class Totals:
     bytes: int
 
 
-class Inventory:
+class Inventory(ScratchIndex):
     """A temporary index of objects, names and references; a context manager.
 
     Fill it (`add_*`), then read it (`iter_*`, `join_references`). One thread at a time.
     """
 
     def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="r2maint-")
-        path = Path(self._directory.name) / "inventory.sqlite3"
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.executescript(_SCHEMA)
-        self._db.execute("BEGIN")
-
-    def __enter__(self) -> Inventory:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-        if isinstance(error, sqlite3.Error):
-            # Databases and buckets tell their own errors: this one is of the index.
-            raise R2MaintError(
-                f"The scratch index cannot be kept: {tempfile.gettempdir()} ({error}).",
-                "TMPDIR names another directory for temporary files.",
-            ) from error
-
-    def close(self) -> None:
-        """Remove the index."""
-        self._db.close()
-        self._directory.cleanup()
+        super().__init__(_SCHEMA)
 
     def add_objects(self, pages: Iterable[Sequence[StoredObject]], *, control: Control) -> Totals:
         """Store the listing and return its totals.

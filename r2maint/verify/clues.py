@@ -7,14 +7,11 @@ temporary file, so that memory stays flat however much is missing.
 from __future__ import annotations
 
 import pickle
-import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from types import TracebackType
 from typing import Any
 
-from r2maint.errors import R2MaintError
+from r2maint.scratch import ScratchIndex
 
 MAX_FOUND = 20
 """Of each value; more of them would tell no more."""
@@ -46,32 +43,13 @@ class Clue(int, Enum):
     """Found: what was written down of the bytes of a key."""
 
 
-class Clues:
+class Clues(ScratchIndex):
     """A temporary index of values and what has them; a context manager. One thread at a time."""
 
     def __init__(self) -> None:
-        # "" is a database of its own in a file without a name, which ends with the connection.
-        self._db = sqlite3.connect("", isolation_level=None)
-        self._db.executescript(_SCHEMA)
-        self._db.execute("BEGIN")
+        super().__init__(_SCHEMA)
         self._bits = bytearray(_BITS // 8)
         """Which values may be wanted: most of a listing is not, and needs no query."""
-
-    def __enter__(self) -> Clues:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._db.close()
-        if isinstance(error, sqlite3.Error):
-            raise R2MaintError(
-                f"The scratch index cannot be kept: {tempfile.gettempdir()} ({error}).",
-                "TMPDIR names another directory for temporary files.",
-            ) from error
 
     def want(self, what: Clue, values: Iterable[str]) -> None:
         """Look for these from now on."""

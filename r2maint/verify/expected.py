@@ -14,13 +14,13 @@ from bisect import bisect_right
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from types import TracebackType
 from typing import Any
 
 from r2maint.batching import batched
 from r2maint.bucket.base import StoredObject
 from r2maint.keys import Kind, Target, Via, identity, is_composed
 from r2maint.references.reading import Reference, Shape
+from r2maint.scratch import ScratchIndex
 from r2maint.spool import Spool
 from r2maint.verify.judging import Lengths
 
@@ -29,11 +29,6 @@ Judged = tuple[Reference, StoredObject | None]
 
 _FETCH = 5000
 _SCHEMA = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
-PRAGMA locking_mode = EXCLUSIVE;
-PRAGMA temp_store = FILE;
-PRAGMA cache_size = -16384;
 CREATE TABLE expected (
     seq INTEGER PRIMARY KEY, place INTEGER NOT NULL, key TEXT NOT NULL, pk TEXT NOT NULL,
     path TEXT NOT NULL, value TEXT NOT NULL
@@ -51,7 +46,7 @@ _Place = tuple[str, str, str, bool]
 """Database, model and field, and whether a name stands there."""
 
 
-class Expected:
+class Expected(ScratchIndex):
     """Plain references and how each compares with the listing; a context manager.
 
     `take` them all, `compare` once, then read `fine` and `iter_told`.
@@ -71,27 +66,13 @@ class Expected:
         """
         self._lengths, self._prefix, self._suspects = lengths, prefix, suspects
         self._tells_all = tells_all
-        # A database without a name lies in a temporary file and ends with its connection.
-        self._db = sqlite3.connect("", isolation_level=None)
-        self._db.executescript(_SCHEMA)
-        self._db.execute("BEGIN")
+        super().__init__(_SCHEMA, cache_kib=16384)
         self._seq = 0
         self._places: dict[_Place, tuple[int, int]] = {}
         """Their numbers, and how many characters a value may have."""
         self._told: Spool[tuple[int, StoredObject | None]] = Spool()
         self.fine = 0
         """How many references, of which nothing is told, name an object that holds bytes."""
-
-    def __enter__(self) -> Expected:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._db.close()
 
     def take(self, references: Iterable[Reference]) -> list[Reference]:
         """Keep the plain ones; return the others, in order."""

@@ -1,0 +1,57 @@
+"""A temporary SQLite database for one run: what does not fit in memory, sorted and looked up."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from r2maint.errors import R2MaintError
+
+S = TypeVar("S", bound="ScratchIndex")
+
+_PRAGMAS = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA page_size = 8192;
+PRAGMA cache_size = -{cache};
+"""
+
+
+class ScratchIndex:
+    """A context manager around the database, which ends with it. One thread at a time.
+
+    Raises R2MaintError at its end where SQLite failed inside.
+    """
+
+    def __init__(self, schema: str, *, cache_kib: int = 8192) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="r2maint-")
+        path = Path(self._directory.name) / "scratch.sqlite3"
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.executescript(_PRAGMAS.format(cache=cache_kib) + schema)
+        self._db.execute("BEGIN")
+
+    def __enter__(self: S) -> S:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        if isinstance(error, sqlite3.Error):
+            # Databases and buckets tell their own errors: this one is of the index.
+            raise R2MaintError(
+                f"The scratch index cannot be kept: {tempfile.gettempdir()} ({error}).",
+                "TMPDIR names another directory for temporary files.",
+            ) from error
+
+    def close(self) -> None:
+        """Remove the database."""
+        self._db.close()
+        self._directory.cleanup()
