@@ -106,9 +106,11 @@ class Memory:
 
     def suspects(self) -> Suspects:
         """Return what failed when it was last looked at."""
-        with self._tolerant() as records:
-            return records.failing()
-        return Suspects(())
+        try:
+            return self.records.failing()
+        except DatabaseError as error:
+            self._go_on_without(error)
+            return Suspects(())
 
     def _passed(self, batch: Iterable[Finding], suspects: Suspects) -> set[str]:
         """Return what is known to be fine, and may be remembered."""
@@ -185,10 +187,13 @@ class Memory:
         try:
             yield self.records
         except DatabaseError as error:
-            if self.is_required:
-                raise
-            self.records = NoRecords()
-            self.unremembered = f"{_UNREMEMBERED} {error}"
+            self._go_on_without(error)
+
+    def _go_on_without(self, error: DatabaseError) -> None:
+        if self.is_required:
+            raise error
+        self.records = NoRecords()
+        self.unremembered = f"{_UNREMEMBERED} {error}"
 
 
 def open_memory(
