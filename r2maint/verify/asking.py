@@ -162,7 +162,7 @@ class Asker:
             yield from question.findings
             return
         verdict = self._verdict(ended)
-        yield from (replace(each, **verdict._asdict()) for each in question.findings)
+        yield from [each.judged(*verdict) for each in question.findings]
 
     def _verdict(self, ended: Ended[Question]) -> Verdict:
         host = ended.label.host

@@ -106,10 +106,9 @@ class Memory:
 
     def suspects(self) -> Suspects:
         """Return what failed when it was last looked at."""
-        suspects = Suspects(())
         with self._tolerant() as records:
-            suspects = records.failing()
-        return suspects
+            return records.failing()
+        return Suspects(())
 
     def _passed(self, batch: Iterable[Finding], suspects: Suspects) -> set[str]:
         """Return what is known to be fine, and may be remembered."""
