@@ -106,9 +106,10 @@ class Memory:
 
     def suspects(self) -> Suspects:
         """Return what failed when it was last looked at."""
+        suspects: Suspects | None = None
         with self._tolerant() as records:
-            return records.failing()
-        return Suspects(())
+            suspects = records.failing()
+        return suspects or Suspects(())
 
     def _passed(self, batch: Iterable[Finding], suspects: Suspects) -> set[str]:
         """Return what is known to be fine, and may be remembered."""
