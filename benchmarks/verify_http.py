@@ -194,7 +194,9 @@ def compare(rounds: list[dict[str, float]]) -> None:
 def run_child(task: Task, what: str) -> None:
     given = {"work": str(task.work), "address": task.address, "what": what}
     given |= {name: getattr(task.options, name) for name in ("urls", "dead", "workers")}
-    subprocess.run([sys.executable, __file__, "--child", json.dumps(given)], check=True)
+    command = [sys.executable, __file__, "--child", json.dumps(given)]
+    # An installed package is compiled, whatever this shell says of writing bytecode.
+    subprocess.run(command, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""}, check=True)
 
 
 def be_child(given: dict) -> None:

@@ -166,6 +166,20 @@ def test_level_bucket_looks_up_only_what_may_have_failed(django_assert_max_num_q
         look(*well, at=night(1), level=Level.BUCKET)
 
 
+def test_what_stays_fine_is_renewed_without_being_read(home, django_assert_max_num_queries):
+    well = [found(Outcome.OK, f"{PUBLIC}{number}.png") for number in range(1000)]
+    look(*well, at=night(0))
+    with django_assert_max_num_queries(13, connection=connections[home]):
+        look(*well, at=night(1))
+    assert {row.last_ok_at for row in rows(home)} == {night(1)}
+
+
+def test_what_is_fine_for_the_first_time_is_remembered_beside_what_was(home):
+    look(found(Outcome.OK), at=night(0))
+    look(found(Outcome.OK), found(Outcome.OK, f"{PUBLIC}new.png"), at=night(1))
+    assert [row.last_ok_at for row in rows(home)] == [night(1)] * 2
+
+
 @pytest.mark.parametrize("outcome", [Outcome.UNSURE, Outcome.BLOCKED, Outcome.EXTERNAL])
 def test_what_tells_nothing_counts_neither_as_failure_nor_as_success(outcome):
     look(elsewhere(Outcome.DEAD), at=night(0))

@@ -293,7 +293,7 @@ def _parsed(lines: Sequence[bytes]) -> dict[str, str]:
     return headers
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def _field(line: bytes) -> tuple[str, str | None]:
     """Return name and value of a header; no value for the line that an answer begins with.
 

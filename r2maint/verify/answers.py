@@ -20,7 +20,7 @@ GONE = frozenset((404, 410))
 _CLOSED = frozenset((401, 403))
 _WALLED = frozenset((401, 403, 406, 451))
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
-_TRANSFORMED = ("cf-polished", "cf-resized", "cf-bgj")
+_TRANSFORMED = frozenset(("cf-polished", "cf-resized", "cf-bgj"))
 """Headers of pictures that Cloudflare made smaller on the way."""
 _FROM_CACHE = frozenset(("hit", "stale", "updating", "revalidated"))
 _PURGE = "Purge this URL from Cloudflare's cache."
@@ -84,7 +84,7 @@ def other_version(answer: Answer, stored: StoredObject) -> str:
     if size is not None and size != stored.size:
         return f"its public URL serves {size:,} bytes, the bucket holds {stored.size:,}"
     etag = answer.headers.get("etag", "").removeprefix("W/").strip('"')
-    if is_md5(etag) and is_md5(stored.etag) and etag != stored.etag:
+    if etag != stored.etag and is_md5(etag) and is_md5(stored.etag):
         return "its public URL serves another version: its ETag is not that of the bucket"
     return ""
 
@@ -96,7 +96,7 @@ def advice_on_version(answer: Answer) -> str:
 
 def is_transformed(headers: Mapping[str, str]) -> bool:
     """Tell whether the body was made another on its way, so that no size or checksum compares."""
-    return is_encoded(headers) or any(name in headers for name in _TRANSFORMED)
+    return is_encoded(headers) or not _TRANSFORMED.isdisjoint(headers)
 
 
 def is_encoded(headers: Mapping[str, str]) -> bool:

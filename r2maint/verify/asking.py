@@ -195,7 +195,7 @@ def _answered(question: Question, verdict: Verdict | None) -> Iterable[Finding]:
     """Return the findings with what their URL, if they have one, answers."""
     if not question.url or verdict is None:
         return question.findings
-    return [replace(each, **verdict._asdict()) for each in question.findings]
+    return [each.judged(*verdict) for each in question.findings]
 
 
 def _may_pass(answer: Answer) -> bool:

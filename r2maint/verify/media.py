@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from r2maint.images import FileType
 
 _JPEG, _TIFF, _MP4 = "image/jpeg", "image/tiff", "video/mp4"
@@ -42,6 +44,7 @@ def plain_type(header: str) -> str:
     return "" if found in _SAYS_NOTHING else found
 
 
+@lru_cache(maxsize=64)
 def is_served_as(promised: str, header: str) -> bool:
     """Tell whether a Content-Type can be that of a file whose name promises a type.
 
