@@ -838,3 +838,11 @@ def test_white_space_before_a_url_hides_no_host_that_cannot_be_judged(web):
     name(*(f"{web.stranger.url}/{number}.png" for number in range(4)))
     name(f" {web.stranger.url}/gone.png")
     assert outcomes(verify()) == {"unsure": 5}
+
+
+def test_of_a_type_without_end_only_the_beginning_is_told(web):
+    web.answers["/x.png"] = always(200, BODY, f"Content-Type: text/{'x' * 50_000}")
+    name(f"{web.stranger.url}/x.png")
+    (item,) = verify(exit_code=3)["items"]
+    assert item["outcome"] == "wrong_type"
+    assert len(item["detail"]) < 500
