@@ -31,9 +31,17 @@ _SECRET_NAMES = (
     r"|[\w-]*secret[\w-]*|pass(?:word|wd)?|(?:api|access)[_-]?key|auth|authorization|jwt|verify|key"
 )
 _SECRET_PAIR = re.compile(rf"([?&;#])(?:amp;)?(?:{_SECRET_NAMES})=[^&;#\s\"'<>]*", re.IGNORECASE)
+_ENCODED_PAIR = re.compile(
+    rf"(%(?:25)*(?:3f|26|23|3b))(?:{_SECRET_NAMES})%(?:25)*3d(?:(?!%(?:25)*(?:26|23))[^&;#\s\"'<>])*",
+    re.IGNORECASE,
+)
+"""The same of a URL inside another one's query, such as a resizing proxy takes."""
 _ENCODINGS = 3
 """How often careless writers encode the same text."""
 _USERINFO = re.compile(r"(//)[^/?#@\s\"'<>]*(?:@[^/?#@\s\"'<>]*)*@")
+_ENCODED_USERINFO = re.compile(
+    r"(%(?:25)*2f%(?:25)*2f)(?:(?!%(?:25)*(?:2f|3f|23))[^/?#&\s\"'<>])*%(?:25)*40", re.IGNORECASE
+)
 
 
 def identity(key: str) -> str:
@@ -194,4 +202,7 @@ def inside(path: str) -> str:
 def redact(value: str) -> str:
     """Return the text without the credentials and signatures of the URLs in it."""
     without = _USERINFO.sub(r"\1", value) if "@" in value else value
-    return _SECRET_PAIR.sub(r"\1redacted", without) if "=" in without else without
+    without = _SECRET_PAIR.sub(r"\1redacted", without) if "=" in without else without
+    if "%" not in without:
+        return without
+    return _ENCODED_PAIR.sub(r"\1redacted", _ENCODED_USERINFO.sub(r"\1", without))

@@ -74,6 +74,8 @@ def main(directory: Path, stride: int) -> None:
     _kill_often("migrate", work, directory / "first", stride)
     forked(_migrate)
     _kill_often("undo", work, directory / "second", stride)
+    forked(_spoil)
+    _kill_often("repair", work, directory / "third", stride)
 
 
 def _kill_often(command: str, work: Path, fresh: Path, stride: int) -> None:
@@ -104,7 +106,7 @@ def _configure(work: Path, media: Path) -> None:
     given["R2MAINT"] = given["R2MAINT"] | {"BUCKET": "file:bucket"}
     settings.configure(**given)
     django.setup()
-    for command in ("migrate_media_to_r2", "r2_runs"):
+    for command in ("migrate_media_to_r2", "r2_runs", "purge_orphans", "verify_urls"):
         load_command_class("r2maint", command)  # imported once, not in every child
 
 
@@ -140,7 +142,33 @@ def _undo() -> str:
     return _called("r2_runs", run_id, "--undo", "--apply", "--no-input")
 
 
-_COMMANDS: dict[str, Callable[[], str]] = {"migrate": _migrate, "undo": _undo}
+def _spoil() -> str:
+    """Let rows name objects that a purge took, and others by an alias of the bucket."""
+    from r2maint.bucket import Upload, open_bucket, put
+    from r2maint.conf import load
+    from tests.appdirectory.models import AppSubmission
+
+    config = load()
+    taken = [f"submissions/{number}.png" for number in range(3)]
+    for key in taken:
+        put(open_bucket(config), Upload(key=key, body=key.encode()))
+    _called("purge_orphans", *_AT_ONCE, "--apply", "--no-input")
+    for number, key in enumerate(taken):
+        AppSubmission.objects.create(
+            tracking_id=f"QAD-9{number}",
+            app_icon_url=f"{config.aliases[0]}{key}",
+            screenshots_en=[f"{config.public_url}{key}", f"{config.aliases[0]}{taken[0]}"],
+        )
+    return ""
+
+
+def _repair() -> str:
+    return _called("verify_urls", "--repair", "all", "--apply", "--no-input")
+
+
+_AT_ONCE = ("--grace", "0", "--no-second-look", "--max-delete", "100%", "--adopt")
+_AT_ONCE = (*_AT_ONCE, "--override", "missing", "--override", "ratio")
+_COMMANDS: dict[str, Callable[[], str]] = {"migrate": _migrate, "undo": _undo, "repair": _repair}
 
 
 def _called(*arguments: str) -> str:

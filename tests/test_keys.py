@@ -477,6 +477,16 @@ def test_order_is_by_utf8_bytes() -> None:
         ("https://a.test/x?Signature=1%2B&Expires=3", "https://a.test/x?redacted&Expires=3"),
         ("https://a.test/#access_token=1&b=2", "https://a.test/#redacted&b=2"),
         ("https://a.test/?a=1&amp;token=2", "https://a.test/?a=1&redacted"),
+        (
+            "/_next/image?url=https%3A%2F%2Fa.test%2Fx%3Fv%3D2%26X-Amz-Signature%3D1%26b%3D3&w=64",
+            "/_next/image?url=https%3A%2F%2Fa.test%2Fx%3Fv%3D2%26redacted%26b%3D3&w=64",
+        ),
+        ("?u=https%3A%2F%2Fa.test%2F%3Fsig%3d1%2B", "?u=https%3A%2F%2Fa.test%2F%3Fredacted"),
+        (
+            "?u=https%253A%252F%252Fa.test%252F%253Fsig%253D1",
+            "?u=https%253A%252F%252Fa.test%252F%253Fredacted",
+        ),
+        ("?u=https%3A%2F%2Fme%3Apass%40a.test%2Fx", "?u=https%3A%2F%2Fa.test%2Fx"),
         ("see https://a.test/?sig=1 and //u@b.test/", "see https://a.test/?redacted and //b.test/"),
         ("https://a.test/p@th?to=a@b.test", "https://a.test/p@th?to=a@b.test"),
         ("me@a.test", "me@a.test"),

@@ -32,7 +32,7 @@ def lines(tmp_path_factory) -> list[Line]:
     return [json.loads(line) for line in killer.stdout.splitlines()]
 
 
-@pytest.fixture(params=["migrate", "undo"])
+@pytest.fixture(params=["migrate", "undo", "repair"])
 def command(request) -> str:
     return request.param
 
@@ -85,3 +85,9 @@ def test_no_row_ever_names_an_object_that_is_not_there(lines):
 
 def test_a_kill_leaves_at_most_one_file_beside_the_bucket(lines, command):
     assert {line["state"]["unlisted"] for line in kills(lines, command)} <= {0, 1}
+
+
+def test_a_repair_brings_back_what_the_rows_name(lines):
+    expected = undisturbed(lines, "repair")
+    assert {f"submissions/{number}.png" for number in range(3)} <= set(expected["objects"])
+    assert len([change for change in expected["rewrites"] if ".r2.dev/" in change[6]]) == 6

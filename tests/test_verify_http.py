@@ -18,6 +18,7 @@ from r2maint.bucket import DirectoryBucket, Upload, open_bucket, put
 from r2maint.bucket.base import Headers
 from r2maint.conf import load
 from r2maint.keys import Kind, Target, Via
+from r2maint.models import Health
 from r2maint.references.reading import Reference, Shape
 from r2maint.verify import Finding, Outcome, hosts, questions
 from tests.appdirectory.models import AppSubmission
@@ -838,3 +839,18 @@ def test_white_space_before_a_url_hides_no_host_that_cannot_be_judged(web):
     name(*(f"{web.stranger.url}/{number}.png" for number in range(4)))
     name(f" {web.stranger.url}/gone.png")
     assert outcomes(verify()) == {"unsure": 5}
+
+
+def test_of_a_type_without_end_only_the_beginning_is_told(web):
+    web.answers["/x.png"] = always(200, BODY, f"Content-Type: text/{'x' * 50_000}")
+    name(f"{web.stranger.url}/x.png")
+    (item,) = verify(exit_code=3)["items"]
+    assert item["outcome"] == "wrong_type"
+    assert len(item["detail"]) < 500
+
+
+def test_a_stop_is_heard_while_a_host_asks_for_patience(web):
+    web.answers["/x.png"] = always(503, b"", "Retry-After: 3")
+    name(f"{web.stranger.url}/x.png")
+    assert verify("--max-duration", "1s", exit_code=6)["stopped_by"] == "max-duration"
+    assert not Health.objects.exists()

@@ -418,6 +418,12 @@ def test_an_object_stored_since_its_url_was_fine_is_asked_again():
     assert next(memory.rested([listed(night(0) + timedelta(hours=1))])).outcome is Outcome.OK
 
 
+def test_what_was_fine_by_a_clock_that_went_ahead_is_asked_again(home):
+    look(found(Outcome.OK), at=night(9))
+    (told,) = look(found(Outcome.OK), at=night(1), recheck=timedelta(days=7))
+    assert told.outcome is Outcome.OK
+
+
 def test_recheck_needs_a_level_that_asks(project):
     with pytest.raises(CommandError, match="--recheck does not go with --level bucket") as caught:
         call_command("verify_urls", "--recheck", "7d")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -319,6 +320,30 @@ def test_a_key_taken_meanwhile_is_not_overwritten(project, monkeypatch):
     assert document["items"][0]["repair"]["reason"] == "The key is taken by another object."
     assert head(open_bucket(load()), "submissions/a.png").size == len(b"another")
     assert icon(row) == f"{PUBLIC}submissions/a.png"
+
+
+def test_a_value_whose_own_key_is_there_meanwhile_names_no_restored_one(project, monkeypatch):
+    store("submissions/a%20b.png")
+    purged("submissions/a%20b.png")
+    row = submission(app_icon_url=f"{PUBLIC}submissions/a%20b.png")
+    meanwhile(monkeypatch, lambda: store("submissions/a b.png", b"another"))
+
+    document = apply(*ALL, exit_code=3)
+
+    assert counts(document) == (1, 0, 1)
+    assert icon(row) == f"{PUBLIC}submissions/a%20b.png"
+
+
+def test_a_reason_tells_no_secret_of_the_old_value(project, monkeypatch):
+    record("old.png", "sha256")
+    store("new.png", metadata={"sha256": SHA256})
+    submission(app_icon_url=f"{PUBLIC}old.png?token=s3cret")
+    meanwhile(monkeypatch, lambda: store("old.png?token=s3cret"))
+
+    document = apply(*ALL, exit_code=3)
+
+    assert "nothing proves" in document["items"][0]["repair"]["reason"]
+    assert "s3cret" not in json.dumps(document)
 
 
 def test_a_damaged_manifest_is_told_and_judges_nothing(project):

@@ -34,6 +34,8 @@ _AWAY_SECONDS = 0.1
 _BRIEF_SECONDS = 0.001
 """Outcomes that are there already are yielded one after the other, unless the consumer needs longer
 than this: the network would wait for it."""
+_MOST_HOSTS = 1000
+"""Beyond these, hosts are forgotten as soon as nothing is under way to them."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -76,6 +78,7 @@ class Engine:
         *,
         then: Callable[[L, Answer], Request | None] | None = None,
         weigh: Callable[[L], int] | None = None,
+        heed: Callable[[], object] | None = None,
     ) -> Generator[Outcome[L], None, None]:
         """Yield how the request of each label ended, in the order of the labels.
 
@@ -84,11 +87,12 @@ class Engine:
         label's outcome, and None makes one that is empty. `then` sees the answer that would be the
         outcome, and may give one more request, whose outcome takes its place. Lazy: labels are
         taken a few ahead of the consumer, while their bodies, of as many bytes as `weigh` says, are
-        no more than the pace lets be held; and nothing moves while the consumer is busy.
+        no more than the pace lets be held; and nothing moves while the consumer is busy. `heed` is
+        called about once a second while the network is waited for: what it raises ends all.
         """
         lines = self._take()
         try:
-            yield from _Sending(self, lines, make, then, weigh).outcomes(labels)
+            yield from _Sending(self, lines, make, then, weigh, heed).outcomes(labels)
         finally:
             lines.drop_all()
             with self._lock:
@@ -149,6 +153,12 @@ class _Host(Generic[L]):
     is_expected: bool = False
     """Whether `wakes` holds the time at which it may be asked again."""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether a new one would be asked in the same way."""
+        is_busy = self.running or self.waiting or self.is_expected
+        return not is_busy and not self.ease.is_slowed
+
 
 @dataclass(slots=True)
 class _Sending(Generic[L]):
@@ -159,6 +169,7 @@ class _Sending(Generic[L]):
     make: Callable[[L], Request | None]
     then: Callable[[L, Answer], Request | None] | None
     weigh: Callable[[L], int] | None
+    heed: Callable[[], object] | None
     window: deque[_Job[L]] = field(default_factory=deque)
     """Every job whose outcome was not yielded yet, in order."""
     ready: deque[_Job[L]] = field(default_factory=deque)
@@ -187,6 +198,8 @@ class _Sending(Generic[L]):
             self._start_what_may()
             if not self.window:
                 return
+            if self.heed is not None:
+                self.heed()
             self._move(0 if self.window[0].outcome else self._patience())
             yield from self._settled()
 
@@ -307,6 +320,8 @@ class _Sending(Generic[L]):
         if self.engine.pace.eases_off and isinstance(ended, Answer):
             job.spared += not host.ease.hear(ended, job.begun_at, time.monotonic())
         self._expect(host, job.place)
+        if len(self.hosts) > _MOST_HOSTS and host.is_idle and job.place is not None:
+            del self.hosts[job.place]
 
     def _find_place(self, job: _Job[L]) -> bool:
         """Note where the request goes; settle the job if it must not be sent."""

@@ -96,6 +96,11 @@ class Ease:
     """Since when `sent` counts; requests that are older say nothing of the present speed."""
     sent: int = 0
 
+    @property
+    def is_slowed(self) -> bool:
+        """Whether the host is to be spared still."""
+        return bool(self.interval) or self.next_at > time.monotonic()
+
     def take_place(self, now: float) -> None:
         """Note that a request is sent."""
         self.since = self.since or now

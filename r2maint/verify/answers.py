@@ -19,7 +19,8 @@ SERVED = frozenset((200, 206))
 GONE = frozenset((404, 410))
 _CLOSED = frozenset((401, 403))
 _WALLED = frozenset((401, 403, 406, 451))
-_TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
+_TOTAL = re.compile(r"bytes \d+-\d+/(\d{1,18})", re.ASCII)
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _TRANSFORMED = frozenset(("cf-polished", "cf-resized", "cf-bgj"))
 """Headers of pictures that Cloudflare made smaller on the way."""
 _FROM_CACHE = frozenset(("hit", "stale", "updating", "revalidated"))
@@ -116,7 +117,7 @@ def _size(answer: Answer) -> int | None:
         total = _TOTAL.fullmatch(answer.headers.get("content-range", ""))
         return int(total[1]) if total else None
     length = answer.headers.get("content-length", "")
-    return int(length) if length.isascii() and length.isdigit() else None
+    return int(length) if _LENGTH.fullmatch(length) else None
 
 
 def _of_stranger(answer: Answer) -> Verdict:

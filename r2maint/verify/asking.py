@@ -106,7 +106,13 @@ class Asker:
         tracked = self.control.track(questions, "Asking", unit="URL")
         verdict: Verdict | None = None
         try:
-            sent = engine.send_many(tracked, self._request, then=self._second, weigh=self._held)
+            sent = engine.send_many(
+                tracked,
+                self._request,
+                then=self._second,
+                weigh=self._held,
+                heed=self.control.check,
+            )
             with closing(sent) as outcomes:
                 for outcome in outcomes:
                     verdict = self._verdict(outcome) if outcome.label.is_asked else verdict

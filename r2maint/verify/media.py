@@ -21,6 +21,8 @@ _NAMES = {
     **{".woff": "font/woff", ".woff2": "font/woff2", ".otf": "font/otf", ".ttf": "font/ttf"},
 }
 _SAYS_NOTHING = frozenset(("", "application/octet-stream", "binary/octet-stream"))
+_LONGEST = 255
+"""Source: RFC 6838 §4.2. Servers may say anything, and reports repeat it."""
 _SOUND = frozenset(("audio", "video"))
 _ALMOST = (
     frozenset(("image/heic", "image/heif", "image/avif")),
@@ -40,7 +42,7 @@ def type_of_name(name: str) -> str:
 
 def plain_type(header: str) -> str:
     """Return the media type in a Content-Type header, "" where it says nothing."""
-    found = header.partition(";")[0].strip().lower()
+    found = header.partition(";")[0].strip().lower()[:_LONGEST]
     return "" if found in _SAYS_NOTHING else found
 
 

@@ -64,13 +64,12 @@ class Mender:
         kind = next((each for each in kinds if each in self.kinds), None)
         if kind is None:
             return None
-        keys = (reference.target.key, *reference.target.spellings) if kind in OF_OTHERS else ()
         made = Repair(
             kind=kind,
             key=stored.key,
             new=self._value(reference, stored.key),
             stored=stored,
-            absent=tuple(key for key in keys if identity(key) != identity(stored.key)),
+            absent=_others(reference, stored.key) if kind in OF_OTHERS else (),
         )
         return self._checked(reference, made)
 
@@ -84,7 +83,8 @@ class Mender:
         is_other = identity(key) != identity(reference.target.key)
         kind = RepairKind.RESPELLED if is_other else _BY_BASE.get(reference.target.via)
         new = self._value(reference, key) if kind in self.kinds else reference.value
-        made = Repair(kind=RepairKind.QUARANTINED, key=key, new=new, copy=copy)
+        absent = _others(reference, key) if is_other and new != reference.value else ()
+        made = Repair(kind=RepairKind.QUARANTINED, key=key, new=new, copy=copy, absent=absent)
         return self._checked(reference, made)
 
     def _value(self, reference: Reference, key: str) -> str:
@@ -120,3 +120,9 @@ class Mender:
 
     def _column(self, reference: Reference) -> Column | None:
         return self.columns.get((reference.database, reference.model, reference.field))
+
+
+def _others(reference: Reference, key: str) -> tuple[str, ...]:
+    """Return what else a value may mean beside `key`."""
+    keys = (reference.target.key, *reference.target.spellings)
+    return tuple(each for each in keys if identity(each) != identity(key))

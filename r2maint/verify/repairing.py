@@ -18,7 +18,7 @@ from r2maint.control import Control
 from r2maint.entries import Entry
 from r2maint.errors import BucketError, NoSuchKey
 from r2maint.journal import Journal, home
-from r2maint.keys import Addresses
+from r2maint.keys import Addresses, redact
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.purge.quarantine import restore
 from r2maint.references.reading import Reference, still_named
@@ -228,7 +228,7 @@ def _fault(repair: Repair, answers: _Answers) -> str:
     if repair.kind in OF_OTHERS and not _is_as_listed(there, repair.stored):
         return f"the object changed since it was listed: {repair.key!r}"
     present = (key for key in repair.absent if not isinstance(answers[key], NoSuchKey))
-    return next((f"nothing proves that this key is absent: {key!r}" for key in present), "")
+    return next((f"nothing proves that this key is absent: {redact(key)!r}" for key in present), "")
 
 
 def _is_as_listed(there: ObjectInfo, stored: StoredObject | None) -> bool:
