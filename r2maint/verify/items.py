@@ -154,7 +154,8 @@ class Finding:
     @property
     def is_rested(self) -> bool:
         """Whether it was skipped because its URL was fine lately."""
-        return self.outcome is Outcome.SKIPPED and self.reference.target.kind is not Kind.LOCAL
+        is_local = self.reference.target.kind is Kind.LOCAL and self.stored is None
+        return self.outcome is Outcome.SKIPPED and not is_local
 
     def as_dict(self) -> dict[str, Any]:
         reference, history = self.reference, self.history
@@ -182,6 +183,7 @@ class Verification:
 
     items: Spool[Finding]
     outcomes: Mapping[Outcome, int]
+    level: Level = Level.BUCKET
     fail_on: frozenset[Outcome] = FAILING
     recovered: int = 0
     """References that failed when they were last looked at, and are fine now."""
