@@ -48,15 +48,18 @@ class Engine:
         guard: Guard | None = None,
         credentials: Credentials | None = None,
         ca_bundle: str = "",
+        check: Callable[[], None] | None = None,
     ) -> None:
         """With a guard, only what it admits is connected to, and no proxy is used.
 
         With credentials every request is signed. `ca_bundle` is a file of trusted certificates;
-        "" for the bundle requests uses.
+        "" for the bundle requests uses. `check` is called at least once a second while requests are
+        under way, and abandons them by raising.
         """
         self.pace = pace or Pace()
         self.limiter = limiter or Limiter(None)
         self.guard = guard
+        self.check = check
         self._manner = Manner(
             pace=self.pace, guard=guard, credentials=credentials, ca_bundle=ca_bundle
         )
@@ -182,6 +185,8 @@ class _Sending(Generic[L]):
         ahead = max(pace.ahead, 1) * max(pace.workers, 1)
         patient = pace.ahead_of_retry
         while True:
+            if self.engine.check:
+                self.engine.check()
             most = max(ahead, patient if self.later and self._is_first_waiting() else 0)
             self._take(jobs, most)
             self._start_what_may()

@@ -70,8 +70,8 @@ class Asker:
             ours = own_questions(set_aside(findings, strangers), host_of(self.config.public_url))
             others = strangers_questions(strangers)
             answered = chain(
-                self._answers(ours, self._own_pace()),
-                self._answers(others, self._strangers_pace()),
+                self._answers(ours, self._own_pace(), "Asking PUBLIC_URL"),
+                self._answers(others, self._strangers_pace(), "Asking other hosts"),
             )
             for batch in batched(answered, _BATCH):
                 held.extend(each for each in batch if each.outcome in ANSWERED)
@@ -97,15 +97,14 @@ class Asker:
             is_passing=_may_pass,
         )
 
-    def _answers(self, questions: Iterator[Question], pace: Pace) -> Iterator[Finding]:
+    def _answers(self, questions: Iterator[Question], pace: Pace, label: str) -> Iterator[Finding]:
         limiter, guard = Limiter(self.control.rate), Guard.from_config(self.config)
-        engine = Engine(pace, limiter=limiter, guard=guard)
-        tracked = self.control.track(questions, "Asking", unit="URL")
+        engine = Engine(pace, limiter=limiter, guard=guard, check=self.control.check)
         weigh = self._weigh if self.level is Level.CONTENT else None
         try:
-            sent = engine.send_many(tracked, self._request, then=self._second, weigh=weigh)
+            sent = engine.send_many(questions, self._request, then=self._second, weigh=weigh)
             with closing(sent) as outcomes:
-                for outcome in outcomes:
+                for outcome in self.control.track(outcomes, label, unit="URL"):
                     yield from self._findings(outcome)
         finally:
             engine.close()
@@ -173,7 +172,7 @@ class Asker:
         else:
             return Verdict(Outcome.UNSURE, None, self.hosts.pass_over(host))
         if not _is_flaw(ended.failure):
-            self.hosts.count(host, verdict.outcome, verdict.detail)
+            self.hosts.count(host, verdict.outcome, verdict.detail, verdict.advice)
         return verdict
 
     def _judge(self, question: Question, answer: Answer) -> Verdict:
