@@ -57,7 +57,7 @@ def gathered(
 ) -> Iterator[Gathered]:
     """Give a finding for every reference whose key starts with `prefix`."""
     with Inventory() as inventory:
-        apart = Spool.of(_sorted_out(references, inventory))
+        apart = Spool.of(_sorted_out(references, inventory, prefix=prefix))
         inventory.add_objects(list_pages(), control=control)
         yield Gathered(
             fine=0,
@@ -82,7 +82,7 @@ def gathered_with_trouble(
     """
     listed: Spool[_Columns] = Spool()
     with Inventory() as inventory, Expected(judge.lengths, prefix, suspects) as expected:
-        apart = Spool.of(_sorted_out(references, inventory, expected))
+        apart = Spool.of(_sorted_out(references, inventory, expected, prefix=prefix))
         wanted = inventory.wanted(limit=_MOST_KEYS)
         pages = _kept(list_pages(), listed)
         expected.compare(inventory.storing(pages, control=control, only=wanted))
@@ -107,13 +107,21 @@ def _unkept(listed: Spool[_Columns]) -> Iterator[StoredObject]:
 
 
 def _sorted_out(
-    references: Iterable[Reference], inventory: Inventory, expected: Expected | None = None
+    references: Iterable[Reference],
+    inventory: Inventory,
+    expected: Expected | None = None,
+    *,
+    prefix: str,
 ) -> Iterator[Finding]:
-    """Keep what names a key for the comparison, and yield findings for what cannot."""
+    """Keep what names a key for the comparison, and yield findings for what cannot.
+
+    With a prefix there are none: what names no key is outside it.
+    """
     for batch in batched(references, _BATCH):
         others = expected.take(batch) if expected else batch
         inventory.add_references(each for each in others if _names_key(each))
-        yield from (judge_apart(each) for each in others if not _names_key(each))
+        if not prefix:
+            yield from (judge_apart(each) for each in others if not _names_key(each))
 
 
 def _names_key(reference: Reference) -> bool:
