@@ -30,8 +30,8 @@ from r2maint.verify import (
 from r2maint.verify.groups import Sections, Suites
 
 _KINDS = tuple(kind.value for kind in RepairKind)
-_AGAIN = "Nothing is told of a part: run the same command again."
-_SPARED = "--recheck 1d does not ask again about the URLs that were fine."
+_AGAIN = "Nothing was judged: run the same command again."
+_SPARED = "With --recheck 1d it passes over the URLs that were fine by now."
 _HEADLINES = {
     Level.BUCKET: "every reference against the listing.",
     Level.HTTP: "every reference against the listing and what its URL answers.",
