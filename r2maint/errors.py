@@ -132,7 +132,9 @@ class Stopped(R2MaintError):
 
     code = "stopped"
 
-    def __init__(self, reason: str, exit_code: int) -> None:
-        super().__init__(f"Stopped by {reason}.", "Run the same command again to continue.")
+    def __init__(
+        self, reason: str, exit_code: int, hint: str = "Run the same command again to continue."
+    ) -> None:
+        super().__init__(f"Stopped by {reason}.", hint)
         self.reason = reason
         self.exit_code = exit_code

@@ -60,6 +60,27 @@ def listed(bucket):
     return [item.key for page in bucket.list_pages() for item in page]
 
 
+def test_an_abandoned_listing_may_end_in_its_own_thread(bucket, monkeypatch):
+    monkeypatch.setattr("r2maint.bucket.r2.BATCH_SIZE", 1)
+    for key in "abc":
+        put(bucket, Upload(key=key, body=b"x"))
+    has_first, was_left, one_page = threading.Event(), threading.Event(), bucket._page
+
+    def page(prefix, more):
+        if more:
+            has_first.wait(10)
+            pages.close()
+            was_left.set()
+        return one_page(prefix, more)
+
+    monkeypatch.setattr(bucket, "_page", page)
+    pages = bucket.list_pages()
+    assert [item.key for item in next(pages)] == ["a"]
+    has_first.set()
+    assert was_left.wait(10)
+    assert list(pages) == []
+
+
 def header(request, name):
     return {key.lower(): value for key, value in request.headers.items()}.get(name)
 

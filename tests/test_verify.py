@@ -160,6 +160,13 @@ def test_an_unknown_outcome_is_a_usage_error(project):
     assert caught.value.returncode == 2
 
 
+@pytest.mark.parametrize("option", ["--fail-on", "--url", "--key"])
+def test_an_option_that_came_out_empty_is_a_usage_error(project, option):
+    with pytest.raises(CommandError, match=f"{option}.*(empty|none of missing)") as caught:
+        call_command("verify_urls", f"{option}=")
+    assert caught.value.returncode == 2
+
+
 def test_scope_narrows_the_rows_that_are_judged(project):
     submission(app_icon_url=f"{PUBLIC}a.png", status="rejected")
     submission(main_image_en=f"{PUBLIC}x/b.png")
@@ -168,6 +175,27 @@ def test_scope_narrows_the_rows_that_are_judged(project):
     assert outcomes(run("verify_urls", "--field", "app_icon_url", exit_code=3)) == {"missing": 1}
     assert outcomes(run("verify_urls", "--prefix", "x/", exit_code=3)) == {"missing": 1}
     assert outcomes(run("verify_urls", exit_code=3)) == {"missing": 2}
+
+
+def test_what_names_no_key_is_outside_every_prefix(project):
+    submission(
+        app_icon_url="https://elsewhere.example/x/a.png",
+        main_image_en="/media/x/b.png",
+        main_image_ar="no address",
+    )
+
+    assert outcomes(run("verify_urls", "--prefix", "x/")) == {}
+    assert outcomes(run("verify_urls", "--prefix", "x/", "--all")) == {}
+    assert sum(outcomes(run("verify_urls", exit_code=3)).values()) == 3
+
+
+def test_a_name_without_a_file_is_missing_in_the_bucket_too(project):
+    app = App.objects.create(name_en="lost")
+    App.objects.filter(pk=app.pk).update(application_icon="icons/lost.png")
+
+    (item,) = run("verify_urls", exit_code=3)["items"]
+    assert item["detail"].startswith("no file at ")
+    assert item["detail"].endswith("icons/lost.png, and no such object in the bucket")
 
 
 def test_a_value_edited_while_the_bucket_is_listed_raises_no_alarm(project, alias, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -17,11 +18,14 @@ from PIL import Image
 from r2maint.bucket import DirectoryBucket, Upload, open_bucket, put
 from r2maint.bucket.base import Headers
 from r2maint.conf import load
-from r2maint.keys import Kind, Target, Via
+from r2maint.control import Control
+from r2maint.errors import Stopped
+from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Health
+from r2maint.references import Scope
 from r2maint.references.reading import Reference, Shape
-from r2maint.verify import Finding, Outcome, hosts, questions
-from tests.appdirectory.models import AppSubmission
+from r2maint.verify import Finding, Level, Look, Outcome, hosts, questions, verify_urls
+from tests.appdirectory.models import App, AppSubmission
 from tests.commands import run
 from tests.conftest import DATABASES
 from tests.servers import Request
@@ -395,6 +399,7 @@ def test_a_stranger_at_a_private_address_is_not_connected_to(web, settings):
 
     assert outcomes(document) == {"unsure": 1}
     assert "no public address" in document["items"][0]["detail"]
+    assert "FETCH_ALLOW" in document["notes"][0]
     assert web.stranger.accepted == 0
 
 
@@ -737,10 +742,10 @@ def test_bodies_in_memory_are_bounded_by_their_bytes(web, monkeypatch):
     ahead: list[int] = []
     judge = hosts.Hosts.count
 
-    def counting(tallies, host, outcome, detail):
+    def counting(tallies, *told):
         time.sleep(0.02)
         ahead.append(len(answered) - len(ahead))
-        judge(tallies, host, outcome, detail)
+        judge(tallies, *told)
 
     monkeypatch.setattr(hosts.Hosts, "count", counting)
     assert outcomes(verify("--workers", "12", level="content")) == {"ok": 12}
@@ -854,3 +859,55 @@ def test_a_stop_is_heard_while_a_host_asks_for_patience(web):
     name(f"{web.stranger.url}/x.png")
     assert verify("--max-duration", "1s", exit_code=6)["stopped_by"] == "max-duration"
     assert not Health.objects.exists()
+
+
+# Stops and rests
+
+
+def test_a_stop_abandons_the_requests_under_way(web):
+    control, is_over, answered = Control(), threading.Event(), []
+
+    def late(_: Request) -> Iterable[bytes]:
+        control.deadline = 0
+        answered.append(is_over.wait(10))
+        return [reply(200, BODY, IMAGE)]
+
+    store("a.png")
+    name(f"{web.own.url}/a.png")
+    web.answers["/a.png"] = late
+    config = load()
+    with pytest.raises(Stopped):
+        verify_urls(
+            config,
+            Addresses.from_config(config),
+            open_bucket(config),
+            scope=Scope(),
+            control=control,
+            look=Look(level=Level.HTTP),
+        )
+    assert not answered
+    is_over.set()
+
+
+def test_a_stop_says_how_the_next_run_asks_for_less(web):
+    store("a.png", "b.png")
+    name(f"{web.own.url}/a.png", f"{web.own.url}/b.png")
+
+    document = verify("--max-duration", "1s", "--rate", "0.1", exit_code=6)
+
+    assert "--recheck 1d" in document["error"]["hint"]
+
+
+def test_a_file_that_the_bucket_holds_rests_as_its_url_does(web):
+    store("icons/a.png")
+    app = App.objects.create(name_en="a")
+    App.objects.filter(pk=app.pk).update(application_icon="icons/a.png")
+    verify()
+
+    document = verify("--recheck", "7d")
+
+    assert outcomes(document) == {"skipped": 1}
+    assert document["notes"] == [
+        "1 reference not asked about again, as --recheck says: fine lately."
+    ]
+    assert len(web.asked()) == 1

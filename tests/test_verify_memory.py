@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -401,6 +402,20 @@ def test_a_url_that_was_fine_lately_is_not_asked_again():
     memory = open_memory("media", Level.HTTP, now=night(7), **week)
     (asked,) = memory.rested([elsewhere(Outcome.EXTERNAL)])
     assert asked.outcome is Outcome.EXTERNAL
+
+
+def test_a_rest_is_no_success_of_a_name_either():
+    target = Target(Kind.LOCAL, Via.URL, "a.png", root=Path("/media"))
+    stored = StoredObject(
+        key="a.png", size=1, etag="e", modified_at=night(-9), storage_class="STANDARD"
+    )
+    icon = found(Outcome.OK, target=target, stored=stored)
+    look(icon, at=night(0))
+
+    (told,) = look(icon, at=night(6), recheck=timedelta(days=7))
+
+    assert told.is_rested
+    assert rows()[0].last_ok_at == night(0)
 
 
 def test_an_object_stored_since_its_url_was_fine_is_asked_again():

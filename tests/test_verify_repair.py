@@ -564,6 +564,14 @@ def test_an_answer_that_says_nothing_changes_nothing(project, monkeypatch):
     assert icon(row) == f"{PUBLIC}old/icon.png"
 
 
+def test_a_planned_repair_takes_the_place_of_the_advice_to_plan_it(project):
+    store("a.png")
+    submission(app_icon_url=f"{ALIAS}a.png")
+    assert "--repair alias" in run("verify_urls")["items"][0]["advice"]
+    assert run("verify_urls", "--repair", "alias")["items"][0]["advice"] is None
+    assert "--repair alias" in run("verify_urls", "--repair", "moved")["items"][0]["advice"]
+
+
 def test_advice_is_in_the_text_of_a_report(project):
     store("new/icon.webp", b"others")
     submission(app_icon_url=f"{PUBLIC}old/icon.png")

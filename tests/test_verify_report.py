@@ -73,9 +73,30 @@ def test_text_is_grouped_by_outcome_and_the_worst_comes_first(project):
         "alias: 25 references, another base of this bucket",
     ]
     advice, _, *rows, more = block(text, headings[1])
-    assert advice == "--repair alias rewrites it to PUBLIC_URL."
+    assert advice == "Let --repair alias rewrite it to PUBLIC_URL."
     assert (len(rows), more) == (20, "… and 5 more")
     assert text.count(advice) == 1
+
+
+def test_text_says_first_how_closely_it_looked(project):
+    assert told().splitlines()[0].endswith(": every reference against the listing.")
+    assert told("--level", "http").splitlines()[0].endswith("and what its URL answers.")
+    assert told("--level", "content").splitlines()[0].endswith("and the file its URL serves.")
+
+
+def test_the_last_sentence_counts_what_fails_worst_first(project):
+    store("a.png")
+    submission(app_icon_url=f"{R2_DEV}a.png", main_image_en=f"{PUBLIC}gone.png")
+    with pytest.raises(CommandError) as caught:
+        call_command("verify_urls", "--fail-on", "alias,missing", stdout=StringIO())
+    assert str(caught.value) == "References that need mending: 1 missing, 1 alias."
+
+
+def test_advice_begins_with_a_word_that_a_sheet_takes_for_text(project):
+    store("a.png")
+    submission(app_icon_url=f"{R2_DEV}a.png")
+    (row,) = csv.DictReader(io.StringIO(told(format="csv")))
+    assert row["advice"] == "Let --repair alias rewrite it to PUBLIC_URL."
 
 
 def test_text_says_row_by_row_what_a_group_has_not_in_common(project):

@@ -86,7 +86,8 @@ class R2Bucket:
     def _pages(self, prefix: str, start_after: str) -> Iterator[Page]:
         """Yield the pages; the next one is on its way while the caller works on this one."""
         more: dict[str, Any] = {"StartAfter": start_after} if start_after else {}
-        with ThreadPoolExecutor(1, thread_name_prefix="r2maint-listing") as ahead:
+        ahead = ThreadPoolExecutor(1, thread_name_prefix="r2maint-listing")
+        try:
             coming: Future[Page] | None = ahead.submit(self._page, prefix, more)
             while coming is not None:
                 page = coming.result()
@@ -95,6 +96,10 @@ class R2Bucket:
                     more = {"ContinuationToken": page.token}
                     coming = ahead.submit(self._page, prefix, more)
                 yield page
+        finally:
+            # A listing that a stop abandoned may be finalised in its own thread, which cannot wait
+            # for itself.
+            ahead.shutdown(wait=False, cancel_futures=True)
 
     def _page(self, prefix: str, more: dict[str, Any]) -> Page:
         return read_page(self._list(prefix=prefix, **more)["Page"], self._place)

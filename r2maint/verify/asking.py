@@ -73,8 +73,8 @@ class Asker:
             ours = own_questions(set_aside(findings, strangers), host_of(self.config.public_url))
             others = strangers_questions(strangers)
             answered = chain(
-                self._answers(ours, self._own_pace()),
-                self._answers(others, self._strangers_pace()),
+                self._answers(ours, self._own_pace(), "Asking PUBLIC_URL"),
+                self._answers(others, self._strangers_pace(), "Asking other hosts"),
             )
             for batch in batched(answered, _BATCH):
                 held.extend(each for each in batch if each.outcome in ANSWERED)
@@ -100,21 +100,20 @@ class Asker:
             is_passing=_may_pass,
         )
 
-    def _answers(self, questions: Iterator[Question], pace: Pace) -> Iterator[Finding]:
+    def _answers(self, questions: Iterator[Question], pace: Pace, label: str) -> Iterator[Finding]:
         limiter, guard = Limiter(self.control.rate), Guard.from_config(self.config)
         engine = Engine(pace, limiter=limiter, guard=guard)
-        tracked = self.control.track(questions, "Asking", unit="URL")
         verdict: Verdict | None = None
         try:
             sent = engine.send_many(
-                tracked,
+                questions,
                 self._request,
                 then=self._second,
                 weigh=self._held,
                 heed=self.control.check,
             )
             with closing(sent) as outcomes:
-                for outcome in outcomes:
+                for outcome in self.control.track(outcomes, label, unit="URL"):
                     verdict = self._verdict(outcome) if outcome.label.is_asked else verdict
                     yield from _answered(outcome.label, verdict)
         finally:
@@ -186,7 +185,7 @@ class Asker:
         else:
             return Verdict(Outcome.UNSURE, None, self.hosts.pass_over(host))
         if not _is_flaw(ended.failure):
-            self.hosts.count(host, verdict.outcome, verdict.detail)
+            self.hosts.count(host, verdict.outcome, verdict.detail, verdict.advice)
         return verdict
 
     def _judge(self, question: Question, answer: Answer) -> Verdict:

@@ -198,6 +198,7 @@ def _told(walk: _Walk, tally: _Tally, items: Spool[Finding]) -> Verification:
     return Verification(
         items=items,
         outcomes=tally.outcomes,
+        level=look.level,
         fail_on=look.fail_on,
         recovered=tally.recovered,
         cannot_judge=walk.hosts.cannot_judge,

@@ -171,7 +171,7 @@ class Explainer:
             finding,
             outcome=Outcome.QUARANTINED,
             detail="the object was deleted, and its copy is in quarantine",
-            advice="--repair quarantined brings it back.",
+            advice="Let --repair quarantined bring it back.",
             repair=self.mender.restoring(finding.reference, copy.key, copy.copy),
         )
 
@@ -184,7 +184,7 @@ class Explainer:
             return replace(
                 found,
                 stored=stored,
-                advice="--repair respelled names that key.",
+                advice="Let --repair respelled name that key.",
                 repair=self.mender.rewriting(finding.reference, stored, *kinds),
             )
         return replace(
@@ -197,7 +197,7 @@ class Explainer:
         return replace(
             finding,
             detail=f"no such object in the bucket; the bytes it had lie at {stored.key!r}",
-            advice="--repair moved names that key.",
+            advice="Let --repair moved name that key.",
             repair=self.mender.rewriting(finding.reference, stored, RepairKind.MOVED),
         )
 

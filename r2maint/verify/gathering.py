@@ -67,7 +67,7 @@ def gathered(
     )
     listed: Spool[_Columns] = Spool()
     with Inventory() as inventory, expected:
-        apart = Spool.of(_sorted_out(references, inventory, expected))
+        apart = Spool.of(_sorted_out(references, inventory, expected, prefix=prefix))
         wanted = inventory.wanted(limit=_MOST_KEYS)
         pages = _kept(list_pages(), listed)
         expected.compare(inventory.storing(pages, control=control, only=wanted))
@@ -109,13 +109,17 @@ def _unkept(listed: Spool[_Columns]) -> Iterator[StoredObject]:
 
 
 def _sorted_out(
-    references: Iterable[Reference], inventory: Inventory, expected: Expected
+    references: Iterable[Reference], inventory: Inventory, expected: Expected, *, prefix: str
 ) -> Iterator[Finding]:
-    """Keep what names a key for the comparison, and yield findings for what cannot."""
+    """Keep what names a key for the comparison, and yield findings for what cannot.
+
+    With a prefix there are none: what names no key is outside it.
+    """
     for batch in batched(references, _BATCH):
         others = expected.take(batch)
         inventory.add_references(each for each in others if _names_key(each))
-        yield from (judge_apart(each) for each in others if not _names_key(each))
+        if not prefix:
+            yield from (judge_apart(each) for each in others if not _names_key(each))
 
 
 def _names_key(reference: Reference) -> bool:

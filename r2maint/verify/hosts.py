@@ -32,6 +32,8 @@ class _Tally:
     not_asked: int = 0
     why: str = ""
     """What the last unsure one said."""
+    advice: str = ""
+    """What to do about it."""
 
     @property
     def is_given_up(self) -> bool:
@@ -57,14 +59,14 @@ class Hosts:
         tally = self._tallies.get(host)
         return tally is not None and tally.is_given_up
 
-    def count(self, host: str, outcome: Outcome, detail: str) -> None:
+    def count(self, host: str, outcome: Outcome, detail: str, advice: str = "") -> None:
         """Count the answer about one URL."""
         tally = self._tallies.setdefault(host, _Tally())
         tally.asked += 1
         if outcome is Outcome.UNSURE:
             tally.unsure += 1
             tally.in_a_row += 1
-            tally.why = detail
+            tally.why, tally.advice = detail, advice
         else:
             tally.in_a_row = 0
             tally.gone += outcome in _GONE
@@ -113,10 +115,10 @@ class Hosts:
 
     def _note(self, host: str, tally: _Tally) -> str:
         left = f", {tally.not_asked:,} were not asked" if tally.not_asked else ""
-        hint = ""
+        hint = tally.advice
         if host.endswith(_R2_DEV):
-            hint = " r2.dev is rate limited: set PUBLIC_URL to a custom domain."
+            hint = "r2.dev is rate limited: set PUBLIC_URL to a custom domain."
         return (
             f"Cannot judge {host}: {tally.unsure:,} of {format_count(tally.asked, 'URL')} said"
-            f" nothing{left} ({tally.why}). Nothing on it is called broken.{hint}"
+            f" nothing{left} ({tally.why}). Nothing on it is called broken. {hint}".rstrip()
         )

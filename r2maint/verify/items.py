@@ -156,7 +156,8 @@ class Finding:
     @property
     def is_rested(self) -> bool:
         """Whether it was skipped because its URL was fine lately."""
-        return self.outcome is Outcome.SKIPPED and self.reference.target.kind is not Kind.LOCAL
+        is_local = self.reference.target.kind is Kind.LOCAL and self.stored is None
+        return self.outcome is Outcome.SKIPPED and not is_local
 
     def judged(self, outcome: Outcome, status: int | None, detail: str, advice: str) -> Finding:
         """Return the finding as an answer says, without what only comes after answers.
@@ -200,6 +201,7 @@ class Verification:
 
     items: Spool[Finding]
     outcomes: Mapping[Outcome, int]
+    level: Level = Level.BUCKET
     fail_on: frozenset[Outcome] = FAILING
     recovered: int = 0
     """References that failed when they were last looked at, and are fine now."""

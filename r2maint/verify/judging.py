@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from r2maint.bucket.base import Expiry, StoredObject
@@ -23,17 +23,17 @@ _BY_ADDRESS = {
     Via.ALIAS: (
         Outcome.ALIAS,
         "another base of this bucket",
-        "--repair alias rewrites it to PUBLIC_URL.",
+        "Let --repair alias rewrite it to PUBLIC_URL.",
     ),
     Via.ENDPOINT: (
         Outcome.PRIVATE_ENDPOINT,
         "the S3 endpoint answers only signed requests",
-        "--repair endpoint rewrites it to PUBLIC_URL.",
+        "Let --repair endpoint rewrite it to PUBLIC_URL.",
     ),
     Via.PRESIGNED: (
         Outcome.PRESIGNED,
         "a presigned URL ends within seven days",
-        "--repair presigned rewrites it to PUBLIC_URL.",
+        "Let --repair presigned rewrite it to PUBLIC_URL.",
     ),
 }
 _UNUSABLE = {
@@ -58,7 +58,7 @@ class Judge:
     def judge(self, reference: Reference, stored: StoredObject | None) -> Finding:
         """Return what is true of a reference that names a key, given what is stored there."""
         if stored is None and reference.target.kind is Kind.LOCAL:
-            return judge_local(reference)
+            return _beside_bucket(judge_local(reference))
         key = reference.target.key
         outcome, detail, advice = self._verdict(reference, stored)
         return Finding(
@@ -79,7 +79,7 @@ class Judge:
         if identity(stored.key) != identity(reference.target.key):
             detail, advice = (
                 f"the bucket holds {stored.key!r}",
-                "--repair respelled names that key.",
+                "Let --repair respelled name that key.",
             )
             return self._unless_too_long(reference, stored, (Outcome.RESPELLED, detail, advice))
         if reference.target.via in _BY_ADDRESS:
@@ -145,6 +145,13 @@ def outcome_of(target: Target, key: str) -> Outcome:
     if identity(key) != identity(target.key):
         return Outcome.RESPELLED
     return _BY_ADDRESS[target.via][0] if target.via in _BY_ADDRESS else Outcome.OK
+
+
+def _beside_bucket(finding: Finding) -> Finding:
+    """Return a finding about the local file of a name whose key the bucket was asked for, too."""
+    if finding.outcome is not Outcome.MISSING:
+        return finding
+    return replace(finding, detail=f"{finding.detail}, and no such object in the bucket")
 
 
 def judge_local(reference: Reference) -> Finding:

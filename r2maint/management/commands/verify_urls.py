@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from django.core.management.base import CommandParser
 
-from r2maint.errors import UsageError
+from r2maint.errors import Stopped, UsageError
 from r2maint.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.management.commands._base import Options, R2Command, Work
@@ -30,6 +30,13 @@ from r2maint.verify import (
 from r2maint.verify.groups import Sections, Suites
 
 _KINDS = tuple(kind.value for kind in RepairKind)
+_AGAIN = "Nothing was judged: run the same command again."
+_SPARED = "With --recheck 1d it passes over the URLs that were fine by now."
+_HEADLINES = {
+    Level.BUCKET: "every reference against the listing.",
+    Level.HTTP: "every reference against the listing and what its URL answers.",
+    Level.CONTENT: "every reference against the listing and the file its URL serves.",
+}
 
 
 class Command(R2Command):
@@ -87,15 +94,15 @@ class Command(R2Command):
             default=FAILING,
             metavar="OUTCOMES",
             help="Exit with 3 on these outcomes, comma-separated"
-            f" (default {','.join(sorted(FAILING))}).",
+            f" (default: {', '.join(each.value for each in Outcome if each in FAILING)}).",
         )
-
         parser.add_argument(
             "--confirm-after",
             type=positive,
             default=1,
             metavar="N",
-            help="Report only what failed in N runs in a row (default 1).",
+            help="Report only what failed in N runs in a row, and exit with 3 on that alone"
+            " (default 1).",
         )
         parser.add_argument(
             "--recheck",
@@ -109,13 +116,19 @@ class Command(R2Command):
             "--repair",
             type=_kinds,
             metavar="KINDS",
-            help=f"Plan repairs of these kinds, comma-separated: {','.join(_KINDS)}, or all.",
+            help=f"Plan repairs of these kinds, comma-separated: {', '.join(_KINDS)}, or all.",
         )
         parser.add_argument(
-            "--url", default="", metavar="URL", help="Tell which values name what this URL means."
+            "--url",
+            type=_not_empty,
+            metavar="URL",
+            help="Tell which values name what this URL means; looks at nothing else.",
         )
         parser.add_argument(
-            "--key", default="", metavar="KEY", help="Tell which values name this key."
+            "--key",
+            type=_not_empty,
+            metavar="KEY",
+            help="Tell which values name this key; looks at nothing else.",
         )
 
     def is_fine(self, item: Finding) -> bool:
@@ -126,11 +139,11 @@ class Command(R2Command):
             return f"what names {result.looked_up!r}."
         if result.repairs is not None:
             return super().headline(result, applied=applied)
-        return "every reference against the listing."
+        return _HEADLINES[result.level]
 
     def verdict(self, result: Verification) -> str:
-        found = {each: result.outcomes.get(each, 0) for each in sorted(result.fail_on)}
-        told = [f"{count:,} {outcome.value}" for outcome, count in found.items() if count]
+        failed = (each for each in Outcome if each in result.fail_on and result.outcomes.get(each))
+        told = [f"{result.outcomes[each]:,} {each.value}" for each in failed]
         return f"References that need mending: {', '.join(told)}." if told else ""
 
     def sections(self, result: Verification) -> Iterable[Section]:
@@ -140,25 +153,34 @@ class Command(R2Command):
         return Suites(result.items, result.fail_on)
 
     def plan(self, work: Work, options: Options) -> Verification:
-        return verify_urls(
-            work.config,
-            work.addresses,
-            work.bucket,
-            scope=work.scope,
-            control=work.control,
-            look=Look(
-                level=Level(options["level"]),
-                fail_on=options["fail_on"],
-                show_all=options["all"],
-                confirm_after=options["confirm_after"],
-                recheck=options["recheck"],
-                repair=_asked_repairs(options),
-                subject=_subject(options, work.addresses),
-            ),
-        )
+        look = _look(options, work.addresses)
+        try:
+            return verify_urls(
+                work.config,
+                work.addresses,
+                work.bucket,
+                scope=work.scope,
+                control=work.control,
+                look=look,
+            )
+        except Stopped as stopped:
+            again = _AGAIN if look.level is Level.BUCKET else f"{_AGAIN} {_SPARED}"
+            raise Stopped(stopped.reason, stopped.exit_code, again) from stopped
 
     def apply(self, plan: Verification, work: Work, journal: Journal) -> Verification:
         return apply_repairs(plan, work.addresses, work.bucket, journal, control=work.control)
+
+
+def _look(options: Options, addresses: Addresses) -> Look:
+    return Look(
+        level=Level(options["level"]),
+        fail_on=options["fail_on"],
+        show_all=options["all"],
+        confirm_after=options["confirm_after"],
+        recheck=options["recheck"],
+        repair=_asked_repairs(options),
+        subject=_subject(options, addresses),
+    )
 
 
 def _asked_repairs(options: Options) -> frozenset[RepairKind] | None:
@@ -182,6 +204,13 @@ def _subject(options: Options, addresses: Addresses) -> Subject | None:
     return Subject.of_key(key) if key else None
 
 
+def _not_empty(text: str) -> str:
+    # What an unset variable of a script becomes: without it, everything would be looked at.
+    if not text:
+        raise ArgumentTypeError("it is empty.")
+    return text
+
+
 def _kinds(text: str) -> frozenset[RepairKind]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
@@ -195,6 +224,8 @@ def _kinds(text: str) -> frozenset[RepairKind]:
 def _outcomes(text: str) -> frozenset[Outcome]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     known = [outcome.value for outcome in Outcome]
+    if not names:
+        raise ArgumentTypeError(f"{text!r} names none of {', '.join(known)}.")
     for name in names:
         if name not in known:
             raise ArgumentTypeError(f"{name!r} is none of {', '.join(known)}.")
