@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import unicodedata
 
 import pytest
@@ -9,9 +11,15 @@ from django.core.management import CommandError, call_command
 
 from r2maint.bucket import DirectoryBucket, Upload, open_bucket, put
 from r2maint.conf import load
+from r2maint.control import Control
+from r2maint.errors import BucketError
+from r2maint.keys import Addresses
+from r2maint.references import Scope
+from r2maint.verify import Look, Verification, verify_urls
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import run
 from tests.conftest import DATABASES
+from tests.fakes import R2Fake
 from tests.oddities.models import SoftDeleted
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
@@ -304,3 +312,53 @@ def test_a_prefix_hides_no_other_spelling_outside_it(project, more):
     document = run("verify_urls", "--prefix", "a b/", *more, exit_code=3)
 
     assert outcomes(document) == {"respelled": 1, "ok": 1, "missing": 1}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_reference_is_judged_alike_whether_or_not_all_are_told(project, settings, seed):
+    chance = random.Random(seed)
+
+    def key() -> str:
+        return "".join(chance.choices(PIECES, k=chance.randint(1, 2)))
+
+    rules = {"appdirectory.AppSubmission": {"screenshots_en": {}}}
+    settings.R2MAINT = {**settings.R2MAINT, "FIELDS": rules}
+    bucket = R2Fake(page_size=chance.choice([1, 2, 3])) if seed % 2 else open_bucket(load())
+    for name in sorted({key() for _ in range(30)}):
+        # Where two spellings are one object, the second finds it there.
+        with contextlib.suppress(BucketError):
+            put(bucket, Upload(key=name, body=chance.choice([b"", b"bytes", b"bytes"])))
+    for _ in range(6):
+        bases = chance.choices(
+            [PUBLIC, PUBLIC, PUBLIC, "https://pub-0123456789abcdef.r2.dev/"], k=6
+        )
+        submission(screenshots_en=[*(base + key() for base in bases), f"{key()}.png"])
+    config, scope = load(), Scope(prefix=chance.choice(["", "a"]))
+
+    short, full = (
+        verify_urls(
+            config,
+            Addresses.from_config(config),
+            bucket,
+            scope=scope,
+            control=Control(),
+            look=Look(show_all=show_all),
+        )
+        for show_all in (False, True)
+    )
+
+    assert +short.outcomes == +full.outcomes
+    assert told(short) == told(full)
+
+
+PIECES = ("a", "b", "é", "e\u0301", "K", "\u212a", " ", "+", "%20", "%2B", "%25", "%C3%A9", "?x=1")
+PIECES = (*PIECES, "#f", "/", "//", ".", "..", "\\", ".png")
+
+
+def told(result: Verification) -> list[tuple[object, ...]]:
+    """Return what is said of everything that is not fine."""
+    return sorted(
+        (each.reference[:7], each.outcome.value, each.key, each.detail, str(each.stored))
+        for each in result.items
+        if not each.is_fine
+    )

@@ -555,3 +555,13 @@ def test_items_hold_no_credentials(project, settings):
     document = run("verify_urls", "--all")
     assert document["items"][0]["outcome"] == "external"
     assert SECRET not in json.dumps(document)
+
+
+def test_a_look_up_counts_as_no_run(project):
+    submission(app_icon_url=f"{PUBLIC}a.png")
+    run("verify_urls", exit_code=3)
+
+    for _ in range(2):
+        run("verify_urls", "--key", "a.png", exit_code=3)
+
+    assert [row.failures for row in rows()] == [1]
