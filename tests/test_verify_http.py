@@ -152,8 +152,13 @@ def test_without_a_public_url_only_strangers_are_asked(web, settings):
     aliases = [f"{web.own.url}/"]
     settings.R2MAINT = {**settings.R2MAINT, "PUBLIC_URL": "", "ALIASES": aliases}
     name(f"{web.own.url}/a.png", f"{web.stranger.url}/x.png")
-    assert outcomes(verify()) == {"ok": 1, "alias": 1}
+    document = verify()
+    assert outcomes(document) == {"ok": 1, "alias": 1}
     assert web.asked() == [("HEAD", "/x.png")]
+    assert document["notes"][0].startswith("PUBLIC_URL is not configured: objects of the bucket")
+    (note,) = verify(level="content", exit_code=3)["notes"]
+    assert note.startswith("PUBLIC_URL is not configured: files were read from the bucket")
+    assert verify(level="bucket")["notes"] == []
 
 
 # What single URLs answer
