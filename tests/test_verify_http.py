@@ -686,6 +686,7 @@ def test_a_strangers_picture_is_decoded_but_may_be_of_another_kind(web):
     document = verify(level="content", exit_code=3)
 
     assert outcomes(document) == {"ok": 1, "corrupt": 1, "wrong_type": 1, "empty": 1}
+    assert {item["advice"] for item in document["items"]} == {None}
 
 
 def test_of_a_long_file_only_the_beginning_is_read(web, monkeypatch):

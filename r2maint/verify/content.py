@@ -31,7 +31,8 @@ def judge_content(answer: Answer, *, url: str, stored: StoredObject | None, most
         return Verdict(Outcome.CORRUPT, answer.status, detail, advice_on_version(answer))
     header, is_whole = told.get("content-type", ""), len(body) <= most
     found = judge_body(body, header=header, url=url, stored=stored, is_whole=is_whole)
-    return found._replace(status=answer.status)
+    # Nobody here can mend a stranger's file.
+    return found._replace(status=answer.status, advice=found.advice if stored else "")
 
 
 def judge_body(
