@@ -184,8 +184,13 @@ def test_without_a_public_url_only_strangers_are_asked(web, settings):
     aliases = [f"{web.own.url}/"]
     settings.R2MAINT = {**settings.R2MAINT, "PUBLIC_URL": "", "ALIASES": aliases}
     name(f"{web.own.url}/a.png", f"{web.stranger.url}/x.png")
-    assert outcomes(verify()) == {"ok": 1, "alias": 1}
+    document = verify()
+    assert outcomes(document) == {"ok": 1, "alias": 1}
     assert web.asked() == [("HEAD", "/x.png")]
+    assert document["notes"][0].startswith("PUBLIC_URL is not configured: objects of the bucket")
+    (note,) = verify(level="content", exit_code=3)["notes"]
+    assert note.startswith("PUBLIC_URL is not configured: files were read from the bucket")
+    assert verify(level="bucket")["notes"] == []
 
 
 # What single URLs answer
@@ -713,6 +718,8 @@ def test_a_strangers_picture_is_decoded_but_may_be_of_another_kind(web):
     document = verify(level="content", exit_code=3)
 
     assert outcomes(document) == {"ok": 1, "corrupt": 1, "wrong_type": 1, "empty": 1}
+    (advice,) = {item["advice"] for item in document["items"]}
+    assert "of your own" in advice
 
 
 def test_of_a_long_file_only_the_beginning_is_read(web, monkeypatch):

@@ -35,6 +35,12 @@ from r2maint.verify.sourcefiles import read_source_lines
 from r2maint.verify.stored import read_stored
 
 _ROWS = 500
+_WITHOUT_PUBLIC_URL = {
+    Level.HTTP: "PUBLIC_URL is not configured: objects of the bucket were compared with the listing"
+    " alone.",
+    Level.CONTENT: "PUBLIC_URL is not configured: files were read from the bucket, and nothing is"
+    " known of what visitors get.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +197,10 @@ def verify_urls(
 
 
 def _told(walk: _Walk, tally: _Tally, items: Spool[Finding]) -> Verification:
-    look, lookup, remarks = walk.look, walk.lookup, [*walk.hosts.notes(), *walk.remarks]
+    look, lookup = walk.look, walk.lookup
+    remarks = [*walk.hosts.notes(), *walk.remarks]
+    if not walk.addresses.public_url and look.level in _WITHOUT_PUBLIC_URL:
+        remarks.insert(0, _WITHOUT_PUBLIC_URL[look.level])
     if lookup:
         remarks.append(lookup.remark(tally.outcomes.total()))
         files = None
