@@ -735,7 +735,7 @@ def test_of_a_long_file_only_the_beginning_is_read(web, monkeypatch):
 
 def test_bodies_in_memory_are_bounded_by_their_bytes(web, monkeypatch):
     """Held are the bodies of what was asked and is not judged yet."""
-    monkeypatch.setattr("r2maint.verify.asking._HELD_BYTES", 3 * len(WHOLE))
+    monkeypatch.setattr("r2maint.verify.asking.HELD_BYTES", 3 * len(WHOLE))
     keys = [f"{number}.png" for number in range(12)]
     store(*keys, body=WHOLE)
     answered: list[str] = []
@@ -763,7 +763,7 @@ def test_objects_are_read_from_the_bucket_in_portions_that_memory_holds(
     project, settings, monkeypatch
 ):
     settings.R2MAINT = {**settings.R2MAINT, "PUBLIC_URL": ""}
-    monkeypatch.setattr("r2maint.verify.stored._HELD_BYTES", 3 * (len(WHOLE) + 2 * 1024))
+    monkeypatch.setattr("r2maint.verify.stored.HELD_BYTES", 3 * (len(WHOLE) + 2 * 1024))
     keys = [f"{number}.png" for number in range(8)]
     store(*keys, body=WHOLE)
     name(*keys)

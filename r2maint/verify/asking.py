@@ -28,16 +28,13 @@ from r2maint.verify.advice import RUN_AGAIN, UPLOAD_AGAIN
 from r2maint.verify.answers import SERVED, Verdict, judge_answer, judge_failure
 from r2maint.verify.content import WHOLE_BYTES, judge_content
 from r2maint.verify.hosts import ANSWERED, Hosts
-from r2maint.verify.items import Finding, Level, Outcome
+from r2maint.verify.items import FINDING_BYTES, HELD_BYTES, Finding, Level, Outcome
 from r2maint.verify.questions import Question, own_questions, set_aside, strangers_questions
 
 PER_STRANGER = 8
 """Requests at once to a host that is not ours."""
 STRANGER_BYTES = 10 * 2**20
 """Of a stranger's file that are read; of a longer one only the beginning is judged."""
-_HELD_BYTES = 32 * 2**20
-_FINDING_BYTES = 1024
-"""Of memory that one takes, about."""
 _HOSTS_AT_ONCE = 4
 _AHEAD = 16
 _AHEAD_OF_RETRY = 1024
@@ -95,7 +92,7 @@ class Asker:
             eases_off=True,
             ahead=_AHEAD,
             ahead_of_retry=_AHEAD_OF_RETRY,
-            held_bytes=_HELD_BYTES,
+            held_bytes=HELD_BYTES,
             attempts=_ATTEMPTS,
             is_passing=_may_pass,
         )
@@ -172,7 +169,7 @@ class Asker:
         """Return about how many bytes of memory a question takes with its answer."""
         has_body = self.level is Level.CONTENT and question.is_asked
         body = self._weigh(question) if has_body else 0
-        return body + _FINDING_BYTES * len(question.findings)
+        return body + FINDING_BYTES * len(question.findings)
 
     # Answers
 

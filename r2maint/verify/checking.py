@@ -108,7 +108,7 @@ class _Walk:
         """Compare rows and listing; in short where nobody wants to hear of what is fine."""
         judge, control, prefix = self.judge, self.control, self.scope.prefix
         tells_all = self.look.show_all or self.lookup or self.look.level is not Level.BUCKET
-        suspects = None if tells_all else self.memory.suspects() or frozenset[str]()
+        suspects = None if tells_all else self.memory.suspects or frozenset[str]()
         found = iter_references(
             self.columns, self.addresses, self.scope, control=control, strict=True
         )

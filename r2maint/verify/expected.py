@@ -209,7 +209,7 @@ def _is_plain(reference: Reference) -> bool:
     is_plain = (target.via is _PUBLIC and shape is _URL) or (
         shape is _NAME and target.kind is _BUCKET
     )
-    return is_plain and (target.key.isascii() or is_composed(target.key))
+    return is_plain and is_composed(target.key)
 
 
 def _reference(row: Sequence[Any], places: Sequence[_Place]) -> Reference:

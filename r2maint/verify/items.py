@@ -106,6 +106,12 @@ class History:
     last_ok_at: datetime | None = None
 
 
+HELD_BYTES = 32 * 2**20
+"""Of bodies and findings at once in memory, while objects are read or asked."""
+FINDING_BYTES = 1024
+"""Of memory that one takes, about."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One reference and what is true of it."""
@@ -127,12 +133,10 @@ class Finding:
     """It failed as many runs in a row as an alarm takes."""
     has_recovered: bool = False
     """It was reported as failing, and passes now; `history` is the one that ended."""
-
     repair: Repair | None = None
     """None where nothing that was asked for would mend it."""
     is_answer: bool = False
     """It answers --url or --key, and is told even when it is fine."""
-
     of_host: bool = False
     """Its whole host cannot be judged: it is counted, and said of the host once."""
 

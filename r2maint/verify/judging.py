@@ -77,11 +77,9 @@ class Judge:
         if stored.size == 0:
             return Outcome.EMPTY, "the object has 0 bytes", UPLOAD_AGAIN
         if identity(stored.key) != identity(reference.target.key):
-            detail, advice = (
-                f"the bucket holds {stored.key!r}",
-                "Let --repair respelled name that key.",
-            )
-            return self._unless_too_long(reference, stored, (Outcome.RESPELLED, detail, advice))
+            advice = "Let --repair respelled name that key."
+            found = Outcome.RESPELLED, f"the bucket holds {stored.key!r}", advice
+            return self._unless_too_long(reference, stored, found)
         if reference.target.via in _BY_ADDRESS:
             found = _BY_ADDRESS[reference.target.via]
             return self._unless_too_long(reference, stored, found)

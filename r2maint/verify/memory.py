@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from r2maint import journal
 from r2maint.batching import batched
@@ -79,7 +80,7 @@ class Memory:
 
         Comes after everything was asked; `settle` completes it. Raises: DatabaseError.
         """
-        suspects = self.suspects()
+        suspects = self.suspects
         for batch in batched(findings, BATCH):
             failed = {subject_of(each) for each in batch if each.outcome in self.failing}
             passed = self._passed(batch, suspects) - failed
@@ -104,8 +105,9 @@ class Memory:
                 records.write(dict(failures), self.now)
             records.forget_before(self.now - KEPT_FOR)
 
+    @cached_property
     def suspects(self) -> Suspects:
-        """Return what failed when it was last looked at."""
+        """What failed when it was last looked at; read once."""
         try:
             return self.records.failing()
         except DatabaseError as error:

@@ -14,11 +14,8 @@ from r2maint.errors import NoSuchKey
 from r2maint.verify.advice import RUN_AGAIN, UPLOAD_AGAIN
 from r2maint.verify.answers import Verdict, is_encoded
 from r2maint.verify.content import WHOLE_BYTES, differs, judge_body
-from r2maint.verify.items import Finding, Outcome
+from r2maint.verify.items import FINDING_BYTES, HELD_BYTES, Finding, Outcome
 
-_HELD_BYTES = 32 * 2**20
-_FINDING_BYTES = 1024
-"""Of memory that one takes, about."""
 _MOST_OBJECTS = 256
 _BATCH = 512
 _Group = tuple[StoredObject | None, list[Finding]]
@@ -63,8 +60,8 @@ def _portions(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
     portion: list[_Group] = []
     size = 0
     for group in groups:
-        more = _FINDING_BYTES * len(group[1]) + (group[0].size if group[0] is not None else 0)
-        if portion and (size + more > _HELD_BYTES or len(portion) >= _MOST_OBJECTS):
+        more = FINDING_BYTES * len(group[1]) + (group[0].size if group[0] is not None else 0)
+        if portion and (size + more > HELD_BYTES or len(portion) >= _MOST_OBJECTS):
             yield portion
             portion, size = [], 0
         portion.append(group)
