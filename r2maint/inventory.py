@@ -151,12 +151,13 @@ class Inventory(ScratchIndex):
             while rows := cursor.fetchmany(_FETCH):
                 yield [row[0] for row in rows]
 
-    def finder(self, prefixes: Iterable[str] = ("",)) -> KeyFinder:
-        """Return a finder of all keys below `prefixes`."""
+    def finder(self, prefixes: Iterable[str] = ("",), *, plus: bool = False) -> KeyFinder:
+        """Return a finder of all keys below `prefixes`; `plus` as it takes it."""
         below = outermost(prefixes)
         names = self._iter_ids(below)
         roots = self.roots(below, limit=MAX_ROOTS)
-        return KeyFinder(names, roots, expected=self._count("SELECT count(*) FROM objects"))
+        expected = self._count("SELECT count(*) FROM objects")
+        return KeyFinder(names, roots, expected=expected, plus=plus)
 
     def iter_objects(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose key starts with `prefix`, in key order."""

@@ -230,7 +230,15 @@ def _iter_in_order(
 
 
 def kept_values(*, undo_window: timedelta, now: datetime) -> Iterator[str]:
-    """Yield what the journal itself keeps alive, as texts and keys.
+    """Yield what the journal itself keeps alive, as texts and keys; see `kept_changes`."""
+    for _, texts in kept_changes(undo_window=undo_window, now=now):
+        yield from texts
+
+
+def kept_changes(
+    *, undo_window: timedelta, now: datetime
+) -> Iterator[tuple[Change, tuple[str, ...]]]:
+    """Yield each change that keeps something alive, with the texts and keys it keeps.
 
     Old values of rewrites inside the window, so that undo finds its objects, and the keys that hold
     the bytes of removed files; new keys and values of unfinished runs, whose rows may not name them
@@ -252,9 +260,9 @@ def kept_values(*, undo_window: timedelta, now: datetime) -> Iterator[str]:
             if change.run_id not in undos and change.state != ChangeState.UNDONE:
                 is_file = change.kind == ChangeKind.REMOVE
                 texts = (change.key,) if is_file else (change.old, change.old_key)
-                yield from filter(None, texts)
+                yield change, tuple(filter(None, texts))
         for change in _iter_in_order(alias, unfinished):
-            yield from filter(None, (change.new, change.key))
+            yield change, tuple(filter(None, (change.new, change.key)))
 
 
 def last_accepted(command: str, bucket: str) -> Run | None:

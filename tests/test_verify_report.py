@@ -13,8 +13,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
+from r2maint.adminpages import _page_of, admin_url
 from r2maint.verify import Outcome
-from r2maint.verify.adminpages import _page_of, admin_url
 from r2maint.verify.groups import Sections
 from r2maint.verify.items import GROUPS
 from tests.appdirectory.models import AppSubmission

@@ -85,15 +85,19 @@ class KeyFinder:
         roots: tuple[str, ...] | None,
         *,
         expected: int = 1000,
+        plus: bool = False,
     ) -> None:
-        """Take the identities of the keys, in batches; `expected` is about how many there are."""
+        """Take the identities of the keys, in batches; `expected` is about how many there are.
+
+        `plus` reads "+" as a space too even if no key holds one.
+        """
         self._filter = KeyFilter(expected)
         self._roots = sorted(roots or (), key=len, reverse=True)
         any_root = "|".join(map(re.escape, self._roots))
         self._root = re.compile(any_root) if roots else None
         self._token = re.compile(f"(?:{any_root})[^{_STOPS}]*") if roots else _TOKEN
         self._cut = False
-        self._plus = False
+        self._plus = plus
         self._odd: list[str] = []
         self.certain: set[str] = set()
         """Keys that could not be told from text, and count as named."""

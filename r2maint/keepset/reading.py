@@ -18,6 +18,7 @@ from typing import Any
 from django.apps import apps
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
 
 from r2maint import journal, keys
@@ -100,6 +101,61 @@ class KeepSet:
         take("", Found(names=finder.certain))
         return Reading(cells=cells, names=names, notes=tuple(notes))
 
+    # For whoever asks where exactly
+
+    def iter_tables(
+        self, wanted: Callable[[TextTable], object]
+    ) -> Iterator[tuple[BaseDatabaseWrapper, TextTable]]:
+        """Yield those of the tables that are wanted, each while its snapshot is open."""
+        omitted = _Omitted(self._config.not_references)
+        for alias in _iter_aliases(omitted):
+            with open_snapshot(alias) as connection:
+                for table in filter(wanted, list(_readable(list_tables(connection), omitted))):
+                    yield connection, table
+
+    def iter_omitted_tables(
+        self, entry: str
+    ) -> Iterator[tuple[BaseDatabaseWrapper, TextTable | Barred]]:
+        """Yield the tables that one entry of NOT_REFERENCES leaves out, likewise."""
+        omitted = _Omitted({entry: ""})
+        is_alias = entry in connections
+        others = _Omitted(self._config.not_references)
+        for alias in (entry,) if is_alias else _iter_aliases(others):
+            with open_snapshot(alias) as connection:
+                for table in list_tables(connection):
+                    named = table.table if isinstance(table, Barred) else table
+                    if is_alias or omitted.omits(named):
+                        yield connection, table
+
+    def texts(self, table: TextTable, column: str, text: str) -> Iterator[str]:
+        """Yield what is searched of some cells of a column: the cells, and names in full."""
+        yield text
+        yield from _located(text, _name_locations(self._config).get((table.name, column), ()))
+
+    def iter_files(self) -> Iterator[tuple[str, Path]]:
+        """Yield (pattern, file) of EXTRA_REFERENCES."""
+        for pattern in self._config.extra_references.files:
+            for path in matching_files(self._config.base_dir, pattern):
+                yield pattern, path
+
+    def iter_objects(self, object_keys: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+        """Yield (pattern, key, text) of each object of EXTRA_REFERENCES. Raises: BucketError."""
+        wanted = (
+            (pattern, key)
+            for key in object_keys
+            for pattern in self._config.extra_references.objects
+            if fnmatch.fnmatchcase(keys.identity(key), keys.identity(pattern))
+        )
+        for batch in batched(wanted, _BATCH):
+            results = self._bucket.get_many(key for _, key in batch)
+            for (pattern, key), result in zip(batch, results, strict=True):
+                if result.error is not None:
+                    raise result.error
+                assert result.value is not None
+                yield pattern, key, result.value.body.decode("utf-8", "replace")
+
+    # One reading
+
     def _iter_pieces(
         self, object_keys: Callable[[], Iterable[str]], notes: list[str]
     ) -> Iterator[tuple[str, str, int]]:
@@ -153,19 +209,8 @@ class KeepSet:
             yield f"object:{pattern}", "", 0
         if not patterns:
             return
-        wanted = (
-            (pattern, key)
-            for key in object_keys()
-            for pattern in patterns
-            if fnmatch.fnmatchcase(keys.identity(key), keys.identity(pattern))
-        )
-        for batch in batched(wanted, _BATCH):
-            results = self._bucket.get_many(key for _, key in batch)
-            for (pattern, _), result in zip(batch, results, strict=True):
-                if result.error is not None:
-                    raise result.error
-                assert result.value is not None
-                yield f"object:{pattern}", result.value.body.decode("utf-8", "replace"), 1
+        for pattern, _, text in self.iter_objects(object_keys()):
+            yield f"object:{pattern}", text, 1
 
 
 class _Omitted:
@@ -245,10 +290,15 @@ def _iter_table(
     for column, text, count in iter_cells(connection, table):
         source = f"{table.label}.{column}"
         yield source, text, count
-        for location in locations.get((table.name, column), ()):
-            names = (name for cell in text.split(SEPARATOR) for name in _iter_names(cell))
-            named = (keys.join(location, name.lstrip("/")) for name in names)
-            yield source, SEPARATOR.join(named), 0
+        for named in _located(text, locations.get((table.name, column), ())):
+            yield source, named, 0
+
+
+def _located(text: str, locations: Iterable[str]) -> Iterator[str]:
+    """Yield the names in some cells as the keys they are below each location."""
+    for location in locations:
+        names = (name for cell in text.split(SEPARATOR) for name in _iter_names(cell))
+        yield SEPARATOR.join(keys.join(location, name.lstrip("/")) for name in names)
 
 
 def _iter_names(cell: str) -> Iterator[str]:

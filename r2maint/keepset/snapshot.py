@@ -88,12 +88,19 @@ def _sqlite_bytes(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 def iter_cells(connection: BaseDatabaseWrapper, table: TextTable) -> Iterator[tuple[str, str, int]]:
     """Yield (column, cells joined with NUL, how many cells), about a mebibyte at a time."""
+    for rows in iter_batches(connection, table):
+        for column, values in zip(table.columns, zip(*rows, strict=True), strict=True):
+            cells = [value for value in values if value]
+            if cells:
+                yield column, joined(cells), len(cells)
+
+
+def iter_batches(
+    connection: BaseDatabaseWrapper, table: TextTable
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows as the driver gives them, some thousand at a time; `joined` makes text."""
     with _sqlite_bytes(connection):
-        for rows in _iter_batches(connection, table):
-            for column, values in zip(table.columns, zip(*rows, strict=True), strict=True):
-                cells = [value for value in values if value]
-                if cells:
-                    yield column, _joined(cells), len(cells)
+        yield from _iter_batches(connection, table)
 
 
 def split(text: str) -> Iterator[str]:
@@ -127,7 +134,8 @@ def _cursor(connection: BaseDatabaseWrapper) -> Any:
     return connection.chunked_cursor() if connection.vendor == "postgresql" else connection.cursor()
 
 
-def _joined(cells: Iterable[Any]) -> str:
+def joined(cells: Iterable[Any]) -> str:
+    """Return some cells of one column, none of them empty, as one text."""
     values = list(cells)
     if isinstance(values[0], str):
         return SEPARATOR.join(values)

@@ -45,6 +45,9 @@ class Verdict(str, Enum):
     PROTECTED = "protected"
     DERIVED = "derived"
     UNMANAGED = "unmanaged"
+    NAMED = "named"
+    """Of these two only --explain speaks."""
+    ABSENT = "absent"
 
 
 UNNAMED = frozenset({Verdict.ORPHAN, Verdict.TOO_YOUNG, Verdict.WAITING})

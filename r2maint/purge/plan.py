@@ -7,13 +7,12 @@ row follows, is never taken for an orphan: it is not in the listing. What comes 
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from r2maint import journal
 from r2maint.batching import batched
@@ -21,14 +20,13 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import DatabaseError, InvalidListing
-from r2maint.inventory import Inventory, Totals, outermost
+from r2maint.inventory import Inventory, Totals
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
 from r2maint.pricing import Prices, load_prices
 from r2maint.purge.brakes import UNTRUSTED, Baseline, Findings, find_refusals
-from r2maint.purge.derived import Derivations
 from r2maint.purge.identity import KEY as MARKER
 from r2maint.purge.identity import Standing, read_standing
 from r2maint.purge.items import (
@@ -40,6 +38,7 @@ from r2maint.purge.items import (
     PurgePlan,
     Verdict,
 )
+from r2maint.purge.judging import Judge
 from r2maint.purge.quarantine import is_own
 from r2maint.purge.sightings import BATCH, Sightings
 from r2maint.report import Refusal
@@ -85,27 +84,17 @@ class _Planner:
     counts: Counter[str] = field(default_factory=Counter)
     stored: Counter[str] = field(default_factory=Counter)
     removed: Counter[str] = field(default_factory=Counter)
-    derivations: Derivations = field(init=False)
+    judge: Judge = field(init=False)
     prices: Prices = field(init=False)
     has_marker: bool = False
 
     def __post_init__(self) -> None:
-        self.derivations = Derivations(self.config.derived)
+        self.judge = Judge(self.config, self.options, self.now, self.inventory)
         self.prices = load_prices(self.config.prices)
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        return outermost(self.config.managed_prefixes or ("",))
-
-    @property
-    def _shields(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        # What is read for references goes with no purge: the next one would miss what it names.
-        read = self.config.extra_references.objects
-        return ("PROTECTED", self.config.protected), ("EXTRA_REFERENCES['objects']", read)
-
-    @property
-    def grace(self) -> timedelta:
-        return self.config.grace if self.options.grace is None else self.options.grace
+        return self.judge.prefixes
 
     def plan(self) -> PurgePlan:
         pages = self._without_own(self.bucket.list_pages())
@@ -129,10 +118,9 @@ class _Planner:
         )
         circumstances = self._circumstances(standing, reading)
         trusted = not UNTRUSTED & {one.brake for one in self._refusals(found, last)}
-        sightings = Sightings(self.bucket.name, circumstances, self.now)
-        if standing.fault and not standing.is_first and "identity" not in self.options.overrides:
-            # What was seen while the bucket was another database's proves nothing.
-            sightings.disregard()
+        sightings = open_sightings(
+            self.bucket.name, circumstances, self.now, standing, self.options
+        )
         items = Spool.of(self._items(sightings, trusted))
         self.counts["kept"] = managed - self.counts["unnamed"]
         found = _with_orphans(found, self.counts)
@@ -185,11 +173,7 @@ class _Planner:
         finder = self.inventory.finder(self.prefixes)
         keep_set = KeepSet(self.config, self.bucket, now=self.now)
         reading = keep_set.read(finder, self._take, object_keys=self._keys, control=self.control)
-        if not any(reading.cells.values()):
-            raise DatabaseError(
-                "Nothing could be read that might name an object: every table is empty.",
-                "Check DATABASES: this looks like an empty database.",
-            )
+        require_cells(reading)
         return reading
 
     def _take(self, source: str, found: Found) -> None:
@@ -210,7 +194,7 @@ class _Planner:
         unnamed = self.inventory.iter_unnamed(self.prefixes)
         for batch in batched(self.control.track(unnamed, "Judging"), BATCH):
             self.counts["unnamed"] += len(batch)
-            items = self._judged(batch, sightings)
+            items = self.judge.judge(batch, sightings)
             bare = [one.object for one in items if one.verdict in UNNAMED]
             self.counts["bare"] += len(bare)
             if trusted:
@@ -222,38 +206,6 @@ class _Planner:
             sightings.forget_others()
         if self.options.everything:
             yield from self._unmanaged()
-
-    def _judged(self, batch: list[StoredObject], sightings: Sightings) -> list[PurgeItem]:
-        shielded = {item.key: found for item in batch if (found := self._shield(item.key))}
-        bare = [item for item in batch if item.key not in shielded]
-        seen = sightings.first_seen(bare) if self.options.second_look else {}
-        return [
-            PurgeItem(item, *shielded[item.key])
-            if item.key in shielded
-            else self._aged(item, seen.get(item.key))
-            for item in batch
-        ]
-
-    def _shield(self, key: str) -> tuple[Verdict, Action, str] | None:
-        for setting, patterns in self._shields:
-            for pattern in patterns:
-                if fnmatch.fnmatchcase(identity(key), identity(pattern)):
-                    return Verdict.PROTECTED, Action.KEPT, f"It matches {setting} {pattern!r}."
-        if self.config.derived and self.derivations.is_kept(key, self.inventory.has_named):
-            return Verdict.DERIVED, Action.KEPT, "It is a rendition of an object something names."
-        return None
-
-    def _aged(self, item: StoredObject, first_seen: datetime | None) -> PurgeItem:
-        old_at = item.modified_at + self.grace
-        seen_at = (first_seen or self.now) + self.grace if self.options.second_look else old_at
-        due_at = max(old_at, seen_at)
-        if old_at > self.now:
-            reason = "It is younger than the grace period."
-            return PurgeItem(item, Verdict.TOO_YOUNG, Action.KEPT, reason, due_at)
-        if self.options.second_look and (first_seen is None or seen_at > self.now):
-            reason = "First seen orphaned too recently; due once that is a grace period ago."
-            return PurgeItem(item, Verdict.WAITING, Action.KEPT, reason, due_at)
-        return PurgeItem(item, Verdict.ORPHAN, Action.PLAN, "Nothing names it.", due_at)
 
     def _counted(self, item: PurgeItem) -> PurgeItem:
         if item.verdict is not Verdict.ORPHAN:
@@ -270,7 +222,7 @@ class _Planner:
     def _unmanaged(self) -> Iterator[PurgeItem]:
         reason = "It is below no managed prefix."
         for item in self.inventory.iter_objects():
-            if not identity(item.key).startswith(self.prefixes):
+            if not self.judge.is_managed(item.key):
                 yield PurgeItem(item, Verdict.UNMANAGED, Action.KEPT, reason)
 
     def _refusals(self, found: Findings, last: Baseline) -> tuple[Refusal, ...]:
@@ -297,6 +249,26 @@ class _Planner:
         yield (
             "R2 cannot exclude that a writer replaces the same key between the last look at an"
             " object and its deletion."
+        )
+
+
+def open_sightings(
+    bucket: str, circumstances: str, now: datetime, standing: Standing, options: PurgeOptions
+) -> Sightings:
+    """Return what earlier runs saw under `circumstances`, as far as it counts."""
+    sightings = Sightings(bucket, circumstances, now)
+    if standing.fault and not standing.is_first and "identity" not in options.overrides:
+        # What was seen while the bucket was another database's proves nothing.
+        sightings.disregard()
+    return sightings
+
+
+def require_cells(reading: Reading) -> None:
+    """Raise DatabaseError when nothing at all was read."""
+    if not any(reading.cells.values()):
+        raise DatabaseError(
+            "Nothing could be read that might name an object: every table is empty.",
+            "Check DATABASES: this looks like an empty database.",
         )
 
 

@@ -52,7 +52,7 @@ class Sightings:
 
     def __init__(self, bucket: str, circumstances: str, now: datetime) -> None:
         self._bucket = bucket
-        self._circumstances = circumstances
+        self.circumstances = circumstances
         self._now = now
         rows = Sighting.objects.using(journal.home()).filter(bucket=bucket)
         last = rows.aggregate(last=Max("last_seen_at"))["last"]
@@ -68,7 +68,7 @@ class Sightings:
         by_digest = {digest(item.key): item for item in orphans}
         rows = Sighting.objects.using(journal.home()).filter(
             bucket=self._bucket,
-            circumstances=self._circumstances,
+            circumstances=self.circumstances,
             key_digest__in=list(by_digest),
         )
         seen = rows.values_list("key_digest", "etag", "modified_at", "first_seen_at")
@@ -108,14 +108,14 @@ class Sightings:
     def carry_over(self, circumstances: str) -> None:
         """Let what was seen count under `circumstances`, which only differ in name."""
         rows = Sighting.objects.using(journal.home()).filter(bucket=self._bucket)
-        rows.filter(circumstances=self._circumstances).update(circumstances=circumstances)
+        rows.filter(circumstances=self.circumstances).update(circumstances=circumstances)
 
     def _row(self, name: str, item: StoredObject) -> tuple[Any, ...]:
         alias = journal.home()
         modified_at = _stored(alias, item.modified_at)
         now, stamp = _stored(alias, self._now), _stored(alias, self._stamp)
         head = (self._bucket, item.key, name, item.etag, modified_at)
-        return (*head, self._circumstances, now, stamp)
+        return (*head, self.circumstances, now, stamp)
 
 
 def digest(key: str) -> str:

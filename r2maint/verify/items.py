@@ -8,13 +8,13 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from r2maint.adminpages import admin_url
 from r2maint.bucket.base import StoredObject
 from r2maint.errors import Stopped
 from r2maint.keys import Kind, redact
 from r2maint.references.reading import Reference
 from r2maint.report import format_count
 from r2maint.spool import Spool
-from r2maint.verify.adminpages import admin_url
 from r2maint.verify.repairs import Counts, Repair, RepairAction, told, total
 
 if TYPE_CHECKING:

@@ -17,14 +17,11 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.keepset.reading import matching_files
 from r2maint.keys import Addresses, Via, redact
+from r2maint.sourcelines import iter_lines, shown
 
 MAX_LINES = 1000
 """Whoever has corrected a thousand looks again."""
 _SHOWN = 20
-_CHUNK = 1 << 20
-"""Characters of a line read at once: a bundle may be one line."""
-_OVERLAP = 4096
-"""Longer than an address."""
 _URL = re.compile(r"(?:https?:)?//[\w.-]+[^\s\"'<>`\\|^\x00-\x1f]*", re.IGNORECASE)
 _SENTENCE = ".,;:!?)]*"
 _R2_DEV = re.compile(r"(?:https?:)?//[\w-]+\.r2\.dev(?=[/:?#]|$)", re.IGNORECASE)
@@ -87,15 +84,11 @@ def _iter_lines(
         fresh = [path for path in paths if path not in seen]
         seen.update(fresh)
         for path in control.track(fresh, "Reading files", len(fresh), unit="file"):
-            name = path.relative_to(config.base_dir) if _is_inside(path, config) else path
+            name = shown(path, config)
             for number, url in _read(path, remarks):
                 if found := _judge(url, addresses):
                     kind, new = found
-                    yield SourceLine(file=str(name), line=number, url=url, kind=kind, new=new)
-
-
-def _is_inside(path: Path, config: Config) -> bool:
-    return path.is_relative_to(config.base_dir)
+                    yield SourceLine(file=name, line=number, url=url, kind=kind, new=new)
 
 
 def _read(path: Path, remarks: list[str]) -> Iterator[tuple[int, str]]:
@@ -109,19 +102,17 @@ def _read(path: Path, remarks: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def _iter_urls(file: TextIO) -> Iterator[tuple[int, str]]:
-    """Yield (line, URL) of a file, however long its lines are."""
-    number, carried = 1, ""
-    while piece := file.readline(_CHUNK):
-        text = carried + piece.replace("\\/", "/")
-        is_whole = len(piece) < _CHUNK or piece.endswith("\n")
-        end = len(text) if is_whole else len(text) - _OVERLAP
-        for match in _URL.finditer(text):
+    """Yield (line, URL) of a file."""
+    start = 0
+    for number, text, end in iter_lines(file):
+        last = end
+        for match in _URL.finditer(text, start):
             if match.start() >= end:
                 break
             yield number, match[0].rstrip(_SENTENCE)
-            end = max(end, match.end())
-        carried = "" if is_whole else text[end:]
-        number += is_whole
+            last = max(last, match.end())
+        # An address that goes on behind the end was told, and is not begun again.
+        start = last - end
 
 
 def _judge(url: str, addresses: Addresses) -> tuple[str, str] | None:

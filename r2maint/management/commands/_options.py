@@ -181,6 +181,14 @@ def duration(text: str) -> timedelta:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def not_empty(text: str) -> str:
+    """Return the text as it is."""
+    # What an unset variable of a script becomes: without it, everything would be looked at.
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty.")
+    return text
+
+
 def condition(text: str) -> tuple[str, str]:
     """Return ("field", "value") of FIELD=VALUE."""
     name, equals, value = text.partition("=")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
+from r2maint.errors import UsageError
 from r2maint.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
-from r2maint.management.commands._options import duration
+from r2maint.management.commands._options import duration, not_empty
+from r2maint.purge.answers import Answer
 from r2maint.purge.brakes import NAMES, MaxDelete
 from r2maint.purge.deletion import PurgeOutcome, apply_purge
+from r2maint.purge.explaining import Explanation, explain
 from r2maint.purge.items import PurgeItem, PurgeOptions, PurgePlan, Verdict
 from r2maint.purge.plan import plan_purge
-from r2maint.report import Column, Unit
+from r2maint.report import Column, Section, Unit
 
 _ALL = "anything in any table may name an object, so every reference counts."
 _FINE = (Verdict.PROTECTED, Verdict.DERIVED, Verdict.UNMANAGED)
@@ -78,19 +81,40 @@ class Command(R2Command):
             help=f"Go on although this brake holds: {', '.join(NAMES)}. Repeatable.",
         )
         add("--adopt", action="store_true", help="Make this the database of the bucket.")
+        add(
+            "--explain",
+            action="append",
+            default=[],
+            type=not_empty,
+            metavar="KEY",
+            help="Tell why the object of this key, or of its URL, stays or goes, and what names it;"
+            " changes nothing. Repeatable.",
+        )
         add("--hard", action="store_true", help="Keep no copies. This cannot be undone.")
 
     def journal_options(self, options: Options) -> dict[str, Any]:
         given = options["max_delete"]
         return super().journal_options({**options, "max_delete": str(given) if given else None})
 
-    def is_fine(self, item: PurgeItem) -> bool:
-        return item.verdict in _FINE
+    def is_fine(self, item: PurgeItem | Answer) -> bool:
+        return isinstance(item, PurgeItem) and item.verdict in _FINE
 
-    def is_urgent(self, item: PurgeItem) -> bool:
+    def is_urgent(self, item: PurgeItem | Answer) -> bool:
         return item.verdict is Verdict.ORPHAN
 
-    def plan(self, work: Work, options: Options) -> PurgePlan:
+    def headline(self, result: PurgePlan | Explanation, *, applied: bool) -> str:
+        if isinstance(result, Explanation):
+            return result.headline
+        return super().headline(result, applied=applied)
+
+    def sections(self, result: PurgePlan | PurgeOutcome | Explanation) -> Iterable[Section]:
+        if isinstance(result, Explanation):
+            return result.sections()
+        return super().sections(result)
+
+    def plan(self, work: Work, options: Options) -> PurgePlan | Explanation:
+        if options["explain"]:
+            _refuse_with_explain(options)
         asked = PurgeOptions(
             grace=options["grace"],
             second_look=options["second_look"],
@@ -102,10 +126,23 @@ class Command(R2Command):
             limit=work.scope.limit,
             everything=options["all"],
         )
+        if texts := options["explain"]:
+            return explain(
+                work.config, work.addresses, work.bucket, texts, asked, control=work.control
+            )
         return plan_purge(work.config, work.bucket, asked, control=work.control)
 
     def apply(self, plan: PurgePlan, work: Work, journal: Journal) -> PurgeOutcome:
         return apply_purge(plan, work.config, work.bucket, journal, control=work.control)
+
+
+def _refuse_with_explain(options: Options) -> None:
+    for name in ("apply", "adopt", "hard", "prefix", "limit", "max_delete"):
+        if options[name]:
+            raise UsageError(
+                f"--explain does not go with --{name.replace('_', '-')}: it only tells.",
+                "Pass one of them.",
+            )
 
 
 def limit(text: str) -> MaxDelete:

@@ -13,7 +13,7 @@ from r2maint.errors import Stopped, UsageError
 from r2maint.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.management.commands._base import Options, R2Command, Work
-from r2maint.management.commands._options import duration, positive
+from r2maint.management.commands._options import duration, not_empty, positive
 from r2maint.report import Column, Section, Suite, Unit
 from r2maint.verify import (
     FAILING,
@@ -120,13 +120,13 @@ class Command(R2Command):
         )
         parser.add_argument(
             "--url",
-            type=_not_empty,
+            type=not_empty,
             metavar="URL",
             help="Tell which values name what this URL means; looks at nothing else.",
         )
         parser.add_argument(
             "--key",
-            type=_not_empty,
+            type=not_empty,
             metavar="KEY",
             help="Tell which values name this key; looks at nothing else.",
         )
@@ -202,13 +202,6 @@ def _subject(options: Options, addresses: Addresses) -> Subject | None:
     if url:
         return Subject.of_url(url, addresses)
     return Subject.of_key(key) if key else None
-
-
-def _not_empty(text: str) -> str:
-    # What an unset variable of a script becomes: without it, everything would be looked at.
-    if not text:
-        raise ArgumentTypeError("it is empty.")
-    return text
 
 
 def _kinds(text: str) -> frozenset[RepairKind]:

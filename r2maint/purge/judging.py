@@ -1,0 +1,95 @@
+"""What is made of each object that nothing names."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from r2maint.bucket import StoredObject
+from r2maint.conf import Config
+from r2maint.inventory import Inventory, outermost
+from r2maint.keys import identity
+from r2maint.purge.derived import Derivations
+from r2maint.purge.items import Action, PurgeItem, PurgeOptions, Verdict
+from r2maint.purge.sightings import Sightings
+
+
+@dataclass(slots=True)
+class Judge:
+    """The rules of one plan: whoever asks about one key asks the same."""
+
+    config: Config
+    options: PurgeOptions
+    now: datetime
+    inventory: Inventory
+    derivations: Derivations = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.derivations = derivations_of(self.config)
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The outermost managed ones; everything, where none are set."""
+        return outermost(self.config.managed_prefixes or ("",))
+
+    @property
+    def grace(self) -> timedelta:
+        return self.config.grace if self.options.grace is None else self.options.grace
+
+    def judge(self, batch: Sequence[StoredObject], sightings: Sightings) -> list[PurgeItem]:
+        """Return what is made of each of some unnamed objects, in order."""
+        shielded = {item.key: found for item in batch if (found := self._shield(item.key))}
+        bare = [item for item in batch if item.key not in shielded]
+        seen = sightings.first_seen(bare) if self.options.second_look else {}
+        return [
+            PurgeItem(item, *shielded[item.key])
+            if item.key in shielded
+            else self._aged(item, seen.get(item.key))
+            for item in batch
+        ]
+
+    def is_managed(self, key: str) -> bool:
+        return identity(key).startswith(self.prefixes)
+
+    def _shield(self, key: str) -> tuple[Verdict, Action, str] | None:
+        if pattern := self._protection(key):
+            return Verdict.PROTECTED, Action.KEPT, f"It matches {pattern}."
+        if self.config.derived and self.derivations.is_kept(key, self.has_original):
+            return Verdict.DERIVED, Action.KEPT, "It is a rendition of an object something names."
+        return None
+
+    def _protection(self, key: str) -> str:
+        # What is read for references goes with no purge: the next one would miss what it names.
+        read = self.config.extra_references.objects
+        shields: Mapping[str, Iterable[str]] = {
+            "PROTECTED": self.config.protected,
+            "EXTRA_REFERENCES['objects']": read,
+        }
+        for setting, patterns in shields.items():
+            for pattern in patterns:
+                if fnmatch.fnmatchcase(identity(key), identity(pattern)):
+                    return f"{setting} {pattern!r}"
+        return ""
+
+    def has_original(self, start: str) -> bool:
+        """Tell whether an object is named whose key is `start`, with or without an extension."""
+        return self.inventory.has_named(start)
+
+    def _aged(self, item: StoredObject, first_seen: datetime | None) -> PurgeItem:
+        old_at = item.modified_at + self.grace
+        seen_at = (first_seen or self.now) + self.grace if self.options.second_look else old_at
+        due_at = max(old_at, seen_at)
+        if old_at > self.now:
+            reason = "It is younger than the grace period."
+            return PurgeItem(item, Verdict.TOO_YOUNG, Action.KEPT, reason, due_at)
+        if self.options.second_look and (first_seen is None or seen_at > self.now):
+            reason = "First seen orphaned too recently; due once that is a grace period ago."
+            return PurgeItem(item, Verdict.WAITING, Action.KEPT, reason, due_at)
+        return PurgeItem(item, Verdict.ORPHAN, Action.PLAN, "Nothing names it.", due_at)
+
+
+def derivations_of(config: Config) -> Derivations:
+    """Return the patterns of DERIVED."""
+    return Derivations(config.derived)
