@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import pycurl
@@ -321,7 +321,7 @@ class _Sending(Generic[L]):
             self._settle(job, Failure(reason=Reason.REDIRECTS, detail=detail))
         else:
             url = redirected(job.request.url, target)
-            job.request, job.place = replace(job.request, url=url), None
+            job.request, job.place = job.request._replace(url=url), None
             self.ready.appendleft(job)
 
     def _wait_for_another(self, job: Job[L], ended: Answer | Failure) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 
 from r2maint.bucket.base import Expiry, StoredObject
@@ -149,7 +149,7 @@ def _beside_bucket(finding: Finding) -> Finding:
     """Return a finding about the local file of a name whose key the bucket was asked for, too."""
     if finding.outcome is not Outcome.MISSING:
         return finding
-    return replace(finding, detail=f"{finding.detail}, and no such object in the bucket")
+    return finding._replace(detail=f"{finding.detail}, and no such object in the bucket")
 
 
 def judge_local(reference: Reference) -> Finding:

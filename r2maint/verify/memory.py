@@ -171,16 +171,16 @@ class Memory:
         if finding.outcome in self.failing:
             history = self._failing_again(known.get(subject_of(finding), _NEVER))
             is_confirmed = history.failures >= self.confirm_after
-            return replace(finding, history=history, is_confirmed=is_confirmed)
+            return finding._replace(history=history, is_confirmed=is_confirmed)
         before = known.get(_object_of(finding))
         if before is None or finding.is_rested:
             return finding
         if finding.outcome in _UNTOLD:
-            return replace(finding, history=before)
+            return finding._replace(history=before)
         if before.failures < self.confirm_after or _object_of(finding) not in passed:
             return finding
         ended = replace(before, failures=0, last_ok_at=self.now)
-        return replace(finding, history=ended, has_recovered=True)
+        return finding._replace(history=ended, has_recovered=True)
 
     def _failing_again(self, before: History) -> History:
         first = before.first_failed_at if before.failures else self.now
@@ -212,7 +212,7 @@ class Memory:
         if finding.stored is not None and finding.stored.modified_at > last:
             return finding
         detail = f"fine on {last:%Y-%m-%d}"
-        return replace(finding, outcome=Outcome.SKIPPED, detail=detail, history=history)
+        return finding._replace(outcome=Outcome.SKIPPED, detail=detail, history=history)
 
     @contextmanager
     def _tolerant(self) -> Iterator[Records | NoRecords]:
