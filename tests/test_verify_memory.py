@@ -339,6 +339,15 @@ def test_all_lists_what_is_not_confirmed_yet(project):
     assert (item["failures"], item["confirmed"]) == (1, False)
 
 
+@pytest.mark.parametrize("show_all", [False, True])
+def test_all_is_advised_to_who_did_not_ask_for_it(project, show_all):
+    submission(app_icon_url=f"{PUBLIC}gone.png")
+    out = StringIO()
+    call_command("verify_urls", confirm_after=2, all=show_all, stdout=out)
+    assert "not yet in as many runs" in out.getvalue()
+    assert ("--all lists them" in out.getvalue()) is not show_all
+
+
 def test_what_recovered_is_said_by_name(project):
     submission(app_icon_url=f"{PUBLIC}a.png")
     run("verify_urls", exit_code=3)

@@ -201,6 +201,8 @@ class Verification:
     """Hosts most of whose answers say nothing, in order."""
     unconfirmed: Mapping[Outcome, int] = field(default_factory=dict)
     """What failed, but in too few runs in a row; not among `outcomes`."""
+    shows_all: bool = False
+    """Whether the items are all findings."""
     rested: int = 0
     """References skipped because their URL was fine lately."""
     unremembered: str = ""
@@ -274,9 +276,10 @@ class Verification:
             references = format_count(self.rested, "reference")
             yield f"{references} not asked about again, as --recheck says: fine lately."
         if unconfirmed := sum(self.unconfirmed.values()):
+            told = "" if self.shows_all else "; --all lists them"
             yield (
                 f"{format_count(unconfirmed, 'reference')} failed, but not yet in as many runs in"
-                " a row as --confirm-after says; --all lists them."
+                f" a row as --confirm-after says{told}."
             )
         if self.unremembered:
             yield self.unremembered
