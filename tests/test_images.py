@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -595,3 +597,13 @@ def test_text_in_a_png_is_dropped():
     result = reencode(saved(photo(), pnginfo=info), Recipe())
     assert isinstance(result, Encoded)
     assert b"taken at home" not in result.body
+
+
+def test_pillow_is_loaded_only_where_a_picture_is_decoded():
+    program = (
+        "import sys; import r2maint.verify.asking; assert 'PIL' not in sys.modules;"
+        "from r2maint.images import inspect; assert 'PIL' in sys.modules"
+    )
+    settings = {"DJANGO_SETTINGS_MODULE": "settings_test"}
+    program = f"import django; django.setup(); {program}"
+    subprocess.run([sys.executable, "-c", program], env=os.environ | settings, check=True)

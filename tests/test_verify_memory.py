@@ -20,6 +20,7 @@ from r2maint.keys import Kind, Target, Via
 from r2maint.models import Health
 from r2maint.references.reading import Reference, Shape
 from r2maint.verify import Finding, Level, Outcome
+from r2maint.verify import memory as memory_of_runs
 from r2maint.verify.memory import open_memory, subject_of
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import run
@@ -168,9 +169,9 @@ def test_level_bucket_looks_up_only_what_may_have_failed(django_assert_max_num_q
 
 
 def test_what_stays_fine_is_renewed_without_being_read(home, django_assert_max_num_queries):
-    well = [found(Outcome.OK, f"{PUBLIC}{number}.png") for number in range(1000)]
+    well = [found(Outcome.OK, f"{PUBLIC}{number}.png") for number in range(3000)]
     look(*well, at=night(0))
-    with django_assert_max_num_queries(13, connection=connections[home]):
+    with django_assert_max_num_queries(19, connection=connections[home]):
         look(*well, at=night(1))
     assert {row.last_ok_at for row in rows(home)} == {night(1)}
 
@@ -336,6 +337,15 @@ def test_all_lists_what_is_not_confirmed_yet(project):
     submission(app_icon_url=f"{PUBLIC}gone.png")
     (item,) = run("verify_urls", "--confirm-after", "2", "--all")["items"]
     assert (item["failures"], item["confirmed"]) == (1, False)
+
+
+@pytest.mark.parametrize("show_all", [False, True])
+def test_all_is_advised_to_who_did_not_ask_for_it(project, show_all):
+    submission(app_icon_url=f"{PUBLIC}gone.png")
+    out = StringIO()
+    call_command("verify_urls", confirm_after=2, all=show_all, stdout=out)
+    assert "not yet in as many runs" in out.getvalue()
+    assert ("--all lists them" in out.getvalue()) is not show_all
 
 
 def test_what_recovered_is_said_by_name(project):
@@ -528,7 +538,9 @@ def test_a_project_without_time_zones_is_remembered_in_utc(home, settings):
 
 @pytest.mark.parametrize("level", [Level.BUCKET, Level.HTTP])
 @pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.MISSING])
-def test_memory_stays_flat(level, outcome):
+def test_memory_stays_flat(level, outcome, monkeypatch):
+    monkeypatch.setattr(memory_of_runs, "_MOST_FRESH", 1000)
+
     def many(count: int) -> Iterator[Finding]:
         return (found(outcome, f"{PUBLIC}{number}.png") for number in range(count))
 

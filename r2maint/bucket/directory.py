@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -396,5 +397,9 @@ def _info(row: Row) -> ObjectInfo:
 
 def _stored_object(row: Row) -> StoredObject:
     modified_at = datetime.fromtimestamp(row[3], timezone.utc)
-    storage_class = json.loads(row[4])["storage_class"]
-    return StoredObject(row[0].decode(), row[1], row[2], modified_at, storage_class)
+    return StoredObject(row[0].decode(), row[1], row[2], modified_at, _storage_class(row[4]))
+
+
+@lru_cache(maxsize=256)
+def _storage_class(headers: str) -> str:
+    return str(json.loads(headers)["storage_class"])

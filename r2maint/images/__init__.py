@@ -4,21 +4,28 @@ Nothing is believed before it is decoded, and nothing is returned before it was 
 same bytes and the same recipe give the same result as long as the encoders keep their versions.
 """
 
-from r2maint.images.encoding import reencode
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from r2maint.images.magic import HEAD_BYTES, FileType, sniff
-from r2maint.images.pool import Finished, Job, reencode_many
-from r2maint.images.reading import inspect
-from r2maint.images.values import (
-    RECIPE_KEY,
-    SOURCE_KEY,
-    Encoded,
-    ImageError,
-    Limits,
-    Picture,
-    Recipe,
-    Skip,
-    can_write,
-)
+
+if TYPE_CHECKING:
+    from r2maint.images.encoding import reencode
+    from r2maint.images.pool import Finished, Job, reencode_many
+    from r2maint.images.reading import inspect
+    from r2maint.images.values import (
+        RECIPE_KEY,
+        SOURCE_KEY,
+        Encoded,
+        ImageError,
+        Limits,
+        Picture,
+        Recipe,
+        Skip,
+        can_write,
+    )
 
 __all__ = [
     "HEAD_BYTES",
@@ -39,3 +46,21 @@ __all__ = [
     "reencode_many",
     "sniff",
 ]
+
+_MODULES = {
+    "encoding": ("reencode",),
+    "pool": ("Finished", "Job", "reencode_many"),
+    "reading": ("inspect",),
+    "values": (
+        *("RECIPE_KEY", "SOURCE_KEY", "Encoded", "ImageError", "Limits", "Picture", "Recipe"),
+        *("Skip", "can_write"),
+    ),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load Pillow when it is needed: many commands ask no more than what kind a file is."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

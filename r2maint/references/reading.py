@@ -97,9 +97,10 @@ def iter_references(
     with control.progress(None, "Reading rows", "row") as advance:
         for _, table in groupby(ordered, key=lambda c: (c.database, c.model)):
             for column, pk, cell in _iter_cells(list(table), scope, control, advance):
-                yield from _in_cell(column, pk, cell, addresses)
+                found = _in_cell(column, pk, cell, addresses)
+                yield from found
                 if strict and column.is_named:
-                    yield from _in_vain(column, pk, cell, addresses)
+                    yield from _in_vain(column, pk, cell, addresses, found)
 
 
 def still_named(references: Iterable[Reference]) -> set[Reference]:
@@ -223,15 +224,21 @@ def _in_cell(column: Column, pk: str, cell: str, addresses: Addresses) -> list[R
     ]
 
 
-def _in_vain(column: Column, pk: str, cell: str, addresses: Addresses) -> Iterator[Reference]:
+def _in_vain(
+    column: Column, pk: str, cell: str, addresses: Addresses, found: Iterable[Reference]
+) -> Iterator[Reference]:
     """Yield what stands in place of an address: a whole text, or a member of a plain list.
 
-    Other members of a document may be anything, and a `data:` URL is its own picture.
+    Not what was `found` to name something. Other members of a document may be anything, and a
+    `data:` URL is its own picture.
     """
     if column.kind is _FILE or column.rule.text:
         return
     at = column.database, column.model, pk, column.field
+    named = {(each.path, each.value) for each in found}
     for path, value in _elements(column, pk, cell):
+        if (path, value) in named:
+            continue
         text = value.strip()
         if not text or not _POSITIONS.fullmatch(path) or text.lower().startswith("data:"):
             continue

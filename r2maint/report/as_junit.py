@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from xml.sax.saxutils import escape, quoteattr
 
 from r2maint.report.cells import printable
 from r2maint.report.result import Case, Report, Sink, Suite, Verdict
@@ -66,10 +65,14 @@ def _lines(case: Case) -> Iterator[str]:
 
 
 def _attributes(**values: str) -> str:
+    from xml.sax.saxutils import quoteattr  # loads all of urllib.request: not for other formats
+
     return "".join(f" {name}={_ascii(quoteattr(_legal(text)))}" for name, text in values.items())
 
 
 def _text(text: str) -> str:
+    from xml.sax.saxutils import escape
+
     return _ascii(escape("\n".join(map(_legal, text.split("\n")))))
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import pycurl
@@ -22,8 +22,9 @@ from r2maint.errors import R2MaintError
 from r2maint.transfer.attempt import Manner, flaw
 from r2maint.transfer.guard import NOT_HTTP, Guard
 from r2maint.transfer.lines import Lines
-from r2maint.transfer.pacing import Ease, Limiter, Pace, wait_seconds
-from r2maint.transfer.urls import Site, place_of, redirected
+from r2maint.transfer.pacing import Limiter, Pace, wait_seconds
+from r2maint.transfer.turns import Job, Turns
+from r2maint.transfer.urls import place_of, redirected
 from r2maint.transfer.values import Answer, Credentials, Failure, Outcome, Reason, Request
 
 L = TypeVar("L")
@@ -34,8 +35,6 @@ _AWAY_SECONDS = 0.1
 _BRIEF_SECONDS = 0.001
 """Outcomes that are there already are yielded one after the other, unless the consumer needs longer
 than this: the network would wait for it."""
-_MOST_HOSTS = 1000
-"""Beyond these, hosts are forgotten as soon as nothing is under way to them."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -90,9 +89,10 @@ class Engine:
         no more than the pace lets be held; and nothing moves while the consumer is busy. `heed` is
         called about once a second while the network is waited for: what it raises ends all.
         """
-        lines = self._take()
+        lines, turns = self._take(), Turns[L](self.pace)
+        sending = _Sending(self, lines, turns, make, then, weigh, heed)
         try:
-            yield from _Sending(self, lines, make, then, weigh, heed).outcomes(labels)
+            yield from sending.outcomes(labels)
         finally:
             lines.drop_all()
             with self._lock:
@@ -113,73 +113,22 @@ class Engine:
 
 
 @dataclass(slots=True)
-class _Job(Generic[L]):
-    """One label on its way to an outcome."""
-
-    label: L
-    ticket: int
-    request: Request | None = None
-    place: Site | None = None
-    """Where the request goes, once it was looked at."""
-    held_bytes: int = 0
-    begun_at: float = 0.0
-    attempts: int = 0
-    hops: int = 0
-    spared: int = 0
-    """Attempts that ran out of time while the consumer kept them waiting, or came too fast for a
-    host that is asked more slowly since."""
-    repeated: int = 0
-    """Times that libcurl sent it once more within an attempt."""
-    earlier: int = 0
-    """Attempts of the request before this one."""
-    was_left: bool = False
-    outcome: Outcome[L] | None = None
-
-    @property
-    def tries(self) -> int:
-        """The attempts that count."""
-        return self.attempts - self.earlier - self.hops - self.spared
-
-
-@dataclass(slots=True)
-class _Host(Generic[L]):
-    """What is under way to one host, and what waits for it."""
-
-    limit: int
-    """Requests at once."""
-    ease: Ease
-    running: int = 0
-    waiting: deque[_Job[L]] = field(default_factory=deque)
-    is_expected: bool = False
-    """Whether `wakes` holds the time at which it may be asked again."""
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether a new one would be asked in the same way."""
-        is_busy = self.running or self.waiting or self.is_expected
-        return not is_busy and not self.ease.is_slowed
-
-
-@dataclass(slots=True)
 class _Sending(Generic[L]):
     """One call of `send_many`."""
 
     engine: Engine
     lines: Lines
+    turns: Turns[L]
     make: Callable[[L], Request | None]
     then: Callable[[L, Answer], Request | None] | None
     weigh: Callable[[L], int] | None
     heed: Callable[[], object] | None
-    window: deque[_Job[L]] = field(default_factory=deque)
+    window: deque[Job[L]] = field(default_factory=deque)
     """Every job whose outcome was not yielded yet, in order."""
-    ready: deque[_Job[L]] = field(default_factory=deque)
-    later: list[tuple[float, int, _Job[L]]] = field(default_factory=list)
+    ready: deque[Job[L]] = field(default_factory=deque)
+    later: list[tuple[float, int, Job[L]]] = field(default_factory=list)
     """Those that wait to be tried again: a heap by time."""
-    running: dict[int, _Job[L]] = field(default_factory=dict)
-    hosts: dict[Site, _Host[L]] = field(default_factory=dict)
-    """Only where the pace has something to say of single hosts."""
-    wakes: list[tuple[float, Site]] = field(default_factory=list)
-    """Hosts that must not be asked before a time: a heap."""
+    running: dict[int, Job[L]] = field(default_factory=dict)
     held_bytes: int = 0
     next_at: float = 0.0
     """When the limiter lets the next request through."""
@@ -188,7 +137,7 @@ class _Sending(Generic[L]):
     """Whether a request that is ready waits for that time."""
 
     def outcomes(self, labels: Iterable[L]) -> Iterator[Outcome[L]]:
-        jobs = (_Job(label, ticket) for ticket, label in enumerate(labels))
+        jobs = (Job(label, ticket) for ticket, label in enumerate(labels))
         pace = self.engine.pace
         ahead = max(pace.ahead, 1) * max(pace.workers, 1)
         patient = pace.ahead_of_retry
@@ -203,7 +152,7 @@ class _Sending(Generic[L]):
             self._move(0 if self.window[0].outcome else self._patience())
             yield from self._settled()
 
-    def _take(self, jobs: Iterator[_Job[L]], most: int) -> None:
+    def _take(self, jobs: Iterator[Job[L]], most: int) -> None:
         """Let the window be as long as it may, and its bodies as large."""
         if self.weigh is None:
             taken = list(itertools.islice(jobs, max(0, most - len(self.window))))
@@ -252,78 +201,20 @@ class _Sending(Generic[L]):
                 return
             self._start(self.ready.popleft())
 
-    def _start(self, job: _Job[L]) -> None:
+    def _start(self, job: Job[L]) -> None:
         """Start a job, settle it, or let it wait for its host."""
         if job.request is None and not self._make(job):
-            self._skip(job)
+            self.turns.skip(job)
             return
         if job.place is None and not self._find_place(job):
             return
-        host = self._host(job)
-        if (host is None or self._has_room(host, job)) and self._begin(job):
+        if self.turns.has_room(job) and self._begin(job):
             self.has_place = job.was_left = False
             self.running[job.ticket] = job
             job.attempts += 1
-            if host is not None:
-                self._count(host, job)
+            self.turns.begin(job)
 
-    # Hosts
-
-    def _host(self, job: _Job[L]) -> _Host[L] | None:
-        """Return the host of a job; None where the pace does not tell hosts apart."""
-        pace = self.engine.pace
-        if not (pace.per_host or pace.eases_off):
-            return None
-        assert job.place is not None
-        if job.place not in self.hosts:
-            self.hosts[job.place] = _Host(pace.per_host or pace.workers, Ease())
-        return self.hosts[job.place]
-
-    def _has_room(self, host: _Host[L], job: _Job[L]) -> bool:
-        """Tell whether a host may be asked now; a job that it has no room for waits its turn."""
-        if host.running < host.limit and host.ease.next_at <= time.monotonic():
-            return True
-        if job.attempts:
-            host.waiting.appendleft(job)
-        else:
-            host.waiting.append(job)
-        if not (job.hops or job.earlier):
-            # Made again when its turn comes: the caller may have lost interest in the host.
-            job.request = None
-        self._expect(host, job.place)
-        return False
-
-    def _skip(self, job: _Job[L]) -> None:
-        """Let the next job of a host have the turn of one that was given up."""
-        if job.place in self.hosts:
-            self._expect(self.hosts[job.place], job.place)
-
-    def _count(self, host: _Host[L], job: _Job[L]) -> None:
-        host.running += 1
-        job.begun_at = time.monotonic()
-        host.ease.take_place(job.begun_at)
-        self._expect(host, job.place)
-
-    def _expect(self, host: _Host[L], place: Site | None) -> None:
-        """See to it that the next job of a host that is asked slowly has its turn in time."""
-        if host.waiting and host.running < host.limit and not host.is_expected:
-            assert place is not None
-            host.is_expected = True
-            heapq.heappush(self.wakes, (host.ease.next_at, place))
-
-    def _leave(self, job: _Job[L], ended: Answer | Failure) -> None:
-        """Note that a job's request is no longer under way to its host."""
-        host = self._host(job)
-        if host is None:
-            return
-        host.running -= 1
-        if self.engine.pace.eases_off and isinstance(ended, Answer):
-            job.spared += not host.ease.hear(ended, job.begun_at, time.monotonic())
-        self._expect(host, job.place)
-        if len(self.hosts) > _MOST_HOSTS and host.is_idle and job.place is not None:
-            del self.hosts[job.place]
-
-    def _find_place(self, job: _Job[L]) -> bool:
+    def _find_place(self, job: Job[L]) -> bool:
         """Note where the request goes; settle the job if it must not be sent."""
         assert job.request is not None
         job.place = place_of(job.request.url)
@@ -337,7 +228,7 @@ class _Sending(Generic[L]):
             self._settle(job, failure)
         return failure is None
 
-    def _begin(self, job: _Job[L]) -> bool:
+    def _begin(self, job: Job[L]) -> bool:
         """Hand the request to libcurl; settle the job if that is not possible."""
         assert job.request is not None
         try:
@@ -350,7 +241,7 @@ class _Sending(Generic[L]):
             return False
         return True
 
-    def _make(self, job: _Job[L]) -> bool:
+    def _make(self, job: Job[L]) -> bool:
         try:
             job.request = self.make(job.label)
         except R2MaintError as error:
@@ -372,29 +263,28 @@ class _Sending(Generic[L]):
         now = time.monotonic()
         while self.later and self.later[0][0] <= now:
             self.ready.appendleft(heapq.heappop(self.later)[2])
-        while self.wakes and self.wakes[0][0] <= now:
-            host = self.hosts[heapq.heappop(self.wakes)[1]]
-            host.is_expected = False
-            if host.waiting:
-                self.ready.appendleft(host.waiting.popleft())
+        for job in self.turns.due(now):
+            self.ready.appendleft(job)
 
     def _move(self, seconds: float) -> None:
         self.lines.move(seconds)
         for ticket, ended, sendings in self.lines.ended():
             job = self.running.pop(ticket)
             job.repeated += max(0, sendings - 1)
-            self._leave(job, ended)
+            self.turns.end(job, ended)
             self._judge(job, ended)
 
     def _patience(self) -> float:
         """Return how long nothing but the network can bring anything on."""
-        times = [at for at, _, _ in self.later[:1]] + [at for at, _ in self.wakes[:1]]
+        times = [at for at, _, _ in self.later[:1]]
+        if self.turns.next_at is not None:
+            times.append(self.turns.next_at)
         if self.is_held:
             times.append(self.next_at)
         soonest = min(times, default=time.monotonic() + _LOOK_SECONDS)
         return min(_LOOK_SECONDS, max(0.0, soonest - time.monotonic()))
 
-    def _judge(self, job: _Job[L], ended: Answer | Failure) -> None:
+    def _judge(self, job: Job[L], ended: Answer | Failure) -> None:
         """Follow a redirect, try again, or take what came as the outcome."""
         assert job.request is not None
         if isinstance(ended, Answer) and ended.status in _REDIRECTS and job.request.redirects:
@@ -409,7 +299,7 @@ class _Sending(Generic[L]):
                 job.request = None
             heapq.heappush(self.later, (time.monotonic() + wait, job.ticket, job))
 
-    def _conclude(self, job: _Job[L], ended: Answer | Failure) -> None:
+    def _conclude(self, job: Job[L], ended: Answer | Failure) -> None:
         """Take what came as the outcome, unless the caller has one more request."""
         may_ask = self.then is not None and not job.earlier and isinstance(ended, Answer)
         further = self.then(job.label, ended) if may_ask else None  # type: ignore[misc, arg-type]
@@ -420,7 +310,7 @@ class _Sending(Generic[L]):
         job.earlier, job.hops, job.spared = job.attempts, 0, 0
         self.ready.appendleft(job)
 
-    def _follow(self, job: _Job[L], answer: Answer) -> None:
+    def _follow(self, job: Job[L], answer: Answer) -> None:
         assert job.request is not None
         job.hops += 1
         target = answer.headers.get("location", "")
@@ -431,10 +321,10 @@ class _Sending(Generic[L]):
             self._settle(job, Failure(reason=Reason.REDIRECTS, detail=detail))
         else:
             url = redirected(job.request.url, target)
-            job.request, job.place = replace(job.request, url=url), None
+            job.request, job.place = job.request._replace(url=url), None
             self.ready.appendleft(job)
 
-    def _wait_for_another(self, job: _Job[L], ended: Answer | Failure) -> float | None:
+    def _wait_for_another(self, job: Job[L], ended: Answer | Failure) -> float | None:
         """Return how long to wait before the next attempt; None when there is none."""
         pace = self.engine.pace
         is_slow = isinstance(ended, Failure) and ended.reason is Reason.TOO_SLOW
@@ -445,7 +335,7 @@ class _Sending(Generic[L]):
             return wait_seconds(job.tries, ended.headers) if pace.is_passing(ended) else None
         return wait_seconds(job.tries, {}) if ended.reason in _PASSING else None
 
-    def _settle(self, job: _Job[L], ended: Answer | Failure) -> None:
+    def _settle(self, job: Job[L], ended: Answer | Failure) -> None:
         is_answer = isinstance(ended, Answer)
         job.outcome = Outcome(
             label=job.label,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from r2maint.errors import R2MaintError
 
@@ -25,9 +25,8 @@ class Credentials:
     region: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One HTTP request."""
+class Request(NamedTuple):
+    """One HTTP request. A tuple, as Answer is: there may be millions."""
 
     url: str
     """ASCII; sent as it is, dots and all. With credentials, dotted segments are refused."""
@@ -49,8 +48,7 @@ class Request:
     """The caller's own, given back with the outcome."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole answer, whatever its status."""
 
     status: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 from r2maint.batching import batched
@@ -17,7 +17,7 @@ from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey
-from r2maint.images import HEAD_BYTES
+from r2maint.images.magic import HEAD_BYTES
 from r2maint.inventory import Inventory
 from r2maint.keys import host_of
 from r2maint.spool import Spool
@@ -138,10 +138,10 @@ class Asker:
         if "cf-mitigated" in answer.headers or not (is_refused or self._is_odd(question, answer)):
             return None
         referers = tuple(f"Referer: https://{host}/" for host in self.config.site_hosts[:1])
-        request = replace(self._get(question), headers=(*_HEADERS, *referers))
+        request = self._get(question)._replace(headers=(*_HEADERS, *referers))
         if self.level is Level.CONTENT:
             return request
-        return replace(request, headers=(*request.headers, _FIRST_BYTE), enough_bytes=1)
+        return request._replace(headers=(*request.headers, _FIRST_BYTE), enough_bytes=1)
 
     def _is_odd(self, question: Question, answer: Answer) -> bool:
         """Tell whether what a HEAD says of a file that is served speaks against it."""
@@ -186,6 +186,11 @@ class Asker:
         return verdict
 
     def _judge(self, question: Question, answer: Answer) -> Verdict:
+        if question.judged is None or question.judged[0] is not answer:
+            question.judged = answer, self._judge_anew(question, answer)
+        return question.judged[1]
+
+    def _judge_anew(self, question: Question, answer: Answer) -> Verdict:
         url, stored = question.url, question.stored
         verdict = judge_answer(answer, url=url, stored=stored)
         if self.level is Level.CONTENT and verdict.outcome is Outcome.OK:
@@ -226,9 +231,9 @@ def _as_of_now(findings: Iterable[Finding], bucket: Bucket) -> Iterator[Finding]
                 yield finding
             elif isinstance(found.error, NoSuchKey):
                 detail = "the object was deleted meanwhile"
-                yield replace(finding, outcome=Outcome.MISSING, detail=detail, advice=UPLOAD_AGAIN)
+                yield finding._replace(outcome=Outcome.MISSING, detail=detail, advice=UPLOAD_AGAIN)
             elif found.value is not None and found.value.etag != finding.stored.etag:
                 detail = "the object was replaced meanwhile"
-                yield replace(finding, outcome=Outcome.UNSURE, detail=detail, advice=RUN_AGAIN)
+                yield finding._replace(outcome=Outcome.UNSURE, detail=detail, advice=RUN_AGAIN)
             else:
                 yield finding

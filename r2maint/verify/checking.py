@@ -214,6 +214,7 @@ def _told(walk: _Walk, tally: _Tally, items: Spool[Finding]) -> Verification:
         recovered=tally.recovered,
         cannot_judge=walk.hosts.cannot_judge,
         unconfirmed=tally.unconfirmed,
+        shows_all=look.show_all,
         rested=tally.rested,
         unremembered=walk.memory.unremembered,
         repairs=None if look.repair is None else tally.repairs,

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from r2maint.bucket.base import StoredObject
 from r2maint.bucket.rules import is_md5
-from r2maint.images import HEAD_BYTES, FileType, ImageError, inspect, sniff
+from r2maint.images.magic import HEAD_BYTES, FileType, sniff
 from r2maint.transfer import Answer
 from r2maint.verify.advice import NAME_ANOTHER, UPLOAD_AGAIN
 from r2maint.verify.answers import Verdict, advice_on_version, is_encoded, is_transformed
@@ -109,6 +109,8 @@ def _is_known(promised: str) -> bool:
 
 
 def _decoded(body: bytes, advice: str) -> Verdict:
+    from r2maint.images import ImageError, inspect  # loads Pillow
+
     try:
         inspect(body)
     except ImageError as error:

@@ -8,7 +8,7 @@ stranger's. Bytes do: a SHA-256 or ETag and size, as runs, manifests or sighting
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -167,8 +167,7 @@ class Explainer:
         return self._advised(finding, alike or clues.found(Clue.STEM, _stem(finding.key)))
 
     def _quarantined(self, finding: Finding, copy: _Copy) -> Finding:
-        return replace(
-            finding,
+        return finding._replace(
             outcome=Outcome.QUARANTINED,
             detail="the object was deleted, and its copy is in quarantine",
             advice="Let --repair quarantined bring it back.",
@@ -176,26 +175,23 @@ class Explainer:
         )
 
     def _respelled(self, finding: Finding, stored: StoredObject, *, is_proven: bool) -> Finding:
-        found = replace(
-            finding, outcome=Outcome.RESPELLED, detail=f"the bucket holds {stored.key!r}"
+        found = finding._replace(
+            outcome=Outcome.RESPELLED, detail=f"the bucket holds {stored.key!r}"
         )
         if is_proven or unescaped(stored.key) == unescaped(finding.key):
             kinds = (RepairKind.RESPELLED, *((RepairKind.MOVED,) if is_proven else ()))
-            return replace(
-                found,
+            return found._replace(
                 stored=stored,
                 advice="Let --repair respelled name that key.",
                 repair=self.mender.rewriting(finding.reference, stored, *kinds),
             )
-        return replace(
-            found,
+        return found._replace(
             detail=f"{found.detail}, which differs in upper and lower case",
             advice="Nothing proves that it is the same: look at it, then correct the value.",
         )
 
     def _moved(self, finding: Finding, stored: StoredObject) -> Finding:
-        return replace(
-            finding,
+        return finding._replace(
             detail=f"no such object in the bucket; the bytes it had lie at {stored.key!r}",
             advice="Let --repair moved name that key.",
             repair=self.mender.rewriting(finding.reference, stored, RepairKind.MOVED),
@@ -206,8 +202,7 @@ class Explainer:
             return finding
         others = " and elsewhere" if len(alike) > 1 else ""
         hint = "" if self._proves else " --repair moved looks for a proof."
-        return replace(
-            finding,
+        return finding._replace(
             advice=f"A file of that name lies at {alike[0].key!r}{others}; nothing proves that it"
             f" is the same.{hint}",
         )

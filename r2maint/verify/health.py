@@ -69,15 +69,18 @@ class Records:
                 cursor.execute(_upsert(self._alias, len(batch)), values)
 
     def renew(self, subjects: Iterable[str], now: datetime) -> None:
-        """Remember that these are fine, as seen now."""
-        for batch in batched(subjects, _BATCH):
-            with self._reading(), transaction.atomic(using=self._alias):
-                if self._renew_known(map(digest, batch), now) < len(batch):
-                    self.write(dict.fromkeys(batch, History(last_ok_at=now)), now)
+        """Remember that these are fine, as seen now; all of them or none."""
+        # In one order, as in `write`: in the index they are neighbours then, too.
+        named = sorted((digest(subject), subject) for subject in subjects)
+        fine = History(last_ok_at=now)
+        with self.together():
+            for batch in batched(named, _BATCH):
+                if self._renew_known([name for name, _ in batch], now) < len(batch):
+                    self.write(dict.fromkeys((subject for _, subject in batch), fine), now)
 
-    def _renew_known(self, digests: Iterable[str], now: datetime) -> int:
+    def _renew_known(self, digests: list[str], now: datetime) -> int:
         """Renew what is remembered already, and return how many rows that is."""
-        rows, time = self._rows().filter(digest__in=list(digests)), _storable(now)
+        rows, time = self._rows().filter(digest__in=digests), _storable(now)
         if connections[self._alias].features.has_select_for_update:
             # In one order, as in `write`.
             list(rows.order_by("digest").select_for_update().values_list("pk"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from r2maint.keys import host_of
 from r2maint.report import format_count
@@ -92,7 +92,7 @@ class Hosts:
             if finding.outcome in ANSWERED and host_of(finding.url.strip()) in silent:
                 is_unsure = finding.outcome is Outcome.UNSURE
                 advice = (is_unsure and finding.advice) or RUN_AGAIN
-                yield replace(finding, outcome=Outcome.UNSURE, advice=advice, of_host=True)
+                yield finding._replace(outcome=Outcome.UNSURE, advice=advice, of_host=True)
             else:
                 yield finding
 

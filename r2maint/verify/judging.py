@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 
 from r2maint.bucket.base import Expiry, StoredObject
@@ -76,12 +76,7 @@ class Judge:
             return self._absence(reference)
         if stored.size == 0:
             return Outcome.EMPTY, "the object has 0 bytes", UPLOAD_AGAIN
-        if identity(stored.key) != identity(reference.target.key):
-            advice = "Let --repair respelled name that key."
-            found = Outcome.RESPELLED, f"the bucket holds {stored.key!r}", advice
-            return self._unless_too_long(reference, stored, found)
-        if reference.target.via in _BY_ADDRESS:
-            found = _BY_ADDRESS[reference.target.via]
+        if found := _fault_of(reference.target, stored.key):
             return self._unless_too_long(reference, stored, found)
         return self._length_of(reference) or self._expiry_of(stored) or _FINE
 
@@ -140,16 +135,22 @@ def judge_apart(reference: Reference) -> Finding:
 
 def outcome_of(target: Target, key: str) -> Outcome:
     """Return what is true of an address whose object is there under `key`."""
+    return (_fault_of(target, key) or _FINE)[0]
+
+
+def _fault_of(target: Target, key: str) -> Verdict | None:
+    """Return what is wrong with an address whose object is there under `key`; None for nothing."""
     if identity(key) != identity(target.key):
-        return Outcome.RESPELLED
-    return _BY_ADDRESS[target.via][0] if target.via in _BY_ADDRESS else Outcome.OK
+        advice = "Let --repair respelled name that key."
+        return Outcome.RESPELLED, f"the bucket holds {key!r}", advice
+    return _BY_ADDRESS.get(target.via)
 
 
 def _beside_bucket(finding: Finding) -> Finding:
     """Return a finding about the local file of a name whose key the bucket was asked for, too."""
     if finding.outcome is not Outcome.MISSING:
         return finding
-    return replace(finding, detail=f"{finding.detail}, and no such object in the bucket")
+    return finding._replace(detail=f"{finding.detail}, and no such object in the bucket")
 
 
 def judge_local(reference: Reference) -> Finding:

@@ -89,7 +89,7 @@ class Lookup:
         for finding in findings:
             keys = {finding.key, finding.stored.key if finding.stored else finding.key}
             if finding.stored is None or not self._keys.isdisjoint(map(identity, keys)):
-                yield replace(finding, is_answer=True)
+                yield finding._replace(is_answer=True)
 
     @property
     def asked(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from r2maint.images import FileType
+from r2maint.images.magic import FileType
 
 _JPEG, _TIFF, _MP4 = "image/jpeg", "image/tiff", "video/mp4"
 _NAMES = {

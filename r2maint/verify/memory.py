@@ -6,6 +6,7 @@ its scope stays as it is. A run that was stopped leaves at most fresh successes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,13 +16,16 @@ from functools import cached_property
 from r2maint import journal
 from r2maint.batching import batched
 from r2maint.databases import database_option
-from r2maint.errors import DatabaseError, UsageError
+from r2maint.errors import DatabaseError, Stopped, UsageError
 from r2maint.keys import Kind
 from r2maint.spool import Spool
 from r2maint.verify.health import NoRecords, Records, Suspects, records_exist
 from r2maint.verify.items import FAILING, FINE, Finding, History, Level, Outcome
 
 BATCH = 500
+_MOST_FRESH = 10_000
+_FRESH_SECONDS = 2.0
+"""Successes are written so many at once, or after so long: a commit takes as long as many rows."""
 KEPT_FOR = timedelta(days=90)
 """How long what no run looks at any more is remembered."""
 _OF_ADDRESS = frozenset(
@@ -59,6 +63,9 @@ class Memory:
     _ended: Spool[str] = field(default_factory=Spool)
     """What passed, and had failed before."""
     _failures: Spool[tuple[str, History]] = field(default_factory=Spool)
+    _fresh: set[str] = field(default_factory=set)
+    """What passed, and is to be written soon."""
+    _written_at: float = field(default_factory=time.monotonic)
 
     @property
     def is_required(self) -> bool:
@@ -80,17 +87,17 @@ class Memory:
 
         Comes after everything was asked; `settle` completes it. Raises: DatabaseError.
         """
-        suspects = self.suspects
-        for batch in batched(findings, BATCH):
-            failed = {subject_of(each) for each in batch if each.outcome in self.failing}
-            passed = self._passed(batch, suspects) - failed
-            unsure = {subject_of(each) for each in batch if each.outcome in _UNTOLD}
-            known = self._read(failed | unsure | suspects.among(passed))
-            self._note(failed, passed, known)
-            if self.unremembered or not (failed or known):
-                yield from batch
-            else:
-                yield from (self._told(each, passed, known) for each in batch)
+        with self._fresh_kept():
+            for batch in batched(findings, BATCH):
+                failed = {subject_of(each) for each in batch if each.outcome in self.failing}
+                passed = self._passed(batch, self.suspects) - failed
+                unsure = {subject_of(each) for each in batch if each.outcome in _UNTOLD}
+                known = self._read(failed | unsure | self.suspects.among(passed))
+                self._note(failed, passed, known)
+                if self.unremembered or not (failed or known):
+                    yield from batch
+                else:
+                    yield from (self._told(each, passed, known) for each in batch)
 
     def settle(self) -> None:
         """Write down what changed, now that everything was looked at. Raises: DatabaseError."""
@@ -122,6 +129,8 @@ class Memory:
 
     def _read(self, subjects: Set[str]) -> Mapping[str, History]:
         known: Mapping[str, History] = {}
+        if not self._fresh.isdisjoint(subjects):
+            self._write_fresh()
         if subjects:
             with self._tolerant() as records:
                 known = records.read(subjects)
@@ -136,23 +145,42 @@ class Memory:
                 (each, self._failing_again(known.get(each, _NEVER))) for each in failed
             )
         if self.level is not Level.BUCKET:
+            self._fresh |= passed - ended
+            is_due = time.monotonic() >= self._written_at + _FRESH_SECONDS
+            if is_due or len(self._fresh) >= _MOST_FRESH:
+                self._write_fresh()
+
+    @contextmanager
+    def _fresh_kept(self) -> Iterator[None]:
+        """Write the last successes when all was looked at, or when the run is stopped."""
+        try:
+            yield
+        except Stopped:
+            self._write_fresh()
+            raise
+        self._write_fresh()
+
+    def _write_fresh(self) -> None:
+        fresh, self._fresh = self._fresh, set()
+        if fresh:
             with self._tolerant() as records:
-                records.renew(passed - ended, self.now)
+                records.renew(fresh, self.now)
+        self._written_at = time.monotonic()
 
     def _told(self, finding: Finding, passed: Set[str], known: Mapping[str, History]) -> Finding:
         if finding.outcome in self.failing:
             history = self._failing_again(known.get(subject_of(finding), _NEVER))
             is_confirmed = history.failures >= self.confirm_after
-            return replace(finding, history=history, is_confirmed=is_confirmed)
+            return finding._replace(history=history, is_confirmed=is_confirmed)
         before = known.get(_object_of(finding))
         if before is None or finding.is_rested:
             return finding
         if finding.outcome in _UNTOLD:
-            return replace(finding, history=before)
+            return finding._replace(history=before)
         if before.failures < self.confirm_after or _object_of(finding) not in passed:
             return finding
         ended = replace(before, failures=0, last_ok_at=self.now)
-        return replace(finding, history=ended, has_recovered=True)
+        return finding._replace(history=ended, has_recovered=True)
 
     def _failing_again(self, before: History) -> History:
         first = before.first_failed_at if before.failures else self.now
@@ -184,7 +212,7 @@ class Memory:
         if finding.stored is not None and finding.stored.modified_at > last:
             return finding
         detail = f"fine on {last:%Y-%m-%d}"
-        return replace(finding, outcome=Outcome.SKIPPED, detail=detail, history=history)
+        return finding._replace(outcome=Outcome.SKIPPED, detail=detail, history=history)
 
     @contextmanager
     def _tolerant(self) -> Iterator[Records | NoRecords]:

@@ -52,11 +52,11 @@ class Mender:
         for finding in findings:
             kind = _BY_OUTCOME.get(finding.outcome)
             if kind and finding.repair is None and finding.stored and finding.stored.size:
-                finding = replace(
-                    finding, repair=self.rewriting(finding.reference, finding.stored, kind)
+                finding = finding._replace(
+                    repair=self.rewriting(finding.reference, finding.stored, kind)
                 )
             # Advice is for those who did not ask for the repair.
-            yield replace(finding, advice="") if finding.repair else finding
+            yield finding._replace(advice="") if finding.repair else finding
 
     def rewriting(
         self, reference: Reference, stored: StoredObject, *kinds: RepairKind

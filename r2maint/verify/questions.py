@@ -14,13 +14,15 @@ from r2maint.bucket.base import StoredObject
 from r2maint.inventory import Inventory
 from r2maint.keys import host_of
 from r2maint.references.reading import Reference
+from r2maint.transfer import Answer
 from r2maint.transfer.urls import as_sent
+from r2maint.verify.answers import Verdict
 from r2maint.verify.items import Finding, Outcome
 
 _BATCH = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Question:
     """One URL, and the findings that hang on its answer; with no URL, findings to pass on."""
 
@@ -29,6 +31,8 @@ class Question:
     findings: list[Finding]
     is_asked: bool = True
     """False for further findings of the URL before: a million may hang on one answer."""
+    judged: tuple[Answer, Verdict] | None = None
+    """The last answer and what it says, which is asked twice: before and after it is final."""
 
     @property
     def stored(self) -> StoredObject | None:

@@ -201,13 +201,12 @@ class _Repairer:
     def _ended(self, finding: Finding, repair: Repair, end: _End) -> Finding:
         """Return what is true of a reference once its repair has ended so."""
         action, reason = end
-        after = replace(finding, repair=replace(repair, action=action, reason=reason))
+        after = finding._replace(repair=replace(repair, action=action, reason=reason))
         if action is not RepairAction.DONE:
             return after
         stays = repair.new == finding.reference.value
         target = finding.reference.target
-        return replace(
-            after,
+        return after._replace(
             outcome=outcome_of(target, repair.key) if stays else Outcome.OK,
             key=repair.key,
             url=self.addresses.url_for(repair.key) if self.addresses.public_url else "",

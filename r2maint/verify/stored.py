@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import groupby
 
 from r2maint.batching import batched
@@ -92,4 +91,4 @@ def _judge(found: Result[str, Download], stored: StoredObject) -> Verdict:
 
 def _with(finding: Finding, verdict: Verdict) -> Finding:
     outcome, _, detail, advice = verdict
-    return replace(finding, outcome=outcome, detail=detail, advice=advice)
+    return finding._replace(outcome=outcome, detail=detail, advice=advice)

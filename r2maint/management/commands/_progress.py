@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from tqdm import tqdm
-
 from r2maint.control import Advance, Progress
 from r2maint.report import format_bytes
 
 
 def bars_on(stream: TextIO) -> Progress:
     """Return what draws one bar for each job, by items with rate and time left, and by bytes."""
+    from tqdm import tqdm  # not where nobody watches
 
     @contextmanager
     def bar(total: int | None, label: str, unit: str, size: int = 0, /) -> Iterator[Advance]:
