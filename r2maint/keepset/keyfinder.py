@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from r2maint import keys
-from r2maint.keepset.spellings import iter_spellings, resolved, turned
+from r2maint.keepset.packed import Unpacker
+from r2maint.keepset.spellings import iter_guesses, iter_spellings, undos_for
 
 MAX_ROOTS = 64
 
@@ -92,20 +93,23 @@ class KeyFinder:
         any_root = "|".join(map(re.escape, self._roots))
         self._root = re.compile(any_root) if roots else None
         self._token = re.compile(f"(?:{any_root})[^{_STOPS}]*") if roots else _TOKEN
+        self._unpacker = Unpacker(roots)
         self._cut = False
-        self._plus = False
         self._odd: list[str] = []
         self.certain: set[str] = set()
         """Keys that could not be told from text, and count as named."""
+        characters: set[str] = set()
         for batch in names:
-            self._add(batch)
+            self._add(batch, characters)
+        self._undos = undos_for(characters)
 
-    def _add(self, batch: Sequence[str]) -> None:
+    def _add(self, batch: Sequence[str], characters: set[str]) -> None:
         self._filter.update(batch)
         # One search over the whole batch: hardly any key of most buckets has a stop in it.
         if _STOP.search("".join(batch)):
             for name in batch:
                 if _STOP.search(name):
+                    characters.update(name)
                     self._add_cut(name)
 
     def _add_cut(self, name: str) -> None:
@@ -117,25 +121,26 @@ class KeyFinder:
             self._odd.append(name)
         self._filter.update(map(_head, heads))
         self._cut = self._cut or bool(heads)
-        self._plus = self._plus or " " in name
 
     def find(self, text: str) -> Found:
         """Return what `text` (cells separated by NUL) names."""
-        found = Found()
-        self._find(text, found)
-        # Most backslashes are escapes, and a key may hold "//": what a guess makes of a text may
-        # name a key, but nothing is absent because of it.
-        guessed = Found()
-        for guess in filter(None, (turned(text), resolved(text))):
-            self._find(guess, guessed)
+        found, guessed = Found(), Found()
+        for spelling in iter_spellings(text, self._undos):
+            self._scan_composed(spelling, found)
+            # Most backslashes are escapes, and a key may hold "//": what a guess makes of a text
+            # may name a key, but nothing is absent because of it.
+            for guess in iter_guesses(spelling):
+                self._scan_composed(guess, guessed)
+        for packed in self._unpacker.iter_texts(text):
+            for spelling in iter_spellings(packed, self._undos):
+                self._scan_composed(spelling, guessed)
         found.names |= guessed.names
         return found
 
-    def _find(self, text: str, found: Found) -> None:
-        for spelling in iter_spellings(text, plus=self._plus):
-            self._scan(spelling, found)
-            if not spelling.isascii() and not unicodedata.is_normalized("NFC", spelling):
-                self._scan(keys.identity(spelling), found)
+    def _scan_composed(self, text: str, found: Found) -> None:
+        self._scan(text, found)
+        if not text.isascii() and not unicodedata.is_normalized("NFC", text):
+            self._scan(keys.identity(text), found)
 
     def _scan(self, text: str, found: Found) -> None:
         found.names.update(name for name in self._odd if name in text)
