@@ -76,7 +76,7 @@ class PurgeOutcome:
 
     @property
     def findings(self) -> bool:
-        return bool(self.counts.get("failed"))
+        return bool(self.counts.get("failed") or self.counts.get("cache_failed"))
 
 
 def apply_purge(
