@@ -98,6 +98,8 @@ class KeyFinder:
         self._odd: list[str] = []
         self.certain: set[str] = set()
         """Keys that could not be told from text, and count as named."""
+        self.under: dict[str, KeyFinder] = {}
+        """Location of a storage -> finder of the names that files have below it."""
         characters: set[str] = set()
         for batch in names:
             self._add(batch, characters)
@@ -135,6 +137,8 @@ class KeyFinder:
             for spelling in iter_spellings(packed, self._undos):
                 self._scan_composed(spelling, guessed)
         found.names |= guessed.names
+        for location, finder in self.under.items():
+            found.names |= {keys.join(location, name) for name in finder.find(text).names}
         return found
 
     def _scan_composed(self, text: str, found: Found) -> None:
