@@ -112,11 +112,12 @@ _PLAIN = (
     "UNDO_WINDOW",
     "CACHE_CONTROL",
     "FETCH_ALLOW",
-    "API_TOKEN",
-    "ZONE_ID",
     "PRICES",
 )
 """Settings that go into Config under their own name in lower case."""
+
+_CLOUDFLARE = {"API_TOKEN": "CLOUDFLARE_API_TOKEN", "ZONE_ID": "CLOUDFLARE_ZONE_ID"}
+"""Settings, and the variables that Cloudflare's own tools read the same from."""
 
 
 def load() -> Config:
@@ -148,7 +149,9 @@ def read_surroundings() -> Surroundings:
     return Surroundings(
         own=getattr(settings, "R2MAINT", {}),
         environ={
-            name: value.strip() for name, value in os.environ.items() if name.startswith("R2_")
+            name: value.strip()
+            for name, value in os.environ.items()
+            if name.startswith("R2_") or name in _CLOUDFLARE.values()
         },
         django=dict(_django_settings()),
         base_dir=Path(base_dir or Path.cwd()).absolute(),
@@ -180,6 +183,8 @@ def build(surroundings: Surroundings) -> Config:
     aliases = given.get("ALIASES", ())
     return Config(
         **{name.lower(): given[name] for name in _PLAIN if name in given},
+        api_token=_cloudflare(surroundings, given, "API_TOKEN"),
+        zone_id=_cloudflare(surroundings, given, "ZONE_ID"),
         bucket=absolute_bucket(choice.bucket, surroundings.base_dir),
         connection=choice.connection,
         connection_gap=choice.gap,
@@ -188,6 +193,10 @@ def build(surroundings: Surroundings) -> Config:
         fields=dict(_labelled(given.get("FIELDS", {}))),
         base_dir=surroundings.base_dir,
     )
+
+
+def _cloudflare(surroundings: Surroundings, given: Mapping[str, Any], name: str) -> str:
+    return str(given.get(name) or surroundings.environ.get(_CLOUDFLARE[name], ""))
 
 
 def _choose(surroundings: Surroundings) -> Choice:

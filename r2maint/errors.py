@@ -13,6 +13,8 @@ R2MaintError                 1   could not run
 │   ├── PreconditionFailed       │ about one object: the run goes on
 │   ├── ObjectLocked             │
 │   └── ObjectRejected           ┘
+├── CloudflareError          1   Cloudflare's API gave no answer to go by
+│   └── CloudflareRefusal        it refused the request itself
 ├── StorageError             1   an upload of the application's own code failed
 ├── Refused                  4   a brake holds
 ├── LeaseHeld                5   another run is writing to this bucket
@@ -101,6 +103,24 @@ class ObjectLocked(BucketError):
 
 class ObjectRejected(BucketError):
     code = "rejected"
+
+
+class CloudflareError(R2MaintError):
+    code = "cloudflare"
+
+
+class CloudflareRefusal(CloudflareError):
+    """What was asked is refused, and would be again.
+
+    `is_foreign`: a URL of another zone; `is_general`: whatever this token asks for there.
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", *, is_foreign: bool = False, is_general: bool = False
+    ) -> None:
+        super().__init__(message, hint)
+        self.is_foreign = is_foreign
+        self.is_general = is_general
 
 
 class StorageError(R2MaintError):

@@ -151,13 +151,43 @@ class Inventory(ScratchIndex):
             while rows := cursor.fetchmany(_FETCH):
                 yield [row[0] for row in rows]
 
-    def finder(self, prefixes: Iterable[str] = ("",), *, plus: bool = False) -> KeyFinder:
-        """Return a finder of all keys below `prefixes`; `plus` as it takes it."""
+    def finder(self, prefixes: Iterable[str] = ("",), locations: Iterable[str] = ()) -> KeyFinder:
+        """Return a finder of all keys below `prefixes`.
+
+        Of a key below one of `locations`, what follows the location names it too.
+        """
         below = outermost(prefixes)
         names = self._iter_ids(below)
         roots = self.roots(below, limit=MAX_ROOTS)
         expected = self._count("SELECT count(*) FROM objects")
-        return KeyFinder(names, roots, expected=expected, plus=plus)
+        finder = KeyFinder(names, roots, expected=expected, is_key=self.has_object)
+        for location in map(keys.identity, locations):
+            start = f"{location}/"
+            inside = outermost(
+                start if start.startswith(prefix) else prefix
+                for prefix in below
+                if start.startswith(prefix) or prefix.startswith(start)
+            )
+            rest = ([name[len(start) :] for name in page] for page in self._iter_ids(inside))
+            finder.under[location] = KeyFinder(
+                rest,
+                self._roots_below(start, MAX_ROOTS),
+                expected=expected,
+                is_key=partial(self._is_below, start),
+            )
+            certain = finder.under[location].certain
+            finder.certain |= {keys.join(location, name) for name in certain}
+        return finder
+
+    def _is_below(self, start: str, name: str) -> bool:
+        return self.has_object(start + name)
+
+    def _roots_below(self, start: str, limit: int) -> tuple[str, ...] | None:
+        """Return the first segments, each with its "/", of what follows `start` in keys."""
+        found: list[str] = []
+        if not self._add_roots(start, found, limit, len(start)) or len(found) > limit:
+            return None
+        return tuple(found)
 
     def iter_objects(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose key starts with `prefix`, in key order."""
@@ -210,6 +240,11 @@ class Inventory(ScratchIndex):
         sql = "SELECT count(*) FROM names WHERE id = ?"
         return bool(self._count(sql, (keys.identity(key),)))
 
+    def has_object(self, key: str) -> bool:
+        """Tell whether an added object is called `key`."""
+        sql = "SELECT count(*) FROM (SELECT 1 FROM objects WHERE id = ? LIMIT 1)"
+        return bool(self._count(sql, (keys.identity(key),)))
+
     def has_named(self, start: str) -> bool:
         """Tell whether an object is named whose key is `start`, with or without an extension."""
         self._settle_names()
@@ -232,7 +267,7 @@ class Inventory(ScratchIndex):
                 return None
         return tuple(found) if len(found) <= limit else None
 
-    def _add_roots(self, prefix: str, found: list[str], limit: int) -> bool:
+    def _add_roots(self, prefix: str, found: list[str], limit: int, skipped: int = 0) -> bool:
         low, top = prefix, prefix + _LAST
         while len(found) <= limit:
             row = self._db.execute(
@@ -240,12 +275,12 @@ class Inventory(ScratchIndex):
             ).fetchone()
             if row is None:
                 return True
-            head, slash, _ = row[0].partition("/")
+            head, slash, _ = row[0][skipped:].partition("/")
             if not slash:
                 return False
             found.append(head + "/")
             # "0" is the character after "/": the first key that is not below this segment.
-            low = head + "0"
+            low = row[0][:skipped] + head + "0"
         return False
 
     def join_references(self) -> Iterator[Joined]:

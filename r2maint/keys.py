@@ -33,6 +33,7 @@ from r2maint.keytext import (
     readings,
     redact,
     split_base,
+    url_paths,
 )
 from r2maint.templates import (
     DEFAULT_TEMPLATE,
@@ -63,6 +64,7 @@ __all__ = [
     "redact",
     "row_names",
     "shared_template",
+    "url_paths",
 ]
 
 _SIGNED = re.compile(r"[?&;](?:X-Amz-Signature|X-Amz-Credential|Signature)=", re.IGNORECASE)

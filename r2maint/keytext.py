@@ -73,6 +73,12 @@ def quote_key(key: str) -> str:
     return _DOTS.sub(lambda dots: "%2E" * len(dots[0]), quoted)
 
 
+def url_paths(key: str) -> tuple[str, ...]:
+    """Return the URL paths under which caches may hold a key: as `quote_key` writes it, and as
+    browsers leave what need not be encoded."""
+    return tuple(dict.fromkeys((quote_key(key), quote(key, safe="/~!$&'()*+,;=:@"))))
+
+
 def host_of(url: str) -> str:
     """Return the host (and port, unless it is the default one) of a URL, "" if it has none."""
     match = URL.match(url)

@@ -44,7 +44,7 @@ def alias(request) -> str:
 @pytest.fixture
 def project(settings, tmp_path, monkeypatch) -> Path:
     """A project of its own in a temporary directory: media, an empty bucket, no environment."""
-    for name in [name for name in os.environ if name.startswith("R2_")]:
+    for name in [name for name in os.environ if name.startswith(("R2_", "CLOUDFLARE_"))]:
         monkeypatch.delenv(name)
     (tmp_path / "media").mkdir()
     settings.BASE_DIR = tmp_path

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -20,7 +23,7 @@ from r2maint import conf
 from r2maint.control import Control
 from r2maint.errors import ConfigError, DatabaseError
 from r2maint.inventory import Inventory
-from r2maint.keepset.reading import KeepSet, Reading
+from r2maint.keepset.reading import KeepSet, Reading, storage_locations
 from r2maint.keepset.snapshot import CHUNK, open_snapshot, split
 from r2maint.models import Change, ChangeKind, ChangeState, Run
 from tests.appdirectory.models import App, AppSubmission
@@ -48,7 +51,7 @@ def read(*keys: str, bucket: R2Fake | None = None) -> tuple[set[str], Reading]:
     with Inventory() as inventory:
         inventory.add_objects([[stored(key) for key in sorted(keys)]], control=Control())
         reading = keep_set.read(
-            inventory.finder(),
+            inventory.finder(locations=storage_locations(conf.load())),
             lambda source, found: inventory.add_names(found.names),
             object_keys=bucket.keys,
             control=Control(),
@@ -590,6 +593,111 @@ def test_objects_are_read(settings):
     assert named(KEY, OTHER, bucket=bucket) == {KEY}
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("#EXTM3U\n#EXTINF:4,\nseg 0.ts\n", "seg 0.ts"),
+        ('#EXT-X-MAP:URI="init.mp4",BYTERANGE=1\n', "init.mp4"),
+        ('{"icon": "icons\\/a.png"}', "icons/a.png"),
+        ("a { background: url(../x/b.png) }", "../x/b.png"),
+        ("<img src=c.png>", "c.png"),
+    ],
+    ids=["playlist", "map", "json", "css", "html"],
+)
+def test_names_in_objects_count_relative_to_them(settings, text, name):
+    change_settings(settings, EXTRA_REFERENCES={"objects": ["video/1/*"]})
+    bucket = R2Fake()
+    bucket.add("video/1/index", text.encode())
+    key = "video/x/b.png" if name.startswith("..") else f"video/1/{name}"
+    assert named(key, OTHER, bucket=bucket) == {key}
+
+
+def test_a_pattern_that_matches_no_object_refuses(settings):
+    change_settings(settings, EXTRA_REFERENCES={"objects": ["apps/*.json"]})
+    with pytest.raises(ConfigError, match=r"matches no object: 'apps/\*\.json'"):
+        named(KEY)
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda text: text.encode("utf-16"),
+        lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+        lambda text: gzip.compress(text.encode()),
+        lambda text: bz2.compress(text.encode()),
+        lambda text: lzma.compress(text.encode()),
+        lambda text: b"\x00\xff" + text.encode() + b"\x00",
+    ],
+    ids=["utf-16", "big endian", "gzip", "bzip2", "xz", "binary"],
+)
+def test_files_are_unpacked_and_decoded(settings, project, pack):
+    key = "submissions/صورة 1.webp"
+    (project / "data").write_bytes(pack(f"x https://m/{key} y"))
+    change_settings(settings, EXTRA_REFERENCES={"files": ["data"]})
+    assert named(key, OTHER) == {key}
+
+
+@pytest.mark.parametrize(
+    "body", [b"PK\x03\x04...", gzip.compress(b"x" * 99)[:20]], ids=["zip", "cut"]
+)
+def test_a_file_that_cannot_be_unpacked_refuses(settings, project, body):
+    (project / "data").write_bytes(body)
+    change_settings(settings, EXTRA_REFERENCES={"files": ["data"]})
+    with pytest.raises(ConfigError, match="data"):
+        named(KEY)
+
+
+def test_a_callable_that_fails_halfway_refuses(settings, monkeypatch):
+    def halfway():
+        yield KEY
+        raise OSError
+
+    change_settings(settings, EXTRA_REFERENCES={"callables": ["tests.test_keepset.iter_urls"]})
+    monkeypatch.setattr("tests.test_keepset.iter_urls", halfway)
+    with pytest.raises(ConfigError, match=r"iter_urls \(OSError\)"):
+        named(KEY)
+
+
+def test_what_the_schema_says_is_read_and_counts_as_nothing(alias):
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"CREATE TABLE fresh (icon text DEFAULT '/{KEY}')")
+        cursor.execute(f"CREATE VIEW said AS SELECT '/{OTHER}' AS icon")
+    found, reading = read(KEY, OTHER)
+    assert found == {KEY, OTHER}
+    assert not [source for source, count in reading.cells.items() if count and "sql" in source]
+
+
+def test_large_objects_are_read():
+    sql("SELECT lo_from_bytea(0, %s)", f"https://m/{KEY}".encode())
+    assert named(KEY, OTHER) == {KEY}
+
+
+def test_with_no_window_nothing_is_kept_for_an_undo(settings):
+    change_settings(settings, UNDO_WINDOW="0")
+    run = Run.objects.create(
+        id="1", command="reoptimize", bucket="b", state="finished", started_at=NOW
+    )
+    Change.objects.create(
+        run_id=run.pk,
+        kind=ChangeKind.REWRITE,
+        state=ChangeState.DONE,
+        old=KEY,
+        at=NOW - timedelta(1),
+    )
+    assert named(KEY) == set()
+
+
+@pytest.mark.parametrize(
+    ("state", "kept"), [("intended", True), ("done", True), ("conflict", True), ("undone", False)]
+)
+def test_an_old_value_inside_the_window_keeps_unless_undone(state, kept):
+    run = Run.objects.create(
+        id="1", command="reoptimize", bucket="b", state="finished", started_at=NOW
+    )
+    Change.objects.create(run_id=run.pk, kind=ChangeKind.REWRITE, state=state, old=KEY, at=NOW)
+    assert named(KEY) == ({KEY} if kept else set())
+
+
 def test_objects_are_matched_whatever_their_spelling(settings):
     change_settings(settings, EXTRA_REFERENCES={"objects": ["apps/café*.json"]})
     bucket = R2Fake()
@@ -642,7 +750,13 @@ def test_a_bare_name_in_a_configured_field_counts_under_the_default_storage(
     AppSubmission.objects.using(alias).create(tracking_id="QAD-1", **{field: value})
     assert named(KEY, OTHER) == {KEY}
     settings.R2MAINT = {**settings.R2MAINT, "FIELDS": {}}
-    assert named(KEY, OTHER) == set()
+    assert named(KEY, OTHER) == {KEY}, "code may write names of the default storage anywhere"
+
+
+def test_a_file_name_that_was_copied_into_another_column_counts(alias, monkeypatch):
+    monkeypatch.setattr(App._meta.get_field("main_image_en"), "storage", PrefixedStorage())
+    Article.objects.using(alias).create(body="icon: [QAD-000001/icons/icon.webp], and more")
+    assert named(KEY, OTHER) == {KEY}
 
 
 def test_a_storage_that_cannot_be_made_refuses(monkeypatch):

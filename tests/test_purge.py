@@ -134,6 +134,8 @@ def test_the_summary_has_the_names_of_the_contract(bucket):
         "deleted": 0,
         "restored": 0,
         "failed": 0,
+        "cache_purged": 0,
+        "cache_failed": 0,
         "saved_usd_per_month": Decimal(0),
     }
 

@@ -28,6 +28,8 @@ class TextTable:
     columns: tuple[str, ...]
     sql: str
     """Selects the columns, each as text or bytes."""
+    is_counted: bool = True
+    """False for what every database holds, an empty one too."""
 
     @property
     def label(self) -> str:
@@ -104,6 +106,14 @@ def system_identifier(connection: BaseDatabaseWrapper) -> str:
 def _list_sqlite(connection: BaseDatabaseWrapper) -> Iterator[TextTable]:
     for _, schema, _ in _rows(connection, "PRAGMA database_list"):
         yield from _list_sqlite_schema(connection, schema)
+        # What the schema says: defaults, views, triggers.
+        yield TextTable(
+            database=connection.alias,
+            name="sqlite_master" if schema == "main" else f"{schema}.sqlite_master",
+            columns=("sql",),
+            sql=f"SELECT sql FROM {_quote(schema)}.sqlite_master",
+            is_counted=False,
+        )
 
 
 def _list_sqlite_schema(connection: BaseDatabaseWrapper, schema: str) -> Iterator[TextTable]:
@@ -165,6 +175,21 @@ SELECT n.nspname, c.relname, c.relkind::text,
 """
 
 
+# What the schema says, except of the system itself.
+_DEFINITIONS = """
+SELECT pg_get_expr(adbin, adrelid) FROM pg_catalog.pg_attrdef
+UNION ALL
+SELECT pg_get_viewdef(oid) FROM pg_catalog.pg_class WHERE relkind IN ('v', 'm') AND oid >= 16384
+UNION ALL
+SELECT pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint WHERE contype = 'c'
+UNION ALL
+SELECT pg_get_triggerdef(oid) FROM pg_catalog.pg_trigger WHERE NOT tgisinternal
+UNION ALL
+SELECT prosrc FROM pg_catalog.pg_proc WHERE oid >= 16384
+"""
+_LARGE_OBJECTS = "SELECT lo_get(oid) FROM pg_catalog.pg_largeobject_metadata"
+
+
 def _list_postgresql(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Barred]:
     if is_replica(connection):
         raise DatabaseError(
@@ -176,6 +201,18 @@ def _list_postgresql(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Ba
         columns = list(group)
         table = _postgresql_table(connection.alias, schema, name, columns)
         yield _barred(table, columns) or table
+    alias = connection.alias
+    yield TextTable(
+        database=alias,
+        name="pg_catalog.definitions",
+        columns=("sql",),
+        sql=_DEFINITIONS,
+        is_counted=False,
+    )
+    if _rows(connection, "SELECT 1 FROM pg_catalog.pg_largeobject_metadata LIMIT 1"):
+        yield TextTable(
+            database=alias, name="pg_largeobject", columns=("data",), sql=_LARGE_OBJECTS
+        )
 
 
 def _postgresql_table(

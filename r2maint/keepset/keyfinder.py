@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from r2maint import keys
-from r2maint.keepset.spellings import iter_spellings, resolved, turned
+from r2maint.keepset.packed import Unpacker
+from r2maint.keepset.spellings import iter_guesses, iter_spellings, undos_for
 
 MAX_ROOTS = 64
 
@@ -85,31 +86,38 @@ class KeyFinder:
         roots: tuple[str, ...] | None,
         *,
         expected: int = 1000,
-        plus: bool = False,
+        is_key: Callable[[str], bool] = lambda name: False,
     ) -> None:
         """Take the identities of the keys, in batches; `expected` is about how many there are.
 
-        `plus` reads "+" as a space too even if no key holds one.
+        `is_key` tells for certain whether an identity is a key's; the finder itself may be wrong,
+        and asks where that decides whether another key is named.
         """
+        self._is_key = is_key
         self._filter = KeyFilter(expected)
         self._roots = sorted(roots or (), key=len, reverse=True)
         any_root = "|".join(map(re.escape, self._roots))
         self._root = re.compile(any_root) if roots else None
         self._token = re.compile(f"(?:{any_root})[^{_STOPS}]*") if roots else _TOKEN
+        self._unpacker = Unpacker(roots)
         self._cut = False
-        self._plus = plus
         self._odd: list[str] = []
         self.certain: set[str] = set()
         """Keys that could not be told from text, and count as named."""
+        self.under: dict[str, KeyFinder] = {}
+        """Location of a storage -> finder of the names that files have below it."""
+        characters: set[str] = set()
         for batch in names:
-            self._add(batch)
+            self._add(batch, characters)
+        self._undos = undos_for(characters)
 
-    def _add(self, batch: Sequence[str]) -> None:
+    def _add(self, batch: Sequence[str], characters: set[str]) -> None:
         self._filter.update(batch)
         # One search over the whole batch: hardly any key of most buckets has a stop in it.
         if _STOP.search("".join(batch)):
             for name in batch:
                 if _STOP.search(name):
+                    characters.update(name)
                     self._add_cut(name)
 
     def _add_cut(self, name: str) -> None:
@@ -121,25 +129,28 @@ class KeyFinder:
             self._odd.append(name)
         self._filter.update(map(_head, heads))
         self._cut = self._cut or bool(heads)
-        self._plus = self._plus or " " in name
 
     def find(self, text: str) -> Found:
         """Return what `text` (cells separated by NUL) names."""
-        found = Found()
-        self._find(text, found)
-        # Most backslashes are escapes, and a key may hold "//": what a guess makes of a text may
-        # name a key, but nothing is absent because of it.
-        guessed = Found()
-        for guess in filter(None, (turned(text), resolved(text))):
-            self._find(guess, guessed)
+        found, guessed = Found(), Found()
+        for spelling in iter_spellings(text, self._undos):
+            self._scan_composed(spelling, found)
+            # Most backslashes are escapes, and a key may hold "//": what a guess makes of a text
+            # may name a key, but nothing is absent because of it.
+            for guess in iter_guesses(spelling):
+                self._scan_composed(guess, guessed)
+        for packed in self._unpacker.iter_texts(text):
+            for spelling in iter_spellings(packed, self._undos):
+                self._scan_composed(spelling, guessed)
         found.names |= guessed.names
+        for location, finder in self.under.items():
+            found.names |= {keys.join(location, name) for name in finder.find(text).names}
         return found
 
-    def _find(self, text: str, found: Found) -> None:
-        for spelling in iter_spellings(text, plus=self._plus):
-            self._scan(spelling, found)
-            if not spelling.isascii() and not unicodedata.is_normalized("NFC", spelling):
-                self._scan(keys.identity(spelling), found)
+    def _scan_composed(self, text: str, found: Found) -> None:
+        self._scan(text, found)
+        if not text.isascii() and not unicodedata.is_normalized("NFC", text):
+            self._scan(keys.identity(text), found)
 
     def _scan(self, text: str, found: Found) -> None:
         found.names.update(name for name in self._odd if name in text)
@@ -154,6 +165,7 @@ class KeyFinder:
                 usual = token in self._filter and not _has_loose_end(token)
                 if usual and self._root and not self._root.search(token, 1):
                     found.names.add(token)
+                    self._add_doubted_ends(token, found)
                 else:
                     self._judge(token, found)
 
@@ -178,7 +190,9 @@ class KeyFinder:
             goes_on = self._cut and _head(suffix) in self._filter
             if goes_on:
                 heads.append(start)
-            if not named or _has_loose_end(suffix):
+            if named and not _has_loose_end(suffix):
+                self._add_doubted_ends(suffix, found)
+            else:
                 named = self._add_ends(suffix, found) or named
             if not (named or goes_on) and self._is_file(suffix):
                 found.absent.add(suffix)
@@ -196,15 +210,21 @@ class KeyFinder:
             yield match.start()
             match = self._root.search(token, match.start() + 1)
 
-    def _add_ends(self, token: str, found: Found) -> bool:
-        """Add the keys that `token` begins with and that may end there."""
+    def _add_ends(self, token: str, found: Found, first: int = 1) -> bool:
+        """Add the keys that `token` begins with and that may end at `first` or behind it."""
         added = False
-        for edge in _EDGE.finditer(token, 1):
+        for edge in _EDGE.finditer(token, first):
             name = token[: edge.start()]
             if name in self._filter and _may_end(token, edge.start()):
                 found.names.add(name)
                 added = True
         return added
+
+    def _add_doubted_ends(self, token: str, found: Found) -> None:
+        """Add the keys that what seems a key begins with, if it is none."""
+        ends = Found()
+        if self._add_ends(token, ends, _first_end(token)) and not self._is_key(token):
+            found.names |= ends.names
 
     def _is_file(self, token: str) -> bool:
         """Tell whether `token` looks like the whole path of a file below a root.
@@ -237,6 +257,11 @@ def _head(text: str) -> str:
 def _has_loose_end(token: str) -> bool:
     """Tell whether the last character may be of the sentence, though a key ends with it."""
     return not (token[-1].isascii() and token[-1].isalnum())
+
+
+def _first_end(token: str) -> int:
+    """Return where a key may end, at the earliest, that goes on as an alphanumeric ASCII token."""
+    return token.find(".") + 1 or len(token) if token.isascii() else 1
 
 
 def _may_end(token: str, edge: int) -> bool:

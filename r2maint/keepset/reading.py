@@ -6,7 +6,6 @@ Whatever cannot be read as a whole is an error, because a key that was not seen 
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +18,6 @@ from django.apps import apps
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils.module_loading import import_string
 
 from r2maint import journal, keys
 from r2maint.batching import batched
@@ -29,8 +27,15 @@ from r2maint.control import Control
 from r2maint.databases import reading
 from r2maint.errors import ConfigError, DatabaseError
 from r2maint.keepset.catalogue import Barred, TextTable, database_id, is_replica, list_tables
+from r2maint.keepset.extras import (
+    iter_callables,
+    iter_files,
+    iter_object_texts,
+    iter_objects,
+    matching_files,
+)
 from r2maint.keepset.keyfinder import Found, KeyFinder
-from r2maint.keepset.snapshot import CHUNK, OVERLAP, iter_cells, open_snapshot, split
+from r2maint.keepset.snapshot import iter_cells, open_snapshot, split
 from r2maint.keepset.spellings import SEPARATOR
 
 Take = Callable[[str, Found], object]
@@ -138,21 +143,9 @@ class KeepSet:
             for path in matching_files(self._config.base_dir, pattern):
                 yield pattern, path
 
-    def iter_objects(self, object_keys: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-        """Yield (pattern, key, text) of each object of EXTRA_REFERENCES. Raises: BucketError."""
-        wanted = (
-            (pattern, key)
-            for key in object_keys
-            for pattern in self._config.extra_references.objects
-            if fnmatch.fnmatchcase(keys.identity(key), keys.identity(pattern))
-        )
-        for batch in batched(wanted, _BATCH):
-            results = self._bucket.get_many(key for _, key in batch)
-            for (pattern, key), result in zip(batch, results, strict=True):
-                if result.error is not None:
-                    raise result.error
-                assert result.value is not None
-                yield pattern, key, result.value.body.decode("utf-8", "replace")
+    def iter_objects(self, object_keys: Iterable[str]) -> Iterator[tuple[str, str, Iterator[str]]]:
+        """Yield (pattern, key, texts) of each object of EXTRA_REFERENCES. Raises: BucketError."""
+        return iter_object_texts(self._config, self._bucket, object_keys)
 
     # One reading
 
@@ -161,9 +154,9 @@ class KeepSet:
     ) -> Iterator[tuple[str, str, int]]:
         yield from self._iter_databases(notes)
         yield from self._iter_journal()
-        yield from self._iter_files()
-        yield from self._iter_callables()
-        yield from self._iter_objects(object_keys)
+        yield from iter_files(self._config)
+        yield from iter_callables(self._config)
+        yield from iter_objects(self._config, self._bucket, object_keys)
 
     def _iter_databases(self, notes: list[str]) -> Iterator[tuple[str, str, int]]:
         omitted = _Omitted(self._config.not_references)
@@ -179,38 +172,6 @@ class KeepSet:
         kept = journal.kept_values(undo_window=self._config.undo_window, now=self._now)
         for batch in batched(kept, _BATCH):
             yield JOURNAL, SEPARATOR.join(batch), len(batch)
-
-    def _iter_files(self) -> Iterator[tuple[str, str, int]]:
-        for pattern in self._config.extra_references.files:
-            source = f"file:{pattern}"
-            yield source, "", 0
-            files = matching_files(self._config.base_dir, pattern)
-            if not files:
-                raise ConfigError(
-                    f"EXTRA_REFERENCES['files'] matches no file: {pattern!r}.",
-                    "Run where these files are, correct the pattern (relative to BASE_DIR), or take"
-                    " it out.",
-                )
-            for path in files:
-                for text in _file_pieces(path):
-                    yield source, text, 1
-
-    def _iter_callables(self) -> Iterator[tuple[str, str, int]]:
-        for name in self._config.extra_references.callables:
-            yield f"callable:{name}", "", 0
-            for batch in batched(_called(name), _BATCH):
-                yield f"callable:{name}", SEPARATOR.join(batch), len(batch)
-
-    def _iter_objects(
-        self, object_keys: Callable[[], Iterable[str]]
-    ) -> Iterator[tuple[str, str, int]]:
-        patterns = self._config.extra_references.objects
-        for pattern in patterns:
-            yield f"object:{pattern}", "", 0
-        if not patterns:
-            return
-        for pattern, _, text in self.iter_objects(object_keys()):
-            yield f"object:{pattern}", text, 1
 
 
 class _Omitted:
@@ -289,7 +250,7 @@ def _iter_table(
         yield f"{table.label}.{column}", "", 0
     for column, text, count in iter_cells(connection, table):
         source = f"{table.label}.{column}"
-        yield source, text, count
+        yield source, text, count if table.is_counted else 0
         for named in _located(text, locations.get((table.name, column), ())):
             yield source, named, 0
 
@@ -306,6 +267,15 @@ def _iter_names(cell: str) -> Iterator[str]:
     yield cell
     if cell[:1] in ("[", "{", '"'):
         yield from (found[1] or found[0] for found in _LISTED.finditer(cell))
+
+
+def storage_locations(config: Config) -> tuple[str, ...]:
+    """Return what may stand before a file's name in its key: for each storage that files have.
+
+    Raises: ConfigError for a storage that cannot be used.
+    """
+    found = {_location(field) for field in _naming_fields(config)} | {_location(None)}
+    return tuple(sorted(filter(None, found)))
 
 
 def _name_locations(config: Config) -> dict[tuple[str, str], frozenset[str]]:
@@ -340,41 +310,3 @@ def _location(field: Any) -> str:
             f"A storage cannot be used: that of {field} ({type(error).__name__}).",
             "Look at STORAGES.",
         ) from None
-
-
-def matching_files(base: Path, pattern: str) -> list[Path]:
-    """Return the files that a glob of EXTRA_REFERENCES means, in order."""
-    anchor = Path(pattern).anchor
-    found = Path(anchor or base).glob(pattern.removeprefix(anchor))
-    return sorted(path for path in found if path.is_file())
-
-
-def _file_pieces(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            carried = ""
-            while text := file.read(CHUNK):
-                yield carried + text
-                carried = text[-OVERLAP:]
-    except OSError as error:
-        raise ConfigError(
-            f"A file of EXTRA_REFERENCES cannot be read: {str(path)!r} ({error.strerror}).",
-            "Make it readable, or take it out.",
-        ) from error
-
-
-def _called(name: str) -> Iterator[str]:
-    try:
-        found = import_string(name)()
-        # One text is an iterable of letters, and a mapping one of its keys alone.
-        is_one = isinstance(found, str | bytes | Mapping)
-        yield from map(_as_text, (found,) if is_one else found)
-    except Exception as error:
-        raise ConfigError(
-            f"A callable of EXTRA_REFERENCES failed: {name} ({type(error).__name__}).",
-            "Repair it, or take it out.",
-        ) from error
-
-
-def _as_text(given: object) -> str:
-    return given.decode("utf-8", "replace") if isinstance(given, bytes) else str(given)

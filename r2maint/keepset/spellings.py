@@ -1,4 +1,4 @@
-"""The other texts a text may stand for: JSON, HTML, percent and hex escapes undone. Pure.
+"""The other texts a text may stand for: escapes undone, and guesses at what was meant. Pure.
 
 Texts hold many cells, separated by NUL, so that each step is one pass at C speed over the cells
 that have something to undo.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
@@ -16,49 +16,85 @@ SEPARATOR = "\0"
 
 # JSON in JSON in an HTML attribute, or a URL in the query of a URL in JSON in HTML.
 _DEPTH = 5
-_PERCENT = re.compile("(?:%[0-9A-Fa-f]{2})+")
+_PERCENT = re.compile("(?:%[0-9A-Fa-f]{2})+|(?:%u[0-9A-Fa-f]{4})+")
 _BACKSLASH = re.compile(
-    r"(?:\\u[0-9A-Fa-f]{4})+|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\u\{[0-9A-Fa-f]{1,6}\}"
-    r"|(?:\\[0-3][0-7]{2})+|\\.",
+    r"(?:\\u[0-9A-Fa-f]{4})+|\\U[0-9A-Fa-f]{8}|(?:\\x[0-9A-Fa-f]{2})+|\\u\{[0-9A-Fa-f]{1,6}\}"
+    r"|(?:\\[0-3][0-7]{2})+|\\\r?\n[ \t]*|\\.",
     re.S,
 )
+# Quoted-printable: what mails are kept in. Source: RFC 2045, section 6.7.
+_EQUALS = re.compile(r"=\r?\n|(?:=[0-9A-F]{2})+")
+# What word processors and editors leave in an address that is copied from them.
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u2060\u2066\u2067\u2069\ufeff"
+_NO_INVISIBLE = str.maketrans(dict.fromkeys(_INVISIBLE))
 # As PostgreSQL writes the bytes in an array or a composite value.
 _HEX_BYTES = re.compile(r"\\+x((?:[0-9A-Fa-f]{2}){2,})")
 _NO_STEP = re.compile(r"(?<!:)(?:/\.?)+(?=/)")
 _STEP_BACK = re.compile(r"/(?!\.\./)[^/\s\"'<>]+/\.\.(?=/)")
 _SHORT = dict(zip("nrtbfv0", "\n\r\t\b\f\v ", strict=True))
 
-_Undo = tuple[str, Callable[[str], str]]
+Undos = tuple[tuple[str, Callable[[str], str]], ...]
+"""What a text holds where there is something to undo, and what undoes it in one cell."""
 
 
-def iter_spellings(text: str, *, plus: bool = False) -> Iterator[str]:
+def iter_spellings(text: str, undos: Undos | None = None) -> Iterator[str]:
     """Yield `text`, and each further text that undoing its escapes gives.
 
-    A further text holds only the cells that changed. `plus` also reads "+" as a space, as forms
-    write it.
+    A further text holds only the cells that changed. `undos` are those of `undos_for`.
     """
+    undos = _UNDOS if undos is None else undos
     seen = {text}
     level = [text]
     yield text
     for _ in range(_DEPTH):
-        level = [new for old in level for new in _undone(old, plus) if not _known(new, seen)]
+        level = [new for old in level for new in _undone(old, undos) if not _known(new, seen)]
         if not level:
             return
         yield from level
 
 
-def turned(text: str) -> str:
+def undos_for(characters: Container[str]) -> Undos:
+    """Return what must be undone to find keys that hold these characters."""
+    return _UNDOS + tuple(
+        undo for character, undos in _RARE.items() if character in characters for undo in undos
+    )
+
+
+def iter_guesses(text: str) -> Iterator[str]:
+    """Yield what else a text may mean: a guess may name a key, and nothing is absent by one."""
+    yield from filter(None, (_turned(text), _resolved(text), _visible(text)))
+
+
+def _turned(text: str) -> str:
     """Return the cells that hold backslashes with slashes for them: paths written on Windows."""
-    cells = (cell for cell in text.split(SEPARATOR) if "\\" in cell)
-    return SEPARATOR.join(cells).replace("\\", "/") if "\\" in text else ""
+    if "\\" not in text:
+        return ""
+    cells = SEPARATOR.join(cell for cell in text.split(SEPARATOR) if "\\" in cell)
+    # Several are one that was escaped.
+    while "\\\\" in cells:
+        cells = cells.replace("\\\\", "\\")
+    return cells.replace("\\", "/")
 
 
-def resolved(text: str) -> str:
+def _visible(text: str) -> str:
+    """Return the cells that hold characters nobody sees without them."""
+    if text.isascii() or not _has_invisible(text):
+        return ""
+    return SEPARATOR.join(filter(_has_invisible, text.split(SEPARATOR))).translate(_NO_INVISIBLE)
+
+
+def _has_invisible(text: str) -> bool:
+    return any(character in text for character in _INVISIBLE)
+
+
+def _resolved(text: str) -> str:
     """Return the cells whose paths hold empty, "." or ".." segments, without these.
 
     Browsers and django-storages ask for such paths so.
     """
     # One quick look at everything: hardly any text holds one.
+    if "/" not in text:
+        return ""
     if text.count("//") == text.count("://") and "/./" not in text and "/../" not in text:
         return ""
     cells = ((cell, _straight(cell)) for cell in text.split(SEPARATOR))
@@ -79,8 +115,8 @@ def _known(text: str, seen: set[str]) -> bool:
     return False
 
 
-def _undone(text: str, plus: bool) -> Iterator[str]:
-    for mark, undo in _UNDOS if plus else _UNDOS[:-1]:
+def _undone(text: str, undos: Undos) -> Iterator[str]:
+    for mark, undo in undos:
         if mark not in text:
             continue
         changed = [
@@ -100,6 +136,8 @@ def _percent(found: re.Match[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _percent_run(run: str) -> str:
+    if run[1] == "u":
+        return _units(run.split("%u")[1:])
     return unquote_to_bytes(run).decode("utf-8", "replace")
 
 
@@ -114,13 +152,30 @@ def _backslash(found: re.Match[str]) -> str:
 @lru_cache(maxsize=4096)
 def _backslash_run(run: str) -> str:
     kind, rest = run[1], run[2:]
+    if kind in "\r\n":
+        # The line goes on in the next one.
+        return ""
     if len(run) == 2:
         return _SHORT.get(kind, kind)
     if kind.isdigit():
         return bytes(int(byte, 8) for byte in run[1:].split("\\")).decode("utf-8", "replace")
-    if rest.startswith("{") or kind in "xU":
+    if kind == "x":
+        return _bytes_or_characters(bytes.fromhex(rest.replace("\\x", "")))
+    if rest.startswith("{") or kind == "U":
         return _character(int(rest.strip("{}"), 16))
-    units = b"".join(int(unit, 16).to_bytes(2, "little") for unit in run[2:].split("\\u"))
+    return _units(rest.split("\\u"))
+
+
+def _bytes_or_characters(given: bytes) -> str:
+    """Return what "\\xc3\\xa9" means: in Python's bytes one character, in JavaScript two."""
+    try:
+        return given.decode()
+    except UnicodeError:
+        return given.decode("latin-1")
+
+
+def _units(numbers: Iterable[str]) -> str:
+    units = b"".join(int(number, 16).to_bytes(2, "little") for number in numbers)
     # Characters beyond the first plane are two escapes; half of one is no character.
     return units.decode("utf-16-le", "replace")
 
@@ -133,14 +188,32 @@ def _undo_hex_bytes(text: str) -> str:
     return _HEX_BYTES.sub(lambda m: bytes.fromhex(m[1]).decode("utf-8", "replace"), text)
 
 
-def _undo_plus(text: str) -> str:
-    return text.replace("+", " ")
+def _undo_equals(text: str) -> str:
+    if "=3D" not in text and "=\n" not in text and "=\r\n" not in text:
+        return text
+    return _EQUALS.sub(_equals, text)
 
 
-_UNDOS: tuple[_Undo, ...] = (
+def _equals(found: re.Match[str]) -> str:
+    if found[0][1] in "\r\n":
+        return ""
+    return bytes.fromhex(found[0].replace("=", "")).decode("utf-8", "replace")
+
+
+_UNDOS: Undos = (
     ("\\", _undo_backslashes),
     ("\\x", _undo_hex_bytes),
     ("&", html.unescape),
     ("%", _undo_percent),
-    ("+", _undo_plus),
+    ("=", _undo_equals),
+    # Forms write "+" for a space. Undone always: it parts words, so that whether a key is found
+    # would otherwise depend on whether another one holds a space.
+    ("+", lambda text: text.replace("+", " ")),
 )
+_RARE: dict[str, Undos] = {
+    # Editors write the kind that breaks no line.
+    " ": (("\xa0", lambda text: text.replace("\xa0", " ")),),
+    # CSV, SQL, YAML and PostgreSQL's composite values write quotes twice.
+    '"': (('""', lambda text: text.replace('""', '"')),),
+    "'": (("''", lambda text: text.replace("''", "'")),),
+}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from r2maint.keepset.spellings import iter_spellings, resolved, turned
+from r2maint.keepset.spellings import iter_guesses, iter_spellings
 from r2maint.keytext import identity, redact
 
 _REST = r"//[^\s\"'<>`?#\\]+)$"
@@ -43,8 +43,9 @@ def token_of(text: str, name: str) -> Token:
 
 
 def _views(text: str) -> Iterator[str]:
-    for view in (text, turned(text), resolved(text)):
-        yield from map(identity, iter_spellings(view, plus=True))
+    for spelling in iter_spellings(text):
+        yield identity(spelling)
+        yield from map(identity, iter_guesses(spelling))
 
 
 def _token(before: str, name: str, is_escaped: bool) -> Token:

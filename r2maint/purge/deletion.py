@@ -27,7 +27,7 @@ from r2maint.errors import NoSuchKey, Refused, Stopped
 from r2maint.inventory import Inventory
 from r2maint.journal import Journal
 from r2maint.keepset.keyfinder import Found
-from r2maint.keepset.reading import KeepSet, Reading
+from r2maint.keepset.reading import KeepSet, Reading, storage_locations
 from r2maint.models import Change, ChangeKind, ChangeState, Run
 from r2maint.purge import identity
 from r2maint.purge.items import SUMMARY, Action, PurgeItem, PurgePlan, Verdict
@@ -76,7 +76,7 @@ class PurgeOutcome:
 
     @property
     def findings(self) -> bool:
-        return bool(self.counts.get("failed"))
+        return bool(self.counts.get("failed") or self.counts.get("cache_failed"))
 
 
 def apply_purge(
@@ -281,7 +281,10 @@ class _Deletion:
 
         keep_set = KeepSet(self.config, self.bucket, now=journal.now())
         return keep_set.read(
-            inventory.finder(), take, object_keys=self._object_keys, control=self.control
+            inventory.finder(locations=storage_locations(self.config)),
+            take,
+            object_keys=self._object_keys,
+            control=self.control,
         )
 
     def _object_keys(self) -> Iterator[str]:

@@ -170,13 +170,6 @@ class _Explainer:
     def _is_judged(self, key: str) -> bool:
         return self.judge.is_managed(key) and not is_own(key)
 
-    def _holds_spaces(self) -> bool:
-        """Tell whether a key that a purge looks for holds a space."""
-        if needs_whole(self.judge):
-            return False
-        pages = without_own(self.bucket.list_pages())
-        return any(" " in o.key and self.judge.is_managed(o.key) for page in pages for o in page)
-
     def _search_managed(self, keys: list[str]) -> Iterator[Search]:
         if keys:
             wanted = {identity(key) for key in keys}
@@ -215,7 +208,6 @@ class _Explainer:
             inventory=inventory,
             prefixes=prefixes,
             wanted=frozenset(wanted),
-            holds_spaces=self._holds_spaces,
             now=self.now,
             control=self.control,
         )

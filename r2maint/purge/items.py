@@ -32,6 +32,8 @@ SUMMARY = (
     "deleted",
     "restored",
     "failed",
+    "cache_purged",
+    "cache_failed",
 )
 
 
@@ -127,6 +129,8 @@ class PurgePlan:
     standing: Standing
     circumstances: str
     reading: Reading
+    uncached: tuple[str, ...] = ()
+    """Ids of earlier purges whose deletions caches may still serve, if these are purged too."""
     unfinished: str = ""
     """Id of an interrupted purge that applying goes on with."""
     stopped: None = None
@@ -147,7 +151,7 @@ class PurgePlan:
 
     @property
     def has_work(self) -> bool:
-        return bool(self.counts.get("orphans") or self.unfinished)
+        return bool(self.counts.get("orphans") or self.unfinished or self.uncached)
 
     @property
     def findings(self) -> bool:
@@ -158,6 +162,8 @@ class PurgePlan:
         count, size = self.counts.get("orphans", 0), self.counts.get("orphan_bytes", 0)
         what = f"{format_count(count, 'object')} ({format_bytes(size)})"
         deed = f"delete {what} for good" if self.options.hard else f"quarantine and delete {what}"
+        if self.uncached and not (count or self.unfinished):
+            return f"Purge the caches after {format_count(len(self.uncached), 'earlier run')}?"
         if self.unfinished:
             return f"Go on with {self.unfinished} and {deed}?"
         return f"{deed[0].upper()}{deed[1:]}?"

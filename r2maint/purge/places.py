@@ -22,8 +22,9 @@ from r2maint.control import Control
 from r2maint.errors import DatabaseError
 from r2maint.inventory import Inventory
 from r2maint.keepset.catalogue import Barred, TextTable
+from r2maint.keepset.extras import open_file
 from r2maint.keepset.keyfinder import Found, KeyFinder
-from r2maint.keepset.reading import JOURNAL, KeepSet, Reading
+from r2maint.keepset.reading import JOURNAL, KeepSet, Reading, storage_locations
 from r2maint.keepset.rows import Hit, find_cells
 from r2maint.keepset.snapshot import split
 from r2maint.keepset.spellings import SEPARATOR
@@ -103,40 +104,26 @@ class Search:
     prefixes: tuple[str, ...]
     wanted: frozenset[str]
     """Identities."""
-    holds_spaces: Callable[[], bool]
-    """Tells whether any key of the whole bucket holds a space; False where all are in here."""
     now: datetime
     control: Control
     sources: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """Identity -> sources that name it."""
-    _strict: KeyFinder = field(init=False)
     _finder: KeyFinder = field(init=False)
-    _loose: list[tuple[str, str]] = field(default_factory=list)
     _text: str = ""
     _called: list[tuple[str, Place]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._strict = self.inventory.finder(self.prefixes)
-        self._finder = self.inventory.finder(self.prefixes, plus=True)
+        self._finder = self.inventory.finder(self.prefixes, storage_locations(self.config))
 
     def read(self) -> Reading:
-        """Read the whole keep set and add what is named to the inventory.
-
-        A plan reads "+" as a space where any key of the bucket holds one. So does this, and asks
-        about the bucket's keys only where that decides.
-        """
-        reading = self.keep_set.read(
+        """Read the whole keep set and add what is named to the inventory."""
+        return self.keep_set.read(
             self._finder,
             self._take,
             object_keys=self._keys,
             part=self._remember,
             control=self.control,
         )
-        if not {name for name, _ in self._loose} <= self.sources.keys() and self.holds_spaces():
-            self.inventory.add_names(name for name, _ in self._loose)
-            for name, source in self._loose:
-                self.sources[name][source] += 1
-        return reading
 
     def _keys(self) -> Iterator[str]:
         return (item.key for item in self.inventory.iter_objects())
@@ -146,20 +133,11 @@ class Search:
         return text
 
     def _take(self, source: str, found: Found) -> None:
-        if not found.names:
-            return
-        strict = self._names(self._text) if source else found.names
-        self.inventory.add_names(strict)
+        self.inventory.add_names(found.names)
         for name in found.names & self.wanted:
-            if name in strict:
-                self.sources[name][source] += 1
-            else:
-                self._loose.append((name, source))
+            self.sources[name][source] += 1
             if source.startswith("callable:"):
                 self._add_called(source, name)
-
-    def _names(self, text: str) -> set[str]:
-        return set[str]().union(*(self._strict.find(piece).names for piece in split(text)))
 
     def _add_called(self, source: str, name: str) -> None:
         for text in self._text.split(SEPARATOR):
@@ -254,7 +232,7 @@ class Search:
             if source not in sources:
                 continue
             told = Counter[str]()
-            with path.open(encoding="utf-8", errors="replace") as file:
+            with open_file(path) as file:
                 for line, text, _ in iter_lines(file):
                     for name in self._found(text):
                         told[name] += 1
@@ -274,8 +252,9 @@ class Search:
             for key in self._keys()
             if any(fnmatch.fnmatchcase(identity(key), identity(one)) for one in patterns)
         )
-        for pattern, key, text in self.keep_set.iter_objects(read):
-            for name in self._found_whole(text):
+        for pattern, key, texts in self.keep_set.iter_objects(read):
+            found = {name: text for text in texts for name in self._found_whole(text)}
+            for name, text in found.items():
                 token, source = token_of(text, name), f"object:{pattern}"
                 yield name, Place(kind="object", source=source, token=token, where=key)
 

@@ -22,7 +22,7 @@ from r2maint.control import Control
 from r2maint.errors import DatabaseError, InvalidListing
 from r2maint.inventory import Inventory, Totals
 from r2maint.keepset.keyfinder import Found
-from r2maint.keepset.reading import KeepSet, Reading
+from r2maint.keepset.reading import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
 from r2maint.pricing import Prices, load_prices
@@ -170,7 +170,7 @@ class _Planner:
 
     def _read(self) -> Reading:
         """Look for every managed key in everything that can name one."""
-        finder = self.inventory.finder(self.prefixes)
+        finder = self.inventory.finder(self.prefixes, storage_locations(self.config))
         keep_set = KeepSet(self.config, self.bucket, now=self.now)
         reading = keep_set.read(finder, self._take, object_keys=self._keys, control=self.control)
         require_cells(reading)

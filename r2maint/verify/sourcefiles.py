@@ -15,7 +15,7 @@ from typing import TextIO
 
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.keepset.reading import matching_files
+from r2maint.keepset.extras import matching_files
 from r2maint.keys import Addresses, Via, redact
 from r2maint.sourcelines import iter_lines, shown
 

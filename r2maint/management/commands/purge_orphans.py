@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
-from r2maint.errors import UsageError
+from r2maint.cloudflare import API_URL
+from r2maint.errors import Stopped, UsageError
 from r2maint.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, not_empty
 from r2maint.purge.answers import Answer
 from r2maint.purge.brakes import NAMES, MaxDelete
+from r2maint.purge.caching import Caches, owing_runs, purge_runs
 from r2maint.purge.deletion import PurgeOutcome, apply_purge
 from r2maint.purge.explaining import Explanation, explain
 from r2maint.purge.items import PurgeItem, PurgeOptions, PurgePlan, Verdict
@@ -22,6 +25,15 @@ from r2maint.report import Column, Section, Unit
 
 _ALL = "anything in any table may name an object, so every reference counts."
 _FINE = (Verdict.PROTECTED, Verdict.DERIVED, Verdict.UNMANAGED)
+
+_CACHED = (
+    "Caches may serve what is deleted until its max-age is over; --purge-cache lets Cloudflare's"
+    " forget it."
+)
+_UNPURGED = (
+    "Caches may still serve some of what was deleted: the next --purge-cache --apply purges them,"
+    " and so does 'Purge Everything' in the dashboard."
+)
 
 
 class Command(R2Command):
@@ -42,6 +54,9 @@ class Command(R2Command):
         "--where": _ALL,
         "--database": _ALL,
     }
+    api_url: ClassVar[str] = API_URL
+    """Of Cloudflare's API."""
+    _caches: Caches | None = None
     columns = (
         Column("verdict", "Verdict"),
         Column("action", "Action"),
@@ -91,6 +106,11 @@ class Command(R2Command):
             " changes nothing. Repeatable.",
         )
         add("--hard", action="store_true", help="Keep no copies. This cannot be undone.")
+        add(
+            "--purge-cache",
+            action="store_true",
+            help="Let Cloudflare's caches forget what was deleted (needs API_TOKEN and ZONE_ID).",
+        )
 
     def journal_options(self, options: Options) -> dict[str, Any]:
         given = options["max_delete"]
@@ -130,10 +150,29 @@ class Command(R2Command):
             return explain(
                 work.config, work.addresses, work.bucket, texts, asked, control=work.control
             )
-        return plan_purge(work.config, work.bucket, asked, control=work.control)
+        self._caches = None
+        if options["purge_cache"]:
+            self._caches = Caches.from_config(
+                work.config, control=work.control, api_url=self.api_url
+            )
+        plan = plan_purge(work.config, work.bucket, asked, control=work.control)
+        if self._caches is None:
+            return replace(plan, notes=(*plan.notes, _CACHED)) if plan.has_work else plan
+        return replace(plan, uncached=owing_runs(self.name, work.bucket.name))
 
     def apply(self, plan: PurgePlan, work: Work, journal: Journal) -> PurgeOutcome:
-        return apply_purge(plan, work.config, work.bucket, journal, control=work.control)
+        # Before anything is deleted: a token that is refused is seen now.
+        caches = self._caches.proved() if self._caches else None
+        outcome = apply_purge(plan, work.config, work.bucket, journal, control=work.control)
+        if caches is None or outcome.stopped:
+            return outcome
+        try:
+            result = purge_runs(caches, (*plan.uncached, journal.run_id))
+        except Stopped as reason:
+            return replace(outcome, stopped=reason)
+        counts = {"cache_purged": result.purged, "cache_failed": result.failed}
+        notes = (f"{_UNPURGED} {result.reason}",) if result.failed else ()
+        return replace(outcome, counts={**outcome.counts, **counts}, notes=(*outcome.notes, *notes))
 
 
 def _refuse_with_explain(options: Options) -> None:
