@@ -9,7 +9,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from r2maint.control import Control
 from r2maint.databases import reading
 from r2maint.errors import ConfigError, DatabaseError
 from r2maint.keepset.catalogue import Barred, TextTable, database_id, is_replica, list_tables
+from r2maint.keepset.hosts import count_hosts
 from r2maint.keepset.keyfinder import Found, KeyFinder
 from r2maint.keepset.snapshot import CHUNK, OVERLAP, iter_cells, open_snapshot, split
 from r2maint.keepset.spellings import SEPARATOR
@@ -55,6 +57,8 @@ class Reading:
     """Source -> keys found in it, counted once a piece."""
     notes: tuple[str, ...]
     """What was left out, and why."""
+    hosts: Mapping[str, int]
+    """Host -> URLs of it that name a key."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -90,16 +94,35 @@ class KeepSet:
         """
         cells: Counter[str] = Counter()
         names: Counter[str] = Counter()
+        hosts: Counter[str] = Counter()
         notes: list[str] = []
-        pieces = self._iter_pieces(object_keys, notes)
-        for source, text, count in control.track(pieces, "Reading references", unit="piece"):
-            cells[source] += count
-            for piece in split(part(source, text)):
-                found = finder.find(piece)
-                names[source] += len(found.names)
-                take(source, found)
+        # Closed at once when it is stopped: it holds a snapshot open.
+        with closing(self._iter_pieces(object_keys, notes)) as pieces:
+            for source, text, count in control.track(pieces, "Reading references", unit="piece"):
+                cells[source] += count
+                for piece in split(part(source, text)):
+                    found = finder.find(piece)
+                    names[source] += len(found.names)
+                    hosts.update(count_hosts(piece, found.names))
+                    take(source, found)
         take("", Found(names=finder.certain))
-        return Reading(cells=cells, names=names, notes=tuple(notes))
+        return Reading(cells=cells, names=names, notes=tuple(notes), hosts=hosts)
+
+    def iter_omitted(self, name: str) -> Generator[tuple[str, str, int], None, None]:
+        """Yield (source, text, cells) of what one entry of NOT_REFERENCES keeps from being read.
+
+        Lazy, so that a caller may stop after some of it.
+        Raises: DatabaseError when it cannot be read as a whole.
+        """
+        entry, locations = _Omitted({name: ""}), _name_locations(self._config)
+        is_alias = entry.omits_alias(name) if name in connections else False
+        others = _Omitted(self._config.not_references)
+        for alias in (name,) if is_alias else _iter_aliases(others):
+            with open_snapshot(alias) as connection:
+                for table in list_tables(connection):
+                    named = table.table if isinstance(table, Barred) else table
+                    if is_alias or entry.omits(named):
+                        yield from _iter_table(connection, _require_readable(table), locations)
 
     # For whoever asks where exactly
 
@@ -158,7 +181,7 @@ class KeepSet:
 
     def _iter_pieces(
         self, object_keys: Callable[[], Iterable[str]], notes: list[str]
-    ) -> Iterator[tuple[str, str, int]]:
+    ) -> Generator[tuple[str, str, int], None, None]:
         yield from self._iter_databases(notes)
         yield from self._iter_journal()
         yield from self._iter_files()
@@ -274,12 +297,16 @@ def _readable(tables: Iterable[TextTable | Barred], omitted: _Omitted) -> Iterat
         table = table.table if isinstance(table, Barred) else table
         if omitted.omits(table) or table.name in own:
             continue
-        if barred is not None:
-            raise DatabaseError(
-                f"A table cannot be read as a whole: {table.label} ({barred.reason}).",
-                f"{barred.hint}, or give the table and a reason in R2MAINT['NOT_REFERENCES'].",
-            )
-        yield table
+        yield _require_readable(barred or table)
+
+
+def _require_readable(table: TextTable | Barred) -> TextTable:
+    if isinstance(table, Barred):
+        raise DatabaseError(
+            f"A table cannot be read as a whole: {table.table.label} ({table.reason}).",
+            f"{table.hint}, or give the table and a reason in R2MAINT['NOT_REFERENCES'].",
+        )
+    return table
 
 
 def _iter_table(
@@ -326,6 +353,11 @@ def _naming_fields(config: Config) -> Iterator[Any]:
                 yield field
     for label, rules in config.fields.items():
         yield from (apps.get_model(label)._meta.get_field(name) for name in rules)
+
+
+def storage_locations(config: Config) -> frozenset[str]:
+    """Return the prefixes below which the storages of file fields keep their files."""
+    return frozenset().union(*_name_locations(config).values())
 
 
 def _location(field: Any) -> str:

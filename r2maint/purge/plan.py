@@ -155,7 +155,7 @@ class _Planner:
             baseline=Baseline(),
             standing=Standing(),
             circumstances="",
-            reading=Reading(cells={}, names={}, notes=()),
+            reading=Reading(cells={}, names={}, notes=(), hosts={}),
         )
 
     def _without_own(self, pages: Iterable[list[StoredObject]]) -> Iterator[list[StoredObject]]:
