@@ -55,6 +55,8 @@ class Config:
     managed_prefixes: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
     derived: tuple[str, ...] = ()
+    renditions: Mapping[str, Any] = field(default_factory=dict)
+    """What apps that make thumbnails are told of their names, by their own settings."""
     extra_references: ExtraReferences = field(default_factory=ExtraReferences)
     not_references: Mapping[str, str] = field(default_factory=dict)
     """app.Model, table or database alias -> reason."""
@@ -160,6 +162,7 @@ def read_surroundings() -> Surroundings:
 
 def _django_settings() -> Iterator[tuple[str, Any]]:
     names = {"DEBUG", "MEDIA_ROOT", "MEDIA_URL", "STORAGES"}
+    names.update(name for name in options.RENDITION_SETTINGS if hasattr(settings, name))
     names.update(name for name in dir(settings) if name.startswith("AWS_"))
     if settings.is_overridden("DEFAULT_FILE_STORAGE"):
         names.add("DEFAULT_FILE_STORAGE")
@@ -191,6 +194,11 @@ def build(surroundings: Surroundings) -> Config:
         public_url=url,
         local_media=local_media(surroundings, given, (url, *aliases)),
         fields=dict(_labelled(given.get("FIELDS", {}))),
+        renditions={
+            name: surroundings.django[name]
+            for name in options.RENDITION_SETTINGS
+            if name in surroundings.django
+        },
         base_dir=surroundings.base_dir,
     )
 

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ CREATE TABLE refs (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, payload BLOB NOT N
 CREATE TABLE spellings (seq INTEGER NOT NULL, rank INTEGER NOT NULL, id TEXT NOT NULL);
 """
 _COLUMNS = "o.id, o.spelling, o.size, o.etag, o.modified, o.class"
+# "/" is the character after ".".
+_SPELLED = "(n.id = ?1 OR (n.id > ?1 || '.' AND n.id < ?1 || '/'))"
 _UNNAMED = "NOT EXISTS (SELECT 1 FROM names n WHERE n.id = o.id)"
 
 
@@ -224,6 +226,11 @@ class Inventory(ScratchIndex):
         self._settle_names()
         return self._count("SELECT count(*) FROM names")
 
+    def forget_names(self) -> None:
+        """Take back what `add_names` was given."""
+        self._settle_names()
+        self._db.execute("DELETE FROM names")
+
     def discard_absent(self, names: Iterable[str]) -> None:
         """Take back what `add_absent` was given."""
         self._db.executemany(
@@ -248,10 +255,24 @@ class Inventory(ScratchIndex):
     def has_named(self, start: str) -> bool:
         """Tell whether an object is named whose key is `start`, with or without an extension."""
         self._settle_names()
-        # "/" is the character after ".".
-        sql = "SELECT count(*) FROM names n JOIN objects o ON o.id = n.id"
-        sql += " WHERE n.id = ?1 OR (n.id > ?1 || '.' AND n.id < ?1 || '/')"
+        sql = f"SELECT count(*) FROM names n JOIN objects o ON o.id = n.id WHERE {_SPELLED}"
         return bool(self._count(sql, (keys.identity(start),)))
+
+    def has_named_squeezed(self, start: str) -> bool:
+        """Tell the same of a key that holds spaces, spelled without them."""
+        self._settle_names()
+        squeezed = "replace(id, ' ', '')"
+        self._db.execute(
+            f"CREATE INDEX IF NOT EXISTS squeezed ON names ({squeezed}) WHERE instr(id, ' ')"
+        )
+        spelled = _SPELLED.replace("n.id", squeezed)
+        sql = f"SELECT count(*) FROM names WHERE instr(id, ' ') AND {spelled}"
+        return bool(self._count(sql, (keys.identity(start),)))
+
+    def iter_spelled(self, start: str) -> Iterator[str]:
+        """Yield the objects' keys that are `start`, with or without an extension; as identities."""
+        sql = f"SELECT id FROM objects n WHERE {_SPELLED}"
+        return (row[0] for row in _rows(self._db.execute(sql, (keys.identity(start),))))
 
     def roots(self, prefixes: Iterable[str] = ("",), *, limit: int) -> tuple[str, ...] | None:
         """Return the first path segments, each with its "/", of the keys below `prefixes`.

@@ -263,11 +263,3 @@ def kept_changes(
                 yield change, tuple(filter(None, texts))
         for change in _iter_in_order(alias, unfinished):
             yield change, tuple(filter(None, (change.new, change.key)))
-
-
-def last_accepted(command: str, bucket: str) -> Run | None:
-    """Return the newest finished run of this command on this bucket: what brakes compare with."""
-    runs = Run.objects.using(home()).filter(command=command, bucket=bucket)
-    accepted = runs.filter(state__in=[RunState.FINISHED, RunState.UNDONE])
-    run: Run | None = accepted.order_by("-id").first()
-    return run

@@ -21,6 +21,17 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _HOST = re.compile(r"[^\s/?#@\\:]+(:\d{1,5})?|\[[0-9a-fA-F:]+\](:\d{1,5})?")
 _LABEL = re.compile(r"\w+\.\w+")
 DERIVED_PRESETS = ("easy_thumbnails", "sorl", "imagekit", "versatileimagefield")
+RENDITION_SETTINGS = (
+    "THUMBNAIL_BASEDIR",
+    "THUMBNAIL_SUBDIR",
+    "THUMBNAIL_PREFIX",
+    "THUMBNAIL_NAMER",
+    "IMAGEKIT_CACHEFILE_DIR",
+    "IMAGEKIT_CACHEFILE_NAMER",
+    "IMAGEKIT_SPEC_CACHEFILE_NAMER",
+    "VERSATILEIMAGEFIELD_SETTINGS",
+)
+"""What the presets of DERIVED follow of their apps' own settings."""
 ENCODINGS = ("webp", "avif", "auto")
 
 

@@ -371,7 +371,8 @@ def test_every_setting_has_a_place() -> None:
         "REGION",
     }
     fields = {field.name.upper() for field in dataclasses.fields(Config)}
-    assert set(conf.SETTINGS) - connection == fields - {"CONNECTION", "CONNECTION_GAP", "BASE_DIR"}
+    others = {"CONNECTION", "CONNECTION_GAP", "BASE_DIR", "RENDITIONS"}
+    assert set(conf.SETTINGS) - connection == fields - others
 
 
 @pytest.mark.parametrize(
@@ -654,3 +655,8 @@ def test_a_storage_that_cannot_be_made_is_told_without_its_message() -> None:
         storage_location(BrokenStorage(), build(OWN))
     assert "RuntimeError" in str(caught.value)
     assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_settings_of_apps_that_make_thumbnails_are_taken_by_name() -> None:
+    built = build(THUMBNAIL_BASEDIR="thumbs", THUMBNAIL_REDIS_PASSWORD="s3cr3t-value")
+    assert built.renditions == {"THUMBNAIL_BASEDIR": "thumbs"}

@@ -15,7 +15,6 @@ from r2maint.journal import (
     Journal,
     iter_changes,
     kept_values,
-    last_accepted,
     new_run_id,
     open_journal,
     require_tables,
@@ -176,16 +175,6 @@ def test_what_an_undo_replaced_is_not_kept():
     run.finish(state=RunState.FINISHED, summary={})
     rewritten(run.run_id, old="https://media.example.org/new.png")
     assert kept() == set()
-
-
-def test_brakes_compare_with_the_newest_finished_run():
-    assert last_accepted("purge_orphans", "b") is None
-    first = opened("purge_orphans")
-    first.finish(state=RunState.FINISHED, summary={"orphans": 1})
-    second = opened("purge_orphans")
-    second.finish(state=RunState.FAILED, summary={"orphans": 2})
-    assert last_accepted("purge_orphans", "b").summary == {"orphans": 1}
-    assert last_accepted("purge_orphans", "c") is None
 
 
 @pytest.mark.parametrize(

@@ -109,11 +109,11 @@ def test_a_limit_that_is_none_is_a_usage_error(bucket, value):
     assert raised.value.returncode == 2
 
 
-def test_the_text_report_names_key_and_reason(bucket):
+def test_the_text_report_names_key_count_and_bytes(bucket):
     out = StringIO()
     call_command("purge_orphans", *AT_ONCE, stdout=out, stderr=StringIO())
     assert ORPHAN in out.getvalue()
-    assert "Nothing names it." in out.getvalue()
+    assert "To delete: 1 object, 26 B (50.0% of 2 managed objects)" in out.getvalue()
 
 
 # A process that is killed

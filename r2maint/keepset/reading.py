@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ from r2maint.keepset.extras import (
     iter_objects,
     matching_files,
 )
+from r2maint.keepset.hosts import count_hosts
 from r2maint.keepset.keyfinder import Found, KeyFinder
 from r2maint.keepset.snapshot import iter_cells, open_snapshot, split
 from r2maint.keepset.spellings import SEPARATOR
@@ -60,6 +62,8 @@ class Reading:
     """Source -> keys found in it, counted once a piece."""
     notes: tuple[str, ...]
     """What was left out, and why."""
+    hosts: Mapping[str, int]
+    """Host -> URLs of it that name a key."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -95,16 +99,29 @@ class KeepSet:
         """
         cells: Counter[str] = Counter()
         names: Counter[str] = Counter()
+        hosts: Counter[str] = Counter()
         notes: list[str] = []
-        pieces = self._iter_pieces(object_keys, notes)
-        for source, text, count in control.track(pieces, "Reading references", unit="piece"):
-            cells[source] += count
-            for piece in split(part(source, text)):
-                found = finder.find(piece)
-                names[source] += len(found.names)
-                take(source, found)
+        # Closed at once when it is stopped: it holds a snapshot open.
+        with closing(self._iter_pieces(object_keys, notes)) as pieces:
+            for source, text, count in control.track(pieces, "Reading references", unit="piece"):
+                cells[source] += count
+                for piece in split(part(source, text)):
+                    found = finder.find(piece)
+                    names[source] += len(found.names)
+                    hosts.update(count_hosts(piece, found.names))
+                    take(source, found)
         take("", Found(names=finder.certain))
-        return Reading(cells=cells, names=names, notes=tuple(notes))
+        return Reading(cells=cells, names=names, notes=tuple(notes), hosts=hosts)
+
+    def iter_omitted(self, name: str) -> Generator[tuple[str, str, int], None, None]:
+        """Yield (source, text, cells) of what one entry of NOT_REFERENCES keeps from being read.
+
+        Lazy, so that a caller may stop after some of it.
+        Raises: DatabaseError when it cannot be read as a whole.
+        """
+        locations = _name_locations(self._config)
+        for connection, table in self.iter_omitted_tables(name):
+            yield from _iter_table(connection, _require_readable(table), locations)
 
     # For whoever asks where exactly
 
@@ -151,7 +168,7 @@ class KeepSet:
 
     def _iter_pieces(
         self, object_keys: Callable[[], Iterable[str]], notes: list[str]
-    ) -> Iterator[tuple[str, str, int]]:
+    ) -> Generator[tuple[str, str, int], None, None]:
         yield from self._iter_databases(notes)
         yield from self._iter_journal()
         yield from iter_files(self._config)
@@ -235,12 +252,16 @@ def _readable(tables: Iterable[TextTable | Barred], omitted: _Omitted) -> Iterat
         table = table.table if isinstance(table, Barred) else table
         if omitted.omits(table) or table.name in own:
             continue
-        if barred is not None:
-            raise DatabaseError(
-                f"A table cannot be read as a whole: {table.label} ({barred.reason}).",
-                f"{barred.hint}, or give the table and a reason in R2MAINT['NOT_REFERENCES'].",
-            )
-        yield table
+        yield _require_readable(barred or table)
+
+
+def _require_readable(table: TextTable | Barred) -> TextTable:
+    if isinstance(table, Barred):
+        raise DatabaseError(
+            f"A table cannot be read as a whole: {table.table.label} ({table.reason}).",
+            f"{table.hint}, or give the table and a reason in R2MAINT['NOT_REFERENCES'].",
+        )
+    return table
 
 
 def _iter_table(

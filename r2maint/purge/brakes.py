@@ -1,4 +1,4 @@
-"""The rules that refuse a purge. Pure: each looks at what a plan found and at the last applied run.
+"""The rules that refuse a purge. Pure: each looks at what a plan and the last accepted run found.
 
 A brake is lifted by its own option or by `--override NAME`, never by `--no-input`.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from r2maint.report import Refusal
+from r2maint.purge.baselines import Baseline
+from r2maint.report import Refusal, format_count
 
 NAMES = ("empty", "missing", "ratio", "source_lost", "identity", "prefixes", "order")
 
@@ -18,7 +18,7 @@ UNTRUSTED = frozenset({"empty", "missing", "source_lost"})
 """Brakes that say the reading itself is doubtful: what it calls orphans is not remembered."""
 
 _RISE = 0.10
-"""How much a share may grow from one applied run to the next."""
+"""How much a share may grow from one accepted run to the next."""
 _KEPT_SHARE = 0.80
 """The part of its names a source must still hold."""
 
@@ -50,26 +50,6 @@ class MaxDelete:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
-    """What the last applied run found: what the next one is measured by."""
-
-    missing: float = 0.0
-    """Share of managed references whose object is missing."""
-    orphans: float = 0.0
-    """Share of managed objects that nothing names."""
-    names: Mapping[str, int] = field(default_factory=dict)
-    """Source -> keys found in it."""
-
-    @classmethod
-    def read(cls, stored: Mapping[str, Any]) -> Baseline:
-        """Return the baseline that `as_dict` made; a first run's when there is none."""
-        return cls(**stored) if stored else cls()
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"missing": self.missing, "orphans": self.orphans, "names": dict(self.names)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """What one plan found, as far as brakes care."""
 
@@ -85,7 +65,7 @@ class Findings:
     orphans: int
     """Of these, how many this run would delete."""
     names: Mapping[str, int]
-    """Source -> keys found in it."""
+    """Source, or "host:" and a host -> keys found in it."""
     identity_fault: str
 
     @property
@@ -103,10 +83,11 @@ def find_refusals(
 ) -> Iterator[Refusal]:
     """Yield every brake that holds, none of them overridden yet."""
     if not found.prefixes:
-        message = "No managed prefixes are set, so the whole bucket would be purged."
-        yield _refusal("prefixes", f"{message} Set R2MAINT['MANAGED_PREFIXES'].")
+        message = "R2MAINT['MANAGED_PREFIXES'] names 0 prefixes, so that the whole bucket"
+        yield _refusal("prefixes", f"{message} would be purged: {_objects(found.managed)}.")
     if found.managed and not any(found.names.values()):
-        yield _refusal("empty", "Nothing in any database names an object of this bucket.")
+        message = f"nothing in {format_count(len(found.names), 'source')} names one of them"
+        yield _refusal("empty", f"{_objects(found.managed)} are managed, and {message}.")
     yield from _missing(found, last)
     yield from _lost(found, last)
     yield from _ratio(found, last, max_delete)
@@ -118,38 +99,60 @@ def find_refusals(
 def _missing(found: Findings, last: Baseline) -> Iterator[Refusal]:
     now = found.baseline.missing
     if now > last.missing + _RISE:
+        references = format_count(found.absent + found.named, "managed reference")
         yield _refusal(
             "missing",
-            f"{found.absent} of {found.absent + found.named} files named below the managed prefixes"
-            f" are not in the bucket ({now:.0%}; {last.missing:.0%} in the last applied run)."
-            " This looks like another bucket or another database.",
+            f"{now:.1%} of {references} have no object, {_before(last.missing, last)};"
+            f" {_LIMIT}. This looks like another bucket or another database.",
         )
 
 
 def _lost(found: Findings, last: Baseline) -> Iterator[Refusal]:
     lost = [
-        f"{source} ({before} before, {found.names.get(source, 0)} now)"
+        f"{source} ({before:,} before, {found.names.get(source, 0):,} now)"
         for source, before in sorted(last.names.items())
         if found.names.get(source, 0) < _KEPT_SHARE * before
     ]
     if lost:
-        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        message = "Sources name far fewer objects than in the last applied run: "
-        yield _refusal("source_lost", f"{message}{', '.join(lost[:3])}{more}.")
+        more = f" and {len(lost) - 3:,} more" if len(lost) > 3 else ""
+        yield _refusal(
+            "source_lost",
+            f"{format_count(len(lost), 'source')} of {len(last.names):,} name under"
+            f" {_KEPT_SHARE:.0%} of the keys they named at best since run {last.run_id}:"
+            f" {', '.join(lost[:3])}{more}.",
+        )
 
 
 def _ratio(found: Findings, last: Baseline, given: MaxDelete | None) -> Iterator[Refusal]:
     limit = given or MaxDelete()
     share = found.baseline.orphans
     if not limit.allows(found.orphans, found.managed):
-        message = f"{found.orphans} of {found.managed} managed objects would be deleted"
-        message += f" ({_share(found.orphans, found.managed):.0%}): the limit is {limit}."
+        message = f"{found.orphans:,} of {_objects(found.managed)} would be deleted"
+        message += f" ({_share(found.orphans, found.managed):.1%}); limit {limit}."
     elif given is None and found.orphans and share > last.orphans + _RISE:
-        message = f"{found.unnamed} of {found.managed} managed objects are named by nothing"
-        message += f" ({share:.0%}; {last.orphans:.0%} in the last applied run)."
+        message = f"{share:.1%} of {_objects(found.managed)} are named by nothing,"
+        message += f" {_before(last.orphans, last)}; {_LIMIT}."
     else:
         return
-    yield Refusal(brake="ratio", message=message, override="--max-delete")
+    # A limit of one's own says how much is meant: no rise counts any more.
+    yield Refusal(
+        brake="ratio",
+        message=message,
+        override=f"--max-delete {found.orphans} or --override ratio",
+    )
+
+
+_LIMIT = f"limit +{100 * _RISE:.0f} points"
+
+
+def _before(share: float, last: Baseline) -> str:
+    if not last.run_id:
+        return "and no run was accepted yet"
+    return f"{share:.1%} in the last accepted run ({last.run_id})"
+
+
+def _objects(count: int) -> str:
+    return format_count(count, "managed object")
 
 
 def _refusal(brake: str, message: str) -> Refusal:

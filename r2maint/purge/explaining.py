@@ -6,7 +6,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,9 +19,10 @@ from r2maint.keepset.reading import KeepSet, Reading
 from r2maint.keys import Addresses, identity
 from r2maint.purge.answers import Answer
 from r2maint.purge.asked import Asked, find_spellings, resolve
+from r2maint.purge.derived import Derivations
 from r2maint.purge.identity import read_standing
 from r2maint.purge.items import AS_CONFIGURED, Action, PurgeItem, PurgeOptions, Verdict
-from r2maint.purge.judging import Judge, derivations_of
+from r2maint.purge.judging import Judge, detected_presets, locations_of
 from r2maint.purge.neighbours import list_neighbours, needs_whole, originals, without_own
 from r2maint.purge.past import find_history, find_sighting, known_keys
 from r2maint.purge.places import Place, Search
@@ -291,8 +292,8 @@ class _Explainer:
     def _pattern(self, key: str, item: PurgeItem | None) -> str:
         if item is None or item.verdict is not Verdict.DERIVED:
             return ""
-        for pattern in self.config.derived:
-            alone = derivations_of(replace(self.config, derived=(pattern,)))
+        for pattern in (*self.config.derived, *detected_presets(self.config)):
+            alone = Derivations((pattern,), self.config.renditions, locations_of(self.config))
             if alone.is_kept(key, self.judge.has_original):
                 return pattern
         return ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from django.db import connections
@@ -39,6 +40,10 @@ class Marker:
     """Digest of the nonce a renewal is about to write to the database; "" between renewals."""
     system: str = ""
     """Digest of PostgreSQL's system identifier; "" elsewhere."""
+    host: str = ""
+    """Digest of the database's host and port, as the settings name them."""
+    name: str = ""
+    """Digest of the database's name."""
 
     def digest(self, text: str) -> str:
         return hashlib.sha256(f"{self.salt}:{text}".encode()).hexdigest() if text else ""
@@ -54,6 +59,8 @@ class Standing:
     """Why they do not, in a sentence; "" when they do."""
     is_first: bool = False
     """Neither knows of any owner."""
+    warnings: tuple[str, ...] = ()
+    """What changed although they agree, in sentences: nothing refuses because of it."""
     marker: Marker | None = None
     etag: str = ""
     """Of the marker; "" when there is none."""
@@ -77,7 +84,8 @@ def read_standing(bucket: Bucket, *, listed: bool = True) -> Standing:
     if fault := _fault(marker, row):
         return replace(standing, fault=fault)
     assert marker is not None
-    return replace(standing, owner_id=marker.owner_id)
+    warnings = tuple(_warnings(marker))
+    return replace(standing, owner_id=marker.owner_id, warnings=warnings)
 
 
 def adopt(bucket: Bucket, standing: Standing) -> Standing:
@@ -87,7 +95,7 @@ def adopt(bucket: Bucket, standing: Standing) -> Standing:
     """
     nonce = secrets.token_hex(16)
     marker = Marker(owner_id=secrets.token_hex(16), salt=secrets.token_hex(16), nonce="")
-    marker = replace(marker, nonce=marker.digest(nonce), system=marker.digest(_system()))
+    marker = _placed(replace(marker, nonce=marker.digest(nonce)))
     etag = _put(bucket, marker, standing.etag)
     _store(bucket.name, marker.owner_id, nonce)
     return Standing(owner_id=marker.owner_id, marker=marker, etag=etag)
@@ -101,7 +109,7 @@ def renew(bucket: Bucket, standing: Standing) -> Standing:
     assert standing.marker is not None
     marker, nonce = standing.marker, secrets.token_hex(16)
     row = Identity.objects.using(journal.home()).get(bucket=bucket.name)
-    marker = replace(marker, nonce=marker.digest(row.nonce), next=marker.digest(nonce))
+    marker = _placed(replace(marker, nonce=marker.digest(row.nonce), next=marker.digest(nonce)))
     etag = _put(bucket, marker, standing.etag)
     _store(bucket.name, marker.owner_id, nonce)
     return replace(standing, marker=marker, etag=etag)
@@ -121,9 +129,40 @@ def _fault(marker: Marker | None, row: Identity | None) -> str:
         return "the bucket belongs to another database"
     if marker.digest(row.nonce) not in (marker.nonce, marker.next):
         return "another copy of this database has worked on the bucket since"
-    if marker.system and marker.system != marker.digest(_system()):
-        return "this is another database server than the one the bucket belongs to"
-    return ""
+    return _fault_of_server(marker)
+
+
+def _fault_of_server(marker: Marker) -> str:
+    system = _system() if marker.system else ""
+    if marker.system == marker.digest(system):
+        return ""
+    if not system:
+        return "this role may not ask PostgreSQL which server it is (pg_control_system)"
+    return "this is another database server than the one the bucket belongs to"
+
+
+def _warnings(marker: Marker) -> Iterator[str]:
+    """Yield what a move of the database changes too, and so proves nothing."""
+    for what, before, now in zip(
+        ("host", "name"), (marker.host, marker.name), _place(), strict=True
+    ):
+        if before and before != marker.digest(now):
+            yield (
+                f"The database's {what} is another than in the last applied run. The marker of the"
+                " bucket still fits: this is that database, or a copy that nobody has used yet."
+            )
+
+
+def _placed(marker: Marker) -> Marker:
+    """Return the marker with where the database is now."""
+    host, name = map(marker.digest, _place())
+    return replace(marker, system=marker.digest(_system()), host=host, name=name)
+
+
+def _place() -> tuple[str, str]:
+    given = connections[journal.home()].settings_dict
+    host, port = str(given.get("HOST") or "localhost"), str(given.get("PORT") or "")
+    return f"{host}:{port}", str(given["NAME"])
 
 
 def _read(body: bytes) -> Marker | None:

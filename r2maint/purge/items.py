@@ -1,21 +1,36 @@
-"""What a purge is made of: options, verdicts, one item an object, and the plan. Values only."""
+"""What a purge is made of: options, one item an object, and the plan. Values only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
-from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from r2maint.bucket import StoredObject
 from r2maint.keepset.reading import Reading
 from r2maint.pricing import Prices, storage_saving
-from r2maint.purge.brakes import Baseline, MaxDelete
+from r2maint.purge.baselines import Baseline
+from r2maint.purge.brakes import MaxDelete
+from r2maint.purge.forecast import Forecast
 from r2maint.purge.identity import Standing
+from r2maint.purge.omitted import Omission
+from r2maint.purge.overview import Overview
+from r2maint.purge.verdicts import UNNAMED, Action, PurgeItem, Verdict
 from r2maint.report import Refusal, format_bytes, format_count
 from r2maint.spool import Spool
+
+__all__ = [
+    "AS_CONFIGURED",
+    "SUMMARY",
+    "UNNAMED",
+    "Action",
+    "PurgeItem",
+    "PurgeOptions",
+    "PurgePlan",
+    "Verdict",
+]
 
 SUMMARY = (
     "objects",
@@ -35,57 +50,6 @@ SUMMARY = (
     "cache_purged",
     "cache_failed",
 )
-
-
-class Verdict(str, Enum):
-    """What a plan makes of one object."""
-
-    ORPHAN = "orphan"
-    TOO_YOUNG = "too_young"
-    WAITING = "waiting"
-    """Not seen orphaned long enough ago by an earlier run."""
-    PROTECTED = "protected"
-    DERIVED = "derived"
-    UNMANAGED = "unmanaged"
-    NAMED = "named"
-    """Of these two only --explain speaks."""
-    ABSENT = "absent"
-
-
-UNNAMED = frozenset({Verdict.ORPHAN, Verdict.TOO_YOUNG, Verdict.WAITING})
-
-
-class Action(str, Enum):
-    """What is done about one object."""
-
-    PLAN = "plan"
-    QUARANTINE = "quarantine"
-    DELETE = "delete"
-    RESTORE = "restore"
-    KEPT = "kept"
-    FAIL = "fail"
-
-
-class PurgeItem(NamedTuple):
-    """One object that nothing names, and what is made of it."""
-
-    object: StoredObject
-    verdict: Verdict
-    action: Action
-    reason: str
-    due_at: datetime | None = None
-    """When it may be deleted, if it is still an orphan then."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "key": self.object.key,
-            "bytes": self.object.size,
-            "modified_at": self.object.modified_at,
-            "verdict": self.verdict.value,
-            "action": self.action.value,
-            "due_at": self.due_at,
-            "reason": self.reason,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +97,12 @@ class PurgePlan:
     """Ids of earlier purges whose deletions caches may still serve, if these are purged too."""
     unfinished: str = ""
     """Id of an interrupted purge that applying goes on with."""
+    managed: int = 0
+    """Objects below the managed prefixes."""
+    overview: Overview = field(default_factory=Overview)
+    forecast: Forecast = field(default_factory=Forecast)
+    omissions: tuple[Omission, ...] = ()
+    """One for each entry of NOT_REFERENCES."""
     stopped: None = None
 
     def summary(self) -> dict[str, Any]:
@@ -148,6 +118,19 @@ class PurgePlan:
     def saving_of(self, removed: Mapping[str, int]) -> Decimal:
         """Return the same for these bytes, by storage class."""
         return storage_saving(removed, stored=self.stored, prices=self.prices)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Return the further keys of the document."""
+        copied = 0 if self.options.hard else self.counts.get("orphan_bytes", 0)
+        kept = Decimal(0) if self.options.hard else self.saved_usd_per_month
+        return {
+            "requests": self.forecast.as_dict(),
+            # The bill falls by nothing while the copies are there, in the same storage class.
+            "quarantine": {"bytes": copied, "usd_per_month": kept},
+            **self.overview.as_dict(),
+            "not_references": [one.as_dict() for one in self.omissions],
+        }
 
     @property
     def has_work(self) -> bool:

@@ -6,13 +6,19 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any, cast
+
+from django.apps import apps
+from django.core.files.storage import storages
 
 from r2maint.bucket import StoredObject
 from r2maint.conf import Config
 from r2maint.inventory import Inventory, outermost
+from r2maint.keepset.reading import storage_locations
 from r2maint.keys import identity
 from r2maint.purge.derived import Derivations
 from r2maint.purge.items import Action, PurgeItem, PurgeOptions, Verdict
+from r2maint.purge.presets import APPS, SQUEEZING
 from r2maint.purge.sightings import Sightings
 
 
@@ -25,9 +31,13 @@ class Judge:
     now: datetime
     inventory: Inventory
     derivations: Derivations = field(init=False)
+    squeezes: bool = field(init=False)
+    """Renditions may be named without the spaces of their originals."""
 
     def __post_init__(self) -> None:
         self.derivations = derivations_of(self.config)
+        presets = (*self.config.derived, *detected_presets(self.config))
+        self.squeezes = not SQUEEZING.isdisjoint(presets)
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -56,8 +66,8 @@ class Judge:
     def _shield(self, key: str) -> tuple[Verdict, Action, str] | None:
         if pattern := self._protection(key):
             return Verdict.PROTECTED, Action.KEPT, f"It matches {pattern}."
-        if self.config.derived and self.derivations.is_kept(key, self.has_original):
-            return Verdict.DERIVED, Action.KEPT, "It is a rendition of an object something names."
+        if self.derivations and self.derivations.is_kept(key, self.has_original):
+            return Verdict.DERIVED, Action.KEPT, "It is a rendition of an object that is kept."
         return None
 
     def _protection(self, key: str) -> str:
@@ -74,8 +84,14 @@ class Judge:
         return ""
 
     def has_original(self, start: str) -> bool:
-        """Tell whether an object is named whose key is `start`, with or without an extension."""
-        return self.inventory.has_named(start)
+        """Tell whether an object stays whose key is `start`, with or without an extension."""
+        if self.inventory.has_named(start):
+            return True
+        if self.squeezes and self.inventory.has_named_squeezed(start):
+            return True
+        # What is kept for another reason than a name has its renditions too.
+        others = self.inventory.iter_spelled(start)
+        return any(not self.is_managed(key) or self._protection(key) for key in others)
 
     def _aged(self, item: StoredObject, first_seen: datetime | None) -> PurgeItem:
         old_at = item.modified_at + self.grace
@@ -91,5 +107,23 @@ class Judge:
 
 
 def derivations_of(config: Config) -> Derivations:
-    """Return the patterns of DERIVED."""
-    return Derivations(config.derived)
+    """Return the patterns of DERIVED, and the presets of installed apps it does not mention."""
+    patterns = (*config.derived, *detected_presets(config))
+    if not patterns:
+        return Derivations(())
+    return Derivations(patterns, config.renditions, locations_of(config))
+
+
+def detected_presets(config: Config) -> tuple[str, ...]:
+    """Return the presets whose app is installed and which DERIVED does not mention."""
+    return tuple(
+        name for name, app in APPS.items() if name not in config.derived and apps.is_installed(app)
+    )
+
+
+def locations_of(config: Config) -> tuple[str, ...]:
+    """Return the prefixes below which storages keep files, thumbnails' own storages too."""
+    backends = cast(Mapping[str, Mapping[str, Any]], storages.backends)
+    told = ((one.get("OPTIONS") or {}).get("location") for one in backends.values())
+    named = {location for location in told if isinstance(location, str)}
+    return tuple(sorted(named.union(storage_locations(config))))

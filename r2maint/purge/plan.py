@@ -20,13 +20,16 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import DatabaseError, InvalidListing
-from r2maint.inventory import Inventory, Totals
+from r2maint.inventory import Inventory
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
 from r2maint.pricing import Prices, load_prices
-from r2maint.purge.brakes import UNTRUSTED, Baseline, Findings, find_refusals
+from r2maint.purge.baselines import Baseline, last_baseline, remember_names
+from r2maint.purge.brakes import UNTRUSTED, Findings, find_refusals
+from r2maint.purge.folders import NOTHING, Amount
+from r2maint.purge.forecast import Forecast, forecast
 from r2maint.purge.identity import KEY as MARKER
 from r2maint.purge.identity import Standing, read_standing
 from r2maint.purge.items import (
@@ -38,7 +41,11 @@ from r2maint.purge.items import (
     PurgePlan,
     Verdict,
 )
-from r2maint.purge.judging import Judge
+from r2maint.purge.judging import Judge, derivations_of
+from r2maint.purge.lifecycle import lifecycle_notes
+from r2maint.purge.notes import closing_notes, reading_notes
+from r2maint.purge.omitted import weigh_omissions
+from r2maint.purge.overview import Tally
 from r2maint.purge.quarantine import is_own
 from r2maint.purge.sightings import BATCH, Sightings
 from r2maint.report import Refusal
@@ -84,12 +91,16 @@ class _Planner:
     counts: Counter[str] = field(default_factory=Counter)
     stored: Counter[str] = field(default_factory=Counter)
     removed: Counter[str] = field(default_factory=Counter)
+    removals: Counter[str] = field(default_factory=Counter)
+    own: Amount = NOTHING
     judge: Judge = field(init=False)
+    tally: Tally = field(init=False)
     prices: Prices = field(init=False)
     has_marker: bool = False
 
     def __post_init__(self) -> None:
         self.judge = Judge(self.config, self.options, self.now, self.inventory)
+        self.tally = Tally(self.prefixes)
         self.prices = load_prices(self.config.prices)
 
     @property
@@ -99,37 +110,35 @@ class _Planner:
     def plan(self) -> PurgePlan:
         pages = self._without_own(self.bucket.list_pages())
         listed = self.inventory.add_objects(pages, control=self.control)
-        reading = self._read()
+        keep_set = KeepSet(self.config, self.bucket, now=self.now)
+        reading = self._read(keep_set)
         run = journal.find_unfinished(COMMAND, self.bucket.name, {})
         unfinished = str(run.pk) if run else ""
         self.inventory.discard_absent(_deleted_by(unfinished))
         standing = read_standing(self.bucket, listed=self.has_marker)
-        last = self._last_baseline()
-        managed = self._count(listed)
-        found = Findings(
-            prefixes=len(self.config.managed_prefixes),
-            managed=managed,
-            named=self.inventory.count_names(),
-            absent=self.inventory.count_absent(),
-            unnamed=0,
-            orphans=0,
-            names=reading.names,
-            identity_fault=standing.fault,
+        last = last_baseline(COMMAND, self.bucket.name)
+        managed = self.inventory.totals(self.prefixes)
+        self.counts.update(
+            objects=listed.count, bytes=listed.bytes, unmanaged=listed.count - managed.count
         )
+        found = self._found(managed.count, reading, standing)
         circumstances = self._circumstances(standing, reading)
         trusted = not UNTRUSTED & {one.brake for one in self._refusals(found, last)}
         sightings = open_sightings(
             self.bucket.name, circumstances, self.now, standing, self.options
         )
         items = Spool.of(self._items(sightings, trusted))
-        self.counts["kept"] = managed - self.counts["unnamed"]
-        found = _with_orphans(found, self.counts)
-        return PurgePlan(
+        self.counts["kept"] = managed.count - self.counts["unnamed"]
+        found = replace(found, unnamed=self.counts["bare"], orphans=self.counts["orphans"])
+        if trusted and not standing.fault:
+            remember_names(last, found.baseline.names)
+        unmanaged = Amount(listed.count - managed.count, listed.bytes - managed.bytes)
+        made = PurgePlan(
             options=self.options,
             items=items,
             counts=self.counts,
             refusals=self._refusals(found, last),
-            notes=(*reading.notes, *self._notes()),
+            notes=tuple(self._notes(reading, standing)),
             stored=self.stored,
             removed=self.removed,
             prices=self.prices,
@@ -138,7 +147,12 @@ class _Planner:
             circumstances=circumstances,
             reading=reading,
             unfinished=unfinished,
+            managed=managed.count,
+            overview=self.tally.overview({"unmanaged": unmanaged, "own": self.own}),
+            forecast=self._forecast(listed.count, reading),
+            omissions=weigh_omissions(self.config, keep_set, _unnamed(items), control=self.control),
         )
+        return replace(made, notes=(*made.notes, *closing_notes(made)))
 
     def refused(self, error: InvalidListing) -> PurgePlan:
         """Return the plan of a listing that cannot be trusted: nothing, and the brake."""
@@ -155,8 +169,10 @@ class _Planner:
             baseline=Baseline(),
             standing=Standing(),
             circumstances="",
-            reading=Reading(cells={}, names={}, notes=()),
+            reading=Reading(cells={}, names={}, notes=(), hosts={}),
         )
+
+    # Looking
 
     def _without_own(self, pages: Iterable[list[StoredObject]]) -> Iterator[list[StoredObject]]:
         # Keys come in order, so that only pages around ".r2maint/" need a closer look.
@@ -164,14 +180,20 @@ class _Planner:
             for item in page:
                 self.stored[item.storage_class] += item.size
             if page and page[0].key <= ".r2maint0" and page[-1].key >= ".r2maint/":
-                self.has_marker |= any(item.key == MARKER for item in page)
-                page = [item for item in page if not is_own(item.key)]
+                page = list(self._set_aside(page))
             yield page
 
-    def _read(self) -> Reading:
+    def _set_aside(self, page: Iterable[StoredObject]) -> Iterator[StoredObject]:
+        for item in page:
+            if is_own(item.key):
+                self.has_marker |= item.key == MARKER
+                self.own = self.own.plus(1, item.size)
+            else:
+                yield item
+
+    def _read(self, keep_set: KeepSet) -> Reading:
         """Look for every managed key in everything that can name one."""
         finder = self.inventory.finder(self.prefixes, storage_locations(self.config))
-        keep_set = KeepSet(self.config, self.bucket, now=self.now)
         reading = keep_set.read(finder, self._take, object_keys=self._keys, control=self.control)
         require_cells(reading)
         return reading
@@ -183,14 +205,24 @@ class _Planner:
     def _keys(self) -> Iterator[str]:
         return (item.key for item in self.inventory.iter_objects())
 
-    def _count(self, listed: Totals) -> int:
-        managed = self.inventory.totals(self.prefixes).count
-        self.counts.update(
-            objects=listed.count, bytes=listed.bytes, unmanaged=listed.count - managed
+    def _found(self, managed: int, reading: Reading, standing: Standing) -> Findings:
+        hosts = {f"host:{host}": count for host, count in reading.hosts.items()}
+        return Findings(
+            prefixes=len(self.config.managed_prefixes),
+            managed=managed,
+            named=self.inventory.count_names(),
+            absent=self.inventory.count_absent(),
+            unnamed=0,
+            orphans=0,
+            names={**reading.names, **hosts},
+            identity_fault=standing.fault,
         )
-        return managed
+
+    # Judging
 
     def _items(self, sightings: Sightings, trusted: bool) -> Iterator[PurgeItem]:
+        # The whole bucket and every source were read, whatever --prefix and --limit act on: what is
+        # seen orphaned counts for the next run.
         unnamed = self.inventory.iter_unnamed(self.prefixes)
         for batch in batched(self.control.track(unnamed, "Judging"), BATCH):
             self.counts["unnamed"] += len(batch)
@@ -199,25 +231,33 @@ class _Planner:
             self.counts["bare"] += len(bare)
             if trusted:
                 sightings.record(bare)
-            for item in items:
-                if identity(item.object.key).startswith(identity(self.options.prefix)):
-                    yield self._counted(item)
+            yield from filter(None, map(self._counted, items))
         if trusted:
             sightings.forget_others()
         if self.options.everything:
             yield from self._unmanaged()
 
-    def _counted(self, item: PurgeItem) -> PurgeItem:
-        if item.verdict is not Verdict.ORPHAN:
+    def _counted(self, item: PurgeItem) -> PurgeItem | None:
+        """Return the item as it is acted on, None when --prefix leaves it out."""
+        if not identity(item.object.key).startswith(identity(self.options.prefix)):
+            self.tally.leave("outside_prefix", item.object)
+            return None
+        item = self._limited(item)
+        self.tally.add(item)
+        if item.action is Action.PLAN:
+            self.counts["orphans"] += 1
+            self.counts["orphan_bytes"] += item.object.size
+            self.removed[item.object.storage_class] += item.object.size
+            self.removals[item.object.storage_class] += 1
+        elif item.verdict is not Verdict.ORPHAN:
             self.counts[item.verdict.value] += 1
-            return item
-        if self.options.limit is not None and self.counts["orphans"] >= self.options.limit:
-            self.counts["over_limit"] += 1
-            return item._replace(action=Action.KEPT, reason="Nothing names it; over --limit.")
-        self.counts["orphans"] += 1
-        self.counts["orphan_bytes"] += item.object.size
-        self.removed[item.object.storage_class] += item.object.size
         return item
+
+    def _limited(self, item: PurgeItem) -> PurgeItem:
+        limit = self.options.limit
+        if item.action is not Action.PLAN or limit is None or self.counts["orphans"] < limit:
+            return item
+        return item._replace(action=Action.KEPT, reason="Nothing names it; over --limit.")
 
     def _unmanaged(self) -> Iterator[PurgeItem]:
         reason = "It is below no managed prefix."
@@ -225,30 +265,37 @@ class _Planner:
             if not self.judge.is_managed(item.key):
                 yield PurgeItem(item, Verdict.UNMANAGED, Action.KEPT, reason)
 
+    # Telling
+
     def _refusals(self, found: Findings, last: Baseline) -> tuple[Refusal, ...]:
         every = find_refusals(
             found, last, max_delete=self.options.max_delete, adopt=self.options.adopt
         )
         return tuple(one for one in every if one.brake not in self.options.overrides)
 
-    def _last_baseline(self) -> Baseline:
-        run = journal.last_accepted(COMMAND, self.bucket.name)
-        return Baseline.read(run.options.get("baseline", {}) if run else {})
-
     def _circumstances(self, standing: Standing, reading: Reading) -> str:
         """Return a digest of everything under which an orphan was seen."""
         return circumstances(self.config, standing.owner_id, reading.sources)
 
-    def _notes(self) -> Iterator[str]:
-        if not self.options.second_look:
-            yield "One look only: no earlier run has to have seen these objects orphaned."
-        if self.options.hard:
-            yield "No copies: what is deleted cannot be restored."
-        elif self.counts["orphans"]:
-            yield "Copies in quarantine are stored, and billed, until they are removed too."
-        yield (
-            "R2 cannot exclude that a writer replaces the same key between the last look at an"
-            " object and its deletion."
+    def _forecast(self, listed: int, reading: Reading) -> Forecast:
+        read = (count for source, count in reading.cells.items() if source.startswith("object:"))
+        return forecast(
+            self.removals,
+            self.removed,
+            listed=listed,
+            read=sum(read),
+            hard=self.options.hard,
+            prices=self.prices,
+        )
+
+    def _notes(self, reading: Reading, standing: Standing) -> Iterator[str]:
+        yield from reading.notes
+        yield from standing.warnings
+        yield from reading_notes(self.config, reading, now=self.now, here=journal.now())
+        yield from lifecycle_notes(
+            self.bucket,
+            lambda prefix: self.inventory.totals((prefix,), named=True).count,
+            undo_window=self.config.undo_window,
         )
 
 
@@ -273,25 +320,30 @@ def require_cells(reading: Reading) -> None:
 
 
 def circumstances(config: Config, owner_id: str, sources: Iterable[str]) -> str:
-    """Return a digest of identity, settings and sources: sightings count only under the same."""
+    """Return a digest of identity, settings and sources: sightings count only under the same.
+
+    Of the settings, those that decide what is found: not GRACE, which only counts days, and not
+    PUBLIC_URL and ALIASES, because a key is found under any host.
+    """
     extra = config.extra_references
     settings = (
         config.bucket,
-        config.managed_prefixes,
-        config.protected,
-        config.derived,
-        (extra.files, extra.callables, extra.objects),
-        sorted(config.not_references.items()),
+        sorted(config.managed_prefixes),
+        sorted(config.protected),
+        derivations_of(config).texts,
+        (sorted(extra.files), sorted(extra.callables), sorted(extra.objects)),
+        sorted(config.not_references),
+        sorted((label, name) for label, rules in config.fields.items() for name in rules),
     )
     text = json.dumps([owner_id, settings, sorted(sources)])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unnamed(items: Iterable[PurgeItem]) -> Iterator[StoredObject]:
+    return (item.object for item in items if item.verdict in UNNAMED)
 
 
 def _deleted_by(run_id: str) -> Iterator[str]:
     """Yield what an interrupted run has deleted: if it is named by now, the run restores it."""
     rows = Change.objects.using(journal.home()).filter(run_id=run_id, kind=ChangeKind.DELETE)
     return rows.values_list("old", flat=True).iterator() if run_id else iter(())
-
-
-def _with_orphans(found: Findings, counts: Counter[str]) -> Findings:
-    return replace(found, unnamed=counts["bare"], orphans=counts["orphans"])

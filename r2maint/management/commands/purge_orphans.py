@@ -21,6 +21,7 @@ from r2maint.purge.deletion import PurgeOutcome, apply_purge
 from r2maint.purge.explaining import Explanation, explain
 from r2maint.purge.items import PurgeItem, PurgeOptions, PurgePlan, Verdict
 from r2maint.purge.plan import plan_purge
+from r2maint.purge.sections import plan_sections
 from r2maint.report import Column, Section, Unit
 
 _ALL = "anything in any table may name an object, so every reference counts."
@@ -58,12 +59,12 @@ class Command(R2Command):
     """Of Cloudflare's API."""
     _caches: Caches | None = None
     columns = (
-        Column("verdict", "Verdict"),
+        Column("verdict", in_text=False),
         Column("action", "Action"),
         Column("key", "Key"),
         Column("bytes", "Size", Unit.BYTES),
-        Column("modified_at", "Modified"),
-        Column("due_at", "Due"),
+        Column("modified_at", in_text=False),
+        Column("due_at", in_text=False),
         Column("reason", "Reason"),
     )
 
@@ -85,7 +86,8 @@ class Command(R2Command):
             "--max-delete",
             type=limit,
             metavar="N|P%",
-            help="Refuse to delete more than this, of the managed objects (default 25%%).",
+            help="Refuse to delete more than this, of the managed objects (default 25%%, and 10"
+            " points over the last accepted run).",
         )
         add(
             "--override",
@@ -95,7 +97,11 @@ class Command(R2Command):
             metavar="BRAKE",
             help=f"Go on although this brake holds: {', '.join(NAMES)}. Repeatable.",
         )
-        add("--adopt", action="store_true", help="Make this the database of the bucket.")
+        add(
+            "--adopt",
+            action="store_true",
+            help="Make this database the bucket's, and no other.",
+        )
         add(
             "--explain",
             action="append",
@@ -130,7 +136,7 @@ class Command(R2Command):
     def sections(self, result: PurgePlan | PurgeOutcome | Explanation) -> Iterable[Section]:
         if isinstance(result, Explanation):
             return result.sections()
-        return super().sections(result)
+        return plan_sections(result) if isinstance(result, PurgePlan) else ()
 
     def plan(self, work: Work, options: Options) -> PurgePlan | Explanation:
         if options["explain"]:
