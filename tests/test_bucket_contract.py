@@ -51,6 +51,7 @@ FULL = Headers(
     content_disposition='attachment; filename="a b.webp"',
     content_encoding="identity",
     content_language="ar",
+    expires="Thu, 01 Dec 2033 16:00:00 GMT",
     metadata={"sha256": "ab" * 32, "source": "media/a b.png"},
 )
 
@@ -223,6 +224,16 @@ def test_a_copy_has_the_bytes_and_the_headers_given(bucket):
     )
     assert info.headers.cache_control == ""
     assert head(bucket, "a b/صورة+1").headers == FULL
+
+
+def test_a_copy_keeps_every_header_that_is_sent_again(bucket):
+    source = put(bucket, Upload(key="k", body=b"bytes", headers=FULL))
+    headers = head(bucket, "k").headers
+    (result,) = bucket.copy_many(
+        [Copy(source="k", target="q", if_match=source.etag, headers=headers)]
+    )
+    assert result.error is None
+    assert head(bucket, "q").headers == get(bucket, "q").info.headers == FULL
 
 
 def test_a_copy_keeps_a_storage_class_that_is_sent_again(bucket):

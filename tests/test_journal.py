@@ -178,12 +178,21 @@ def test_what_an_undo_replaced_is_not_kept():
     assert kept() == set()
 
 
+@pytest.mark.parametrize("about", ["undo", "remove_local", "empty_quarantine", "prune"])
+def test_a_run_about_something_else_is_not_gone_on_with(about):
+    usual, other = opened(), opened(**{about: "1"})
+    assert usual.run_id != other.run_id
+    assert (opened().run_id, opened(**{about: "1"}).run_id) == (usual.run_id, other.run_id)
+
+
 def test_brakes_compare_with_the_newest_finished_run():
     assert last_accepted("purge_orphans", "b") is None
-    first = opened("purge_orphans")
+    first = opened("purge_orphans", baseline={})
     first.finish(state=RunState.FINISHED, summary={"orphans": 1})
-    second = opened("purge_orphans")
+    second = opened("purge_orphans", baseline={})
     second.finish(state=RunState.FAILED, summary={"orphans": 2})
+    third = opened("purge_orphans", abort_uploads=True)
+    third.finish(state=RunState.FINISHED, summary={})
     assert last_accepted("purge_orphans", "b").summary == {"orphans": 1}
     assert last_accepted("purge_orphans", "c") is None
 

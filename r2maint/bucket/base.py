@@ -48,6 +48,8 @@ class Headers:
     content_disposition: str = ""
     content_encoding: str = ""
     content_language: str = ""
+    expires: str = ""
+    """An HTTP date."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     storage_class: str = "STANDARD"
 
