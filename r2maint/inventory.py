@@ -209,6 +209,11 @@ class Inventory(ScratchIndex):
         sql = "SELECT count(*) FROM names WHERE id = ?"
         return bool(self._count(sql, (keys.identity(key),)))
 
+    def has_object(self, key: str) -> bool:
+        """Tell whether an added object is called `key`."""
+        sql = "SELECT count(*) FROM (SELECT 1 FROM objects WHERE id = ? LIMIT 1)"
+        return bool(self._count(sql, (keys.identity(key),)))
+
     def has_named(self, start: str) -> bool:
         """Tell whether an object is named whose key is `start`, with or without an extension."""
         self._settle_names()

@@ -154,9 +154,10 @@ def open_journal(
 ) -> Journal:
     """Begin a run, or go on with the unfinished one of the same command and bucket.
 
-    A run about something else goes on only about the same thing. `run_id` is what a new run is called,
-    when the caller has told it to others already. `options` must be plain JSON values without
-    secrets. Raises: DatabaseError when r2maint's tables are missing or a transaction is open.
+    A run about something else goes on only about the same thing. `run_id` is what a new run is
+    called, when the caller has told it to others already. `options` must be plain JSON values
+    without secrets. Raises: DatabaseError when r2maint's tables are missing or a transaction is
+    open.
     """
     require_tables([home()])
     refuse_open_transaction(home())

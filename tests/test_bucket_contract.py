@@ -11,11 +11,13 @@ from r2maint.bucket import (
     Copy,
     DirectoryBucket,
     Headers,
+    PendingUpload,
     Upload,
     get,
     head,
     put,
 )
+from r2maint.bucket.r2 import R2Bucket
 from r2maint.errors import NoSuchKey, ObjectRejected, PreconditionFailed
 from tests.fakes import R2Fake
 
@@ -324,6 +326,40 @@ def test_requests_are_taken_as_they_are_needed(bucket):
 def test_no_upload_is_unfinished(bucket):
     put(bucket, Upload(key="k", body=b"x"))
     assert list(bucket.list_uploads()) == []
+
+
+def test_an_upload_that_is_over_has_no_size_and_counts_as_aborted(bucket):
+    over = PendingUpload(key="k", upload_id="0" * 32, initiated_at=bucket.now())
+    (measured,) = bucket.measure_uploads([over])
+    assert isinstance(measured.error, NoSuchKey)
+    (aborted,) = bucket.abort_uploads([over])
+    assert aborted.error is None
+
+
+@pytest.mark.parametrize("key", ["a/film.mp4", "a b/صورة+1"])
+def test_an_unfinished_upload_is_measured_and_aborted_alone(bucket, key):
+    if not leave_uploads(bucket, key, "other"):
+        assert list(bucket.list_uploads()) == []
+        return
+    (upload,) = bucket.list_uploads(key[:3])
+    assert upload.key == key
+    assert [result.value for result in bucket.measure_uploads([upload])] == [5]
+    assert [result.error for result in bucket.abort_uploads([upload])] == [None]
+    assert [each.key for each in bucket.list_uploads()] == ["other"]
+
+
+def leave_uploads(bucket, *keys: str) -> bool:
+    """Leave unfinished uploads of five bytes each; False where none can be."""
+    if isinstance(bucket, R2Fake):
+        for key in keys:
+            bucket.begin_upload(key, 5)
+    elif isinstance(bucket, R2Bucket):
+        for key in keys:
+            place = {"Bucket": bucket.name, "Key": key}
+            begun = bucket._client.create_multipart_upload(**place)
+            part = {"UploadId": begun["UploadId"], "PartNumber": 1, "Body": b"12345"}
+            bucket._client.upload_part(**place, **part)
+    return not isinstance(bucket, DirectoryBucket)
 
 
 def test_other_bytes_than_the_caller_means_are_not_stored(bucket, tmp_path):

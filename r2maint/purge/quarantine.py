@@ -15,7 +15,7 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ MAX_COPY_BYTES = 4_995 * 2**20
 """What one CopyObject can copy. Source: https://developers.cloudflare.com/r2/platform/limits/"""
 
 _MANIFEST = Headers(content_type="application/jsonl", cache_control="no-store")
+_BEFORE = "/manifest-"
+_RUN = "run"
+"""Metadata of a manifest: a HEAD tells whose it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +76,13 @@ def new_token() -> str:
 
 def copy_key(token: str, item: StoredObject) -> str:
     """Return where the copy of an object lies: the same for the same version, without its name."""
+    return f"{PREFIX}{token}/{version_digest(item)}"
+
+
+def version_digest(item: StoredObject) -> str:
+    """Return what names the copy of one version of an object."""
     version = (item.key, item.etag, item.modified_at.isoformat(timespec="seconds"))
-    return f"{PREFIX}{token}/{digest(chr(0).join(version))}"
+    return digest(chr(0).join(version))
 
 
 def copy_all(
@@ -165,6 +173,7 @@ def _told(error: BucketError | None) -> str:
 
 def write_manifest(bucket: Bucket, token: str, run_id: str, entries: Iterable[Quarantined]) -> str:
     """Store a new manifest, whole or not at all, and return its key."""
+    headers = replace(_MANIFEST, metadata={_RUN: run_id})
     with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
         path = Path(directory) / "manifest"
         with path.open("w", encoding="utf-8") as file:
@@ -172,9 +181,9 @@ def write_manifest(bucket: Bucket, token: str, run_id: str, entries: Iterable[Qu
             file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)
         number = 1
         while True:
-            key = f"{PREFIX}{token}/manifest-{number:04d}"
+            key = f"{PREFIX}{token}{_BEFORE}{number:04d}"
             try:
-                put(bucket, Upload(key=key, body=path, headers=_MANIFEST))
+                put(bucket, Upload(key=key, body=path, headers=headers))
             except PreconditionFailed:
                 # An earlier execution of the same run wrote that one, and it stays valid.
                 number += 1
@@ -183,14 +192,49 @@ def write_manifest(bucket: Bucket, token: str, run_id: str, entries: Iterable[Qu
 
 
 def list_manifests(bucket: Bucket) -> Iterator[str]:
-    """Yield the keys of all manifests in the bucket."""
-    for page in bucket.list_pages(PREFIX):
-        yield from (item.key for item in page if is_manifest(item.key))
+    """Yield the keys of all manifests in the bucket. A few Class A requests a quarantine.
+
+    The copies are leapt over: their names, hexadecimal, come before every manifest of theirs.
+    """
+    position = PREFIX
+    while position:
+        page = bucket.list_page(start_after=position)
+        own = [item.key for item in page.objects if item.key.startswith(PREFIX)]
+        yield from filter(is_manifest, own)
+        is_last = len(own) < len(page.objects) or not page.truncated
+        position = "" if is_last or not own else max(own[-1], quarantine_of(own[-1]) + _BEFORE)
+
+
+def quarantine_of(key: str) -> str:
+    """Return the beginning that all copies and manifests of one run share."""
+    return PREFIX + key.removeprefix(PREFIX).partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A manifest, and whose it is."""
+
+    key: str
+    run_id: str
+    """"" when it cannot be read."""
+    written_at: datetime
+
+
+def find_manifests(bucket: Bucket) -> Iterator[Manifest]:
+    """Yield every manifest, in the order of its key. One Class B request each."""
+    for result in bucket.head_many(list_manifests(bucket)):
+        if isinstance(result.error, NoSuchKey):
+            continue  # its run has just removed it
+        if result.value is None:
+            raise result.error or BucketError(f"A manifest gave no answer: {result.request!r}.")
+        info = result.value
+        run_id = info.headers.metadata.get(_RUN, "")
+        yield Manifest(key=info.key, run_id=run_id, written_at=info.modified_at)
 
 
 def is_manifest(key: str) -> bool:
     """Tell a manifest from the copies beside it."""
-    return "/manifest-" in key
+    return _BEFORE in key
 
 
 def read_manifest(bucket: Bucket, key: str) -> tuple[str, Iterator[Quarantined]]:
