@@ -1,4 +1,6 @@
-"""Restore objects from quarantine, many at once and one by one: `PYTHONPATH=. python benchmarks/restore.py [N]`.
+"""Restore objects from quarantine, many at once and one by one.
+
+    PYTHONPATH=. python benchmarks/restore.py [N]
 
 Prints ratios of wall time and of this process's CPU time, on an S3 server that answers 20 ms late.
 """
