@@ -127,8 +127,8 @@ def list_runs(bucket: Bucket | None = None) -> Listing:
     if lost:
         states[LOST] = len(lost)
         notes.append(
-            f"{format_count(len(lost), 'run')} of purge_orphans are known only from the bucket's"
-            " manifests: another database made them, or this one lost them."
+            f"Known from the bucket's manifests alone: {format_count(len(lost), 'purge')}. Another"
+            " database made them, or this one lost them."
         )
     facts = {"runs": sum(states.values()), **{state: states[state] for state in sorted(states)}}
     return Listing(
