@@ -9,6 +9,7 @@ R2MaintError                 1   could not run
 │   ├── AccessDenied             the credentials are wrong or may not do this
 │   ├── NoSuchBucket
 │   ├── InvalidListing           a page out of order, repeated or cut short
+│   ├── Unsupported              the server does not know such requests
 │   ├── NoSuchKey                ┐
 │   ├── PreconditionFailed       │ about one object: the run goes on
 │   ├── ObjectLocked             │
@@ -86,6 +87,11 @@ class InvalidListing(BucketError):
     """The listing cannot be trusted; the brake is `order`."""
 
     code = "order"
+    ends_run = True
+
+
+class Unsupported(BucketError):
+    code = "unsupported"
     ends_run = True
 
 

@@ -36,8 +36,8 @@ UNDO_COMMAND = "r2_runs"
 """The command whose runs are undos."""
 REPAIR_COMMAND = "verify_urls"
 """The command whose runs mend values that were at fault."""
-_SUBJECTS = ("undo", "remove_local")
-"""Options that name the run another run is about."""
+_SUBJECTS = ("undo", "remove_local", "empty_quarantine", "abort_uploads", "prune")
+"""Options that say what another run than the command's usual one is about."""
 _BATCH = 500
 
 
@@ -154,9 +154,10 @@ def open_journal(
 ) -> Journal:
     """Begin a run, or go on with the unfinished one of the same command and bucket.
 
-    A run about another run goes on only about the same one. `run_id` is what a new run is called,
-    when the caller has told it to others already. `options` must be plain JSON values without
-    secrets. Raises: DatabaseError when r2maint's tables are missing or a transaction is open.
+    A run about something else goes on only about the same thing. `run_id` is what a new run is
+    called, when the caller has told it to others already. `options` must be plain JSON values
+    without secrets. Raises: DatabaseError when r2maint's tables are missing or a transaction is
+    open.
     """
     require_tables([home()])
     refuse_open_transaction(home())
@@ -176,7 +177,7 @@ def open_journal(
 def find_unfinished(command: str, bucket: str, options: Mapping[str, Any]) -> Run | None:
     """Return the run that the next execution of a command goes on with; None when there is none.
 
-    Of `options` those count that name a run to undo, or whose local files are to be removed.
+    Of `options` those count that say what a run is about, such as the run to undo.
     """
     runs = Run.objects.using(home()).filter(command=command, bucket=bucket, state__in=UNFINISHED)
     about = [options.get(name) for name in _SUBJECTS]

@@ -28,6 +28,10 @@ class ChangeKind(models.TextChoices):
     RESTORE = "restore"
     REMOVE = "remove"
     """A local file, whose bytes the bucket holds under `key`; `old` is its path."""
+    DISCARD = "discard"
+    """A copy in quarantine, removed for good; `new` is where it lay, `row` the run that made it."""
+    ABORT = "abort"
+    """An unfinished upload; `new` is its id."""
 
 
 class ChangeState(models.TextChoices):
@@ -71,7 +75,7 @@ class Change(models.Model):
     model = models.CharField(max_length=200, blank=True, default="")
     """`app.Model` of the class whose table owns the column."""
     row = models.TextField(blank=True, default="")
-    """The row's primary key as text."""
+    """The row's primary key as text; of a discarded copy, the run that made it."""
     field = models.CharField(max_length=200, blank=True, default="")
     path = models.TextField(blank=True, default="")
     """JSON pointer of the element; "" for the whole value."""

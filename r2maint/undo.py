@@ -15,31 +15,40 @@ from typing import Any
 from django.db.models.query import QuerySet
 
 from r2maint.batching import batched
-from r2maint.bucket import Bucket
+from r2maint.bucket import Bucket, ObjectInfo, Result
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.databases import reading
 from r2maint.entries import Entry
-from r2maint.errors import Stopped, UsageError
-from r2maint.journal import REPAIR_COMMAND, UNDO_COMMAND, Journal, home, iter_changes
+from r2maint.errors import NoSuchKey, Stopped, UsageError
+from r2maint.journal import (
+    REPAIR_COMMAND,
+    UNDO_COMMAND,
+    Journal,
+    home,
+    iter_changes,
+    journal_aliases,
+)
 from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
 from r2maint.originals import Original
-from r2maint.purge.quarantine import restore
+from r2maint.purge.lostruns import iter_lost_changes
+from r2maint.purge.quarantine import GONE, NO_COPY, TAKEN, THERE, restore_all
 from r2maint.references import jsontext
 from r2maint.references.cells import StoredText
 from r2maint.references.columns import Column, ColumnKind, find_column
 from r2maint.references.exchange import exchange
 from r2maint.references.reading import Reference, Shape
 from r2maint.references.swap import Rewrite, Swapped, swap
-from r2maint.runs import find_run
+from r2maint.runs import PURGE_COMMAND, find_run, is_known
 from r2maint.spool import Spool
 from r2maint.targets import Proof, Prover
-from r2maint.undone import Undo, UndoAction, UndoItem
+from r2maint.undone import Only, Undo, UndoAction, UndoItem
 
-__all__ = ["Undo", "UndoAction", "UndoItem", "apply_undo", "plan_undo"]
+__all__ = ["Only", "Undo", "UndoAction", "UndoItem", "apply_undo", "plan_undo"]
 
 _BATCH = 200
+_EVERYTHING = Only()
 _Id = tuple[str, int]
 
 
@@ -60,7 +69,8 @@ class _Judge:
         """Return what undoing each change would come to, in the same order."""
         cells = _current_cells(changes)
         inside = _outcomes_inside(changes, cells)
-        return self._proved([self._judge_one(change, cells, inside) for change in changes])
+        items = [self._judge_one(change, cells, inside) for change in changes]
+        return self._proved(self._with_copies(items))
 
     def _judge_one(
         self, change: Change, cells: Mapping[_Id, str | None], inside: Mapping[_Id, Swapped]
@@ -78,6 +88,16 @@ class _Judge:
             return UndoItem(change=change, action=UndoAction.SKIP, reason="It was edited since.")
         return UndoItem(change=change, action=UndoAction.UNDO)
 
+    def _with_copies(self, items: list[UndoItem]) -> list[UndoItem]:
+        """Return the items; of deleted objects, what copies and keys hold now decides."""
+        lost = [item.change for item in items if item.change.kind == ChangeKind.DELETE]
+        wanted = dict.fromkeys(key for c in lost for key in (c.key, c.new) if key)
+        found = {result.request: result for result in self.prover.bucket.head_many(wanted)}
+        return [
+            _judge_copy(item, found) if item.change.kind == ChangeKind.DELETE else item
+            for item in items
+        ]
+
     def _proved(self, items: list[UndoItem]) -> list[UndoItem]:
         if self.is_of_repair:
             return items
@@ -86,6 +106,32 @@ class _Judge:
         return [
             _with_proof(item, next(proofs)) if item.action in _ACTIVE else item for item in items
         ]
+
+
+_Found = Mapping[str, Result[str, ObjectInfo]]
+
+
+def _judge_copy(item: UndoItem, found: _Found) -> UndoItem:
+    """Return what the object's key and its copy, as they are now, make of an item."""
+    deleted = item.change
+    there, copy = found[deleted.key].value, found.get(deleted.new)
+    if there is not None:
+        known = [(deleted.bytes, deleted.etag)]
+        known += [(copy.value.size, copy.value.etag)] if copy and copy.value else []
+        if (there.size, there.etag) not in known:
+            return replace(item, action=UndoAction.FAIL, reason=TAKEN)
+        # What a journal tells of is marked as undone; what no journal knows is simply there.
+        action = UndoAction.RESTORE if _is_journalled(deleted) else UndoAction.KEPT
+        return replace(item, action=action, reason=THERE)
+    if copy is None:
+        return replace(item, action=UndoAction.FAIL, reason=NO_COPY)
+    if isinstance(copy.error, NoSuchKey):
+        return replace(item, action=UndoAction.FAIL, reason=GONE)
+    return item
+
+
+def _is_journalled(change: Change) -> bool:
+    return change._state.db is not None
 
 
 def _with_proof(item: UndoItem, proof: Proof) -> UndoItem:
@@ -165,36 +211,71 @@ def _elements(column: Column, text: str | None, path: str) -> list[str]:
 
 
 def plan_undo(
-    run_id: str, config: Config, addresses: Addresses, bucket: Bucket, *, control: Control
+    run_id: str,
+    config: Config,
+    addresses: Addresses,
+    bucket: Bucket,
+    *,
+    only: Only = _EVERYTHING,
+    control: Control,
 ) -> Undo:
     """Return what undoing a run comes to today; writes nothing.
 
-    One Class B request for each distinct object an old value names.
-    Raises: UsageError for a run that does not exist, is an undo or wrote to another bucket.
+    A run that this database does not know is read from the bucket's manifests. One Class B request
+    for each distinct object an old value names, and two for each that was deleted.
+    Raises: UsageError for a run that does not exist, cannot be undone or wrote to another bucket.
     """
-    run = find_run(run_id)
-    if run.command == UNDO_COMMAND:
+    run = _find_run(run_id, bucket)
+    _require_reversible(run, bucket)
+    judge = _Judge.of(run, config, addresses, bucket)
+    changes = filter(only.allows, _reversible(run_id, bucket))
+    batches = _by_rows(control.track(changes, "Looking at changes", unit="change"))
+    items = Spool.of(i for b in batches for i in judge.judge(b))
+    is_lost = not is_known(run_id)
+    if is_lost and not len(items) and not only:
+        raise UsageError(f"There is no run: {run_id!r}.", "manage.py r2_runs lists them.")
+    return Undo(
+        run_id=run_id,
+        items=items,
+        restored=_count(run_id, ChangeKind.RESTORE),
+        has_uploads=bool(_count(run_id, ChangeKind.UPLOAD)),
+        only=only,
+        is_lost=is_lost,
+    )
+
+
+def _find_run(run_id: str, bucket: Bucket) -> Run:
+    """Return the run; for one that this database does not know, what it must have been."""
+    if is_known(run_id):
+        return find_run(run_id)
+    return Run(id=run_id, command=PURGE_COMMAND, bucket=bucket.name)
+
+
+def _require_reversible(run: Run, bucket: Bucket) -> None:
+    if run.command == UNDO_COMMAND and not run.options.get("prune"):
         raise UsageError(
-            f"The run is an undo: {run_id}.", "Run the first command again to do it once more."
+            f"The run is an undo: {run.pk}.", "Run the first command again to do it once more."
         )
+    for option, what in _FOR_GOOD.items():
+        if run.options.get(option):
+            raise UsageError(f"The run cannot be undone: {run.pk} {what} for good.")
     if run.bucket != bucket.name:
         raise UsageError(
             f"The run wrote to another bucket: {run.bucket!r}, and this is {bucket.name!r}.",
             "Undo it with the settings it was made with.",
         )
-    judge = _Judge.of(run, config, addresses, bucket)
-    changes = control.track(_reversible(run_id), "Looking at changes", unit="change")
-    batches = _by_rows(changes)
-    return Undo(
-        run_id=run_id,
-        items=Spool.of(i for b in batches for i in judge.judge(b)),
-        restored=_count_restored(run_id),
-    )
 
 
-def _count_restored(run_id: str) -> int:
-    """Return how many objects a run brought out of quarantine: these stay."""
-    lines = Change.objects.using(home()).filter(run_id=run_id, kind=ChangeKind.RESTORE)
+_FOR_GOOD = {
+    "empty_quarantine": "removed copies",
+    "abort_uploads": "aborted uploads",
+    "prune": "removed journal rows",
+}
+
+
+def _count(run_id: str, kind: str) -> int:
+    """Return how many changes of a kind a run made."""
+    lines = Change.objects.using(home()).filter(run_id=run_id, kind=kind)
     return int(lines.filter(state=ChangeState.DONE).count())
 
 
@@ -213,7 +294,10 @@ def _by_rows(changes: Iterable[Change]) -> Iterator[list[Change]]:
         yield batch
 
 
-def _reversible(run_id: str) -> Iterator[Change]:
+def _reversible(run_id: str, bucket: Bucket) -> Iterator[Change]:
+    if not is_known(run_id):
+        yield from iter_lost_changes(bucket, run_id)
+        return
     for change in iter_changes(run_id, newest_first=True):
         is_over = change.state in (ChangeState.UNDONE, ChangeState.CONFLICT)
         if change.kind in _REVERSIBLE and not is_over:
@@ -231,17 +315,26 @@ def apply_undo(
 ) -> Undo:
     """Put back what the plan says, proving each target once more; return what happened.
 
-    The run is marked undone unless something failed or a stop came first.
+    The run is marked undone once something of it went back, unless something failed or is left, or
+    a stop came first.
     Raises: BucketError and DatabaseError that every further item would meet too; LeaseHeld.
     """
-    judge = _Judge.of(find_run(plan.run_id), config, addresses, bucket)
+    judge = _Judge.of(_find_run(plan.run_id, bucket), config, addresses, bucket)
     stops: list[Stopped] = []
     items = Spool.of(_undone(plan, judge, journal, control, stops))
     stopped = stops[0] if stops else None
     outcome = replace(plan, items=items, applied=True, stopped=stopped)
-    if not stops and not outcome.counts()[UndoAction.FAIL]:
+    if not stops and not outcome.counts()[UndoAction.FAIL] and _is_undone(plan, bucket):
         Run.objects.using(home()).filter(pk=plan.run_id).update(state=RunState.UNDONE)
     return outcome
+
+
+def _is_undone(plan: Undo, bucket: Bucket) -> bool:
+    """Tell whether something of the run went back, in any execution, and nothing is left out."""
+    marked = {"run_id": plan.run_id, "state": ChangeState.UNDONE}
+    if not any(Change.objects.using(a).filter(**marked).exists() for a in journal_aliases()):
+        return False
+    return not plan.only or next(_reversible(plan.run_id, bucket), None) is None
 
 
 def _undone(
@@ -263,8 +356,8 @@ def _undo_batch(batch: list[UndoItem], judge: _Judge, journal: Journal) -> list[
     items = [judged.get(_id(item.change), item) for item in batch]
     items = _with_files(items, judge.prover, journal)
     ends = _swap_back([i for i in items if i.action is UndoAction.UNDO], journal)
-    bucket = judge.prover.bucket
-    return [ends.get(_id(i.change)) or _put_back(i, bucket, journal) for i in items]
+    ends |= _put_back([i for i in items if i.action is UndoAction.RESTORE], judge, journal)
+    return [ends.get(_id(item.change), item) for item in items]
 
 
 def _with_files(items: list[UndoItem], prover: Prover, journal: Journal) -> list[UndoItem]:
@@ -340,22 +433,49 @@ def _back(change: Change) -> Rewrite:
     )
 
 
-def _put_back(item: UndoItem, bucket: Bucket, journal: Journal) -> UndoItem:
-    if item.action is not UndoAction.RESTORE:
-        return item
-    deleted = item.change
-    if deleted.kind == ChangeKind.REMOVE:
-        _mark([deleted])
-        return item
-    step = Entry(kind=ChangeKind.RESTORE, key=deleted.key, old=deleted.new, etag=deleted.etag)
-    journal.intend([step])
-    ended = restore(bucket, deleted.key, deleted.new)
-    if not ended.done:
-        journal.settle([step], ChangeState.CONFLICT)
-        return replace(item, action=UndoAction.FAIL, reason=ended.reason)
-    journal.settle([step], ChangeState.DONE)
-    _mark([deleted])
-    return replace(item, reason=ended.reason)
+def _put_back(items: list[UndoItem], judge: _Judge, journal: Journal) -> dict[_Id, UndoItem]:
+    """Bring objects back out of quarantine; removed files came back before. Tell of each."""
+    lost = [_Deleted(item) for item in items if item.change.kind == ChangeKind.DELETE]
+    steps = [one.step() for one in lost]
+    journal.intend(steps)
+    # A stop is heard between batches: here it would lose what became of this one.
+    results = list(restore_all(judge.prover.bucket, lost, control=Control()))
+    pairs = list(zip(steps, results, strict=True))
+    journal.settle((step for step, result in pairs if result.done), ChangeState.DONE)
+    journal.settle((step for step, result in pairs if not result.done), ChangeState.CONFLICT)
+    ends = {_id(item.change): item for item in items}
+    for one, result in zip(lost, results, strict=True):
+        action = UndoAction.RESTORE if result.done else UndoAction.FAIL
+        ends[_id(one.item.change)] = replace(one.item, action=action, reason=result.reason)
+    back = [item.change for item in ends.values() if item.action is UndoAction.RESTORE]
+    _mark([change for change in back if _is_journalled(change)])
+    return ends
+
+
+@dataclass(frozen=True, slots=True)
+class _Deleted:
+    """A deleted object, as what restores it wants to know it."""
+
+    item: UndoItem
+
+    @property
+    def key(self) -> str:
+        return str(self.item.change.key)
+
+    @property
+    def copy(self) -> str:
+        return str(self.item.change.new)
+
+    @property
+    def size(self) -> int | None:
+        size: int | None = self.item.change.bytes
+        return size
+
+    def step(self) -> Entry:
+        etag = self.item.change.etag
+        return Entry(
+            kind=ChangeKind.RESTORE, key=self.key, old=self.copy, etag=etag, bytes=self.size
+        )
 
 
 def _mark(changes: list[Change]) -> None:

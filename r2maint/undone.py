@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from r2maint.errors import Stopped
+from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
 from r2maint.originals import Original
 from r2maint.report import Refusal, format_count
@@ -25,6 +26,8 @@ class UndoAction(str, Enum):
     """A quarantined object or a removed file goes back."""
     SKIP = "skip"
     """Edited or deleted since: it stays as it is."""
+    KEPT = "kept"
+    """The object is there already: the run never took it, or it is back."""
     FAIL = "fail"
     """What the old value names cannot be proved to exist, or the removed file cannot come back."""
 
@@ -45,6 +48,24 @@ class UndoItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Only:
+    """Narrows an undo to single objects; without any, all of a run goes back."""
+
+    prefix: str = ""
+    keys: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.prefix or self.keys)
+
+    def allows(self, change: Change) -> bool:
+        """Tell whether a change is about one of these objects."""
+        named = {identity(key) for key in (change.key, change.old_key) if key}
+        if self.keys and not named & {identity(key) for key in self.keys}:
+            return False
+        return not self.prefix or any(key.startswith(identity(self.prefix)) for key in named)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Undo:
     """An undo as planned, or as it went."""
 
@@ -55,6 +76,11 @@ class Undo:
     refusals: tuple[Refusal, ...] = ()
     restored: int = 0
     """Objects the run brought out of quarantine."""
+    has_uploads: bool = False
+    """The run stored objects of its own."""
+    only: Only = field(default_factory=Only)
+    is_lost: bool = False
+    """The bucket's manifest alone knows the run."""
 
     def counts(self) -> Counter[UndoAction]:
         return Counter(item.action for item in self.items)
@@ -87,10 +113,16 @@ class Undo:
         return tuple(self._notes())
 
     def _notes(self) -> Iterator[str]:
-        if any(item.change.kind == ChangeKind.REWRITE for item in self.items):
-            if any(item.original for item in self.items):
-                yield "Local files that values name again come back from the bucket first."
+        rewrites = (item for item in self.items if item.change.kind == ChangeKind.REWRITE)
+        if any(item.original for item in rewrites):
+            yield "Local files that values name again come back from the bucket first."
+        if self.has_uploads:
             yield "Objects the run uploaded stay in the bucket; purge_orphans takes them in time."
+        if self.is_lost:
+            yield (
+                "This database does not know the run: the objects of the bucket's manifest come"
+                " back, and no value of any row."
+            )
         if self.restored:
             yield (
                 f"What the run brought out of quarantine stays in the bucket:"
@@ -106,4 +138,5 @@ class Undo:
             names[1]: counts[UndoAction.RESTORE],
             "skipped": counts[UndoAction.SKIP],
             "failed": counts[UndoAction.FAIL],
+            **({"already_there": counts[UndoAction.KEPT]} if self.is_lost else {}),
         }

@@ -81,6 +81,8 @@ class R2Fake:
         self.one_write_a_second = one_write_a_second
         self.locked_prefixes: set[str] = set()
         self.uploads: list[PendingUpload] = []
+        self.parts: dict[str, int] = {}
+        """Bytes of the parts of an upload, by its id."""
         self.calls: list[tuple[str, str]] = []
         self.before: Callable[[str, str], None] = lambda operation, key: None
         self.objects: dict[str, Stored] = {}
@@ -100,6 +102,12 @@ class R2Fake:
     ) -> ObjectInfo:
         """Store an object as if it had been uploaded `age` ago."""
         return self._write(key, body, headers or Headers(), self.now() - age)
+
+    def begin_upload(self, key: str, size: int = 0, *, age: timedelta = timedelta(0)) -> None:
+        """Leave an unfinished upload as if it had been begun `age` ago."""
+        number = f"upload-{len(self.parts)}"
+        self.parts[number] = size
+        self.uploads.append(PendingUpload(key=key, upload_id=number, initiated_at=self.now() - age))
 
     def keys(self) -> list[str]:
         """Every key as listed, in UTF-8 byte order."""
@@ -138,7 +146,26 @@ class R2Fake:
         return ()
 
     def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
+        self._call("list uploads", prefix)
         return iter([upload for upload in self.uploads if upload.key.startswith(prefix)])
+
+    def measure_uploads(
+        self, uploads: Iterable[PendingUpload]
+    ) -> Iterator[Result[PendingUpload, int]]:
+        return self._many("measure", uploads, lambda upload: upload.key, self._measure)
+
+    def abort_uploads(
+        self, uploads: Iterable[PendingUpload]
+    ) -> Iterator[Result[PendingUpload, None]]:
+        return self._many("abort", uploads, lambda upload: upload.key, self._abort)
+
+    def _measure(self, upload: PendingUpload) -> int:
+        if upload not in self.uploads:
+            raise NoSuchKey(f"The upload is over: {upload.key!r}.")
+        return self.parts[upload.upload_id]
+
+    def _abort(self, upload: PendingUpload) -> None:
+        self.uploads = [each for each in self.uploads if each != upload]
 
     def head_many(self, keys: Iterable[str]) -> Iterator[Result[str, ObjectInfo]]:
         return self._many("head", keys, lambda key: key, lambda key: self._find(key).info)

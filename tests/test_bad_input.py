@@ -41,6 +41,7 @@ LISTING = ("verify_urls", "purge_orphans", "reoptimize", "usage_report")
 pytestmark = [pytest.mark.usefixtures("project"), pytest.mark.django_db(databases=DATABASES)]
 moves_connections = pytest.mark.django_db(transaction=True, databases=DATABASES)
 every_command = pytest.mark.parametrize("command", COMMANDS)
+every_plan = pytest.mark.parametrize("command", PLANS)
 
 
 def refused(command: str, *arguments: str, exit_code: int = 1, code: str = "") -> str:
@@ -79,7 +80,7 @@ def _require_prose(sentence: str) -> None:
 # No configuration, or half of one
 
 
-@every_command
+@every_plan
 def test_without_a_bucket(settings, command):
     settings.R2MAINT = {}
     sentence = refused(command, code="config")
@@ -87,7 +88,7 @@ def test_without_a_bucket(settings, command):
     assert "R2_BUCKET_NAME" in sentence
 
 
-@every_command
+@every_plan
 def test_with_half_a_connection(settings, command):
     settings.R2MAINT = {"BUCKET": "media", "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": SECRET}
     assert "ACCOUNT_ID" in refused(command, code="config")
@@ -259,19 +260,19 @@ def no_waiting(monkeypatch):
 # The bucket in a directory
 
 
-@every_command
+@every_plan
 def test_a_bucket_whose_parent_is_missing(settings, project, command):
     settings.R2MAINT = {**settings.R2MAINT, "BUCKET": f"file:{project / 'absent' / 'bucket'}"}
     refused(command, code="no_such_bucket")
 
 
-@every_command
+@every_plan
 def test_a_bucket_that_is_a_file(project, command):
     (project / "bucket").touch()
     refused(command, code="config")
 
 
-@every_command
+@every_plan
 def test_a_bucket_of_foreign_files(project, command):
     (project / "bucket").mkdir()
     (project / "bucket" / "photo.png").touch()

@@ -11,11 +11,13 @@ from r2maint.bucket import (
     Copy,
     DirectoryBucket,
     Headers,
+    PendingUpload,
     Upload,
     get,
     head,
     put,
 )
+from r2maint.bucket.r2 import R2Bucket
 from r2maint.errors import NoSuchKey, ObjectRejected, PreconditionFailed
 from tests.fakes import R2Fake
 
@@ -51,6 +53,7 @@ FULL = Headers(
     content_disposition='attachment; filename="a b.webp"',
     content_encoding="identity",
     content_language="ar",
+    expires="Thu, 01 Dec 2033 16:00:00 GMT",
     metadata={"sha256": "ab" * 32, "source": "media/a b.png"},
 )
 
@@ -225,6 +228,16 @@ def test_a_copy_has_the_bytes_and_the_headers_given(bucket):
     assert head(bucket, "a b/صورة+1").headers == FULL
 
 
+def test_a_copy_keeps_every_header_that_is_sent_again(bucket):
+    source = put(bucket, Upload(key="k", body=b"bytes", headers=FULL))
+    headers = head(bucket, "k").headers
+    (result,) = bucket.copy_many(
+        [Copy(source="k", target="q", if_match=source.etag, headers=headers)]
+    )
+    assert result.error is None
+    assert head(bucket, "q").headers == get(bucket, "q").info.headers == FULL
+
+
 def test_a_copy_keeps_a_storage_class_that_is_sent_again(bucket):
     headers = Headers(storage_class="STANDARD_IA")
     source = put(bucket, Upload(key="cold", body=b"x", headers=headers))
@@ -313,6 +326,40 @@ def test_requests_are_taken_as_they_are_needed(bucket):
 def test_no_upload_is_unfinished(bucket):
     put(bucket, Upload(key="k", body=b"x"))
     assert list(bucket.list_uploads()) == []
+
+
+def test_an_upload_that_is_over_has_no_size_and_counts_as_aborted(bucket):
+    over = PendingUpload(key="k", upload_id="0" * 32, initiated_at=bucket.now())
+    (measured,) = bucket.measure_uploads([over])
+    assert isinstance(measured.error, NoSuchKey)
+    (aborted,) = bucket.abort_uploads([over])
+    assert aborted.error is None
+
+
+@pytest.mark.parametrize("key", ["a/film.mp4", "a b/صورة+1"])
+def test_an_unfinished_upload_is_measured_and_aborted_alone(bucket, key):
+    if not leave_uploads(bucket, key, "other"):
+        assert list(bucket.list_uploads()) == []
+        return
+    (upload,) = bucket.list_uploads(key[:3])
+    assert upload.key == key
+    assert [result.value for result in bucket.measure_uploads([upload])] == [5]
+    assert [result.error for result in bucket.abort_uploads([upload])] == [None]
+    assert [each.key for each in bucket.list_uploads()] == ["other"]
+
+
+def leave_uploads(bucket, *keys: str) -> bool:
+    """Leave unfinished uploads of five bytes each; False where none can be."""
+    if isinstance(bucket, R2Fake):
+        for key in keys:
+            bucket.begin_upload(key, 5)
+    elif isinstance(bucket, R2Bucket):
+        for key in keys:
+            place = {"Bucket": bucket.name, "Key": key}
+            begun = bucket._client.create_multipart_upload(**place)
+            part = {"UploadId": begun["UploadId"], "PartNumber": 1, "Body": b"12345"}
+            bucket._client.upload_part(**place, **part)
+    return not isinstance(bucket, DirectoryBucket)
 
 
 def test_other_bytes_than_the_caller_means_are_not_stored(bucket, tmp_path):

@@ -30,6 +30,7 @@ from r2maint.errors import (
     ObjectLocked,
     ObjectRejected,
     PreconditionFailed,
+    Unsupported,
 )
 from r2maint.transfer.pacing import Limiter
 from tests.servers import CUT_BODY, DAMAGE, FORWARD, LOSE_ANSWER, Answer, proxy, s3_error
@@ -252,6 +253,27 @@ def test_unfinished_uploads_are_listed(bucket):
     (upload,) = bucket.list_uploads("a/")
     assert upload.key == "a/film.mp4"
     assert upload.initiated_at.utcoffset().total_seconds() == 0
+
+
+def test_unfinished_uploads_are_listed_page_by_page(bucket, monkeypatch):
+    for number in range(5):
+        bucket._client.create_multipart_upload(Bucket=bucket.name, Key=f"{number}")
+    listing = bucket._client.list_multipart_uploads
+    monkeypatch.setattr(
+        bucket._client, "list_multipart_uploads", lambda **given: listing(**given, MaxUploads=2)
+    )
+    assert [upload.key for upload in bucket.list_uploads()] == list("01234")
+
+
+def test_a_server_that_cannot_list_uploads_is_told_in_a_line(bucket, between):
+    between.script(s3_error(501, "NotImplemented"), contains="uploads")
+    with pytest.raises(Unsupported, match="does not know this request: ListMultipartUploads"):
+        list(bucket.list_uploads())
+
+
+def test_a_server_that_knows_of_no_upload_has_none(bucket, between):
+    between.script(s3_error(404, "NoSuchUpload"), contains="uploads")
+    assert list(bucket.list_uploads()) == []
 
 
 def test_no_upload_has_more_parts_than_the_server_takes():

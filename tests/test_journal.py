@@ -177,6 +177,13 @@ def test_what_an_undo_replaced_is_not_kept():
     assert kept() == set()
 
 
+@pytest.mark.parametrize("about", ["undo", "remove_local", "empty_quarantine", "prune"])
+def test_a_run_about_something_else_is_not_gone_on_with(about):
+    usual, other = opened(), opened(**{about: "1"})
+    assert usual.run_id != other.run_id
+    assert (opened().run_id, opened(**{about: "1"}).run_id) == (usual.run_id, other.run_id)
+
+
 @pytest.mark.parametrize(
     ("database", "hint"),
     [

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from r2maint import conf
 from r2maint.bucket import DirectoryBucket, Upload, open_bucket
 from r2maint.models import Run, Sighting
+from r2maint.purge.quarantine import PREFIX
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES
@@ -216,3 +217,30 @@ def test_a_purge_killed_at_several_points_ends_in_the_same_state(tmp_path):
 def release(bucket: DirectoryBucket) -> None:
     """Let the lease of the killed process pass, as a minute would."""
     list(bucket.delete_many([".r2maint/lease"]))
+
+
+# The quarantine
+
+
+def test_the_quarantine_is_emptied_on_every_kind_of_bucket(place):
+    bucket = open_bucket(conf.load())
+    fill(bucket, NAMED, ORPHAN)
+    AppSubmission.objects.create(tracking_id="QAD-1", app_icon_url=f"https://m/{NAMED}")
+    purged = apply("purge_orphans", *AT_ONCE, "--adopt")["run_id"]
+    assert run("purge_orphans", "--empty-quarantine")["summary"]["kept"] == 1
+    plan = run("purge_orphans", "--empty-quarantine", "--older-than", "0", "--check", exit_code=3)
+    assert [(item["key"], item["run"]) for item in plan["items"]] == [(ORPHAN, purged)]
+    assert plan["runs"][0]["to_remove_bytes"] == len(ORPHAN)
+    document = apply("purge_orphans", "--empty-quarantine", "--older-than", "0")
+    assert (document["summary"]["removed"], document["items"][0]["action"]) == (1, "delete")
+    assert [key for page in bucket.list_pages(PREFIX) for key in page] == []
+    assert apply("purge_orphans", "--empty-quarantine", "--older-than", "0")["run_id"] is None
+
+
+def test_the_text_of_an_emptying_names_runs_and_copies(bucket):
+    apply("purge_orphans", *AT_ONCE, "--adopt")
+    out = StringIO()
+    options = ("--empty-quarantine", "--older-than", "0")
+    call_command("purge_orphans", *options, stdout=out, stderr=StringIO())
+    assert f"{Run.objects.get().pk}" in out.getvalue()
+    assert ORPHAN in out.getvalue()

@@ -24,7 +24,7 @@ from r2maint.references.columns import Scope, discover
 from r2maint.references.reading import Reference, iter_references
 from r2maint.references.swap import Rewrite, Swapped, swap
 from r2maint.runs import list_runs, show_run
-from r2maint.undo import Undo, UndoAction, apply_undo, plan_undo
+from r2maint.undo import Only, Undo, UndoAction, apply_undo, plan_undo
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 
@@ -159,6 +159,58 @@ def test_what_was_edited_since_stays(config, alias):
         (OLD[0], ["theirs", f"{BASE}new/a.png", f"{BASE}new/old/b.png", "plain"]),
     ]
     assert Run.objects.get(pk=run).state == RunState.UNDONE
+
+
+def test_an_undo_that_skipped_everything_leaves_its_run_as_it_was(config, alias):
+    run = migrated(config, alias, count=1).run_id
+    every = AppSubmission.objects.using(alias)
+    every.update(app_icon_url="theirs", screenshots_en=["theirs"])
+    assert undone(config, run).summary() == summary(run, 0, 0, 3, 0)
+    assert Run.objects.get(pk=run).state == RunState.FINISHED
+
+
+def test_only_a_run_that_uploaded_is_told_what_stays_in_the_bucket(config, alias):
+    journal = migrated(config, alias, count=1)
+    assert not any("uploaded" in note for note in planned(config, journal.run_id).notes)
+    upload = Entry(kind=ChangeKind.UPLOAD, key="new/a.png", state=ChangeState.DONE)
+    journal.intend([upload])
+    assert any("uploaded" in note for note in planned(config, journal.run_id).notes)
+
+
+def test_an_undo_of_single_objects_leaves_the_rest_for_later(config, alias):
+    run = migrated(config, alias).run_id
+    at = config, Addresses.from_config(config), open_bucket(config)
+    only = Only(keys=frozenset({"new/a.png"}))
+    journal = open_journal(command="r2_runs", bucket=config_name(config), options={"undo": run})
+    plan = plan_undo(run, *at, only=only, control=Control())
+    outcome = apply_undo(plan, *at, journal, control=Control())
+    journal.finish(state=RunState.FINISHED, summary={})
+    assert outcome.summary() == summary(run, 6, 0, 0, 0)
+    assert Run.objects.get(pk=run).state == RunState.FINISHED
+    assert undone(config, run).summary() == summary(run, 3, 0, 0, 0)
+    assert Run.objects.get(pk=run).state == RunState.UNDONE
+
+
+def test_a_run_whose_copies_were_removed_says_so(config, bucket):
+    purged = open_journal(command="purge_orphans", bucket=bucket.name, options={})
+    copy = ".r2maint/quarantine/t/0"
+    purged.intend([Entry(kind=ChangeKind.DELETE, old="gone.png", key="gone.png", new=copy)])
+    purged.finish(state=RunState.FINISHED, summary={})
+    assert not show_run(purged.run_id).notes
+    about = {"empty_quarantine": True}
+    emptied = open_journal(command="purge_orphans", bucket=bucket.name, options=about)
+    lines = [
+        Entry(kind=ChangeKind.DISCARD, new=name, row=purged.run_id, state=ChangeState.DONE)
+        for name in (copy, ".r2maint/quarantine/t/manifest-0001")
+    ]
+    emptied.intend(lines)
+    emptied.finish(state=RunState.FINISHED, summary={})
+    (note,) = show_run(purged.run_id).notes
+    assert note.startswith("1 copy of this run was removed from quarantine")
+    (item,) = planned(config, purged.run_id).items
+    assert (item.action, item.reason) == (UndoAction.FAIL, "Its copy is gone from quarantine.")
+    with pytest.raises(UsageError, match="removed copies for good"):
+        planned(config, emptied.run_id)
 
 
 def test_a_value_whose_target_is_gone_does_not_come_back(config, alias, project, bucket):

@@ -15,7 +15,7 @@ from r2maint import signals
 from r2maint.bucket import PendingUpload, StoredObject, Upload, open_bucket, put
 from r2maint.conf import load
 from r2maint.control import Control
-from r2maint.errors import Stopped
+from r2maint.errors import Stopped, Unsupported
 from r2maint.keys import Addresses
 from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, bill, month_of
 from r2maint.references.reading import Scope
@@ -43,7 +43,7 @@ class Listed:
 
     name = "listed"
 
-    def __init__(self, *objects: StoredObject, uploads: int = 0) -> None:
+    def __init__(self, *objects: StoredObject, uploads: int | None = 0) -> None:
         self.objects, self.uploads = sorted(objects), uploads
 
     def now(self) -> datetime:
@@ -53,6 +53,8 @@ class Listed:
         yield [stored for stored in self.objects if stored.key.startswith(prefix)]
 
     def list_uploads(self, prefix=""):
+        if self.uploads is None:
+            raise Unsupported("The server does not know this request.")
         for number in range(self.uploads):
             yield PendingUpload(key=f"{number}", upload_id="", initiated_at=NOW)
 
@@ -73,6 +75,19 @@ def measure(bucket, *, scope: Scope | None = None, **options):
         control=Control(),
         options=UsageOptions(**options),
     )
+
+
+@pytest.mark.parametrize(
+    ("uploads", "note"),
+    [(None, "this server cannot list them"), (3, "3 unfinished uploads: billed"), (0, None)],
+)
+def test_unfinished_uploads_are_told_where_the_server_lists_them(uploads, note):
+    measured = measure(Listed(uploads=uploads))
+    assert measured.summary()["pending_uploads"] == uploads
+    assert [each for each in measured.notes if "unfinished" in each.lower()] == [
+        each for each in measured.notes if note and note in each
+    ]
+    assert any(note in each for each in measured.notes) if note else True
 
 
 def submission(tracking_id: str, **values) -> AppSubmission:

@@ -20,6 +20,7 @@ _HEADERS = {
     "content_encoding": "ContentEncoding",
     "content_language": "ContentLanguage",
 }
+"""But Expires, of which botocore makes a time, and keeps the text beside it."""
 
 
 def info(key: str, answer: Answer) -> ObjectInfo:
@@ -31,6 +32,7 @@ def info(key: str, answer: Answer) -> ObjectInfo:
         modified_at=answer["LastModified"].astimezone(timezone.utc),
         headers=Headers(
             **{name: answer.get(theirs, "") for name, theirs in _HEADERS.items()},
+            expires=answer.get("ExpiresString", ""),
             metadata=dict(answer.get("Metadata", {})),
             storage_class=answer.get("StorageClass", "STANDARD"),
         ),
@@ -98,6 +100,7 @@ def header_arguments(headers: Headers) -> dict[str, Any]:
     The storage class is always sent: without one the object gets the bucket's default.
     """
     named = {theirs: getattr(headers, name) for name, theirs in _HEADERS.items()}
+    named["Expires"] = headers.expires
     return {
         **{theirs: value for theirs, value in named.items() if value},
         "Metadata": dict(headers.metadata),

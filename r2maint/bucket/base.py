@@ -48,6 +48,8 @@ class Headers:
     content_disposition: str = ""
     content_encoding: str = ""
     content_language: str = ""
+    expires: str = ""
+    """An HTTP date."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     storage_class: str = "STANDARD"
 
@@ -164,7 +166,21 @@ class Bucket(Protocol):
         """Return the one page of the listing that begins after a key. One Class A request."""
 
     def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
-        """Yield multipart uploads that were never completed."""
+        """Yield multipart uploads that were never completed. One Class A request a page.
+
+        Raises: Unsupported by servers that cannot list them; InvalidListing.
+        """
+
+    def measure_uploads(
+        self, uploads: Iterable[PendingUpload]
+    ) -> Iterator[Result[PendingUpload, int]]:
+        """Yield the bytes of the parts of each, or NoSuchKey where it is over. One Class A request
+        for 1,000 parts."""
+
+    def abort_uploads(
+        self, uploads: Iterable[PendingUpload]
+    ) -> Iterator[Result[PendingUpload, None]]:
+        """Give up each upload and its parts; one that is over counts as aborted. Free."""
 
     def expiries(self) -> tuple[Expiry, ...]:
         """Return the lifecycle rules that delete objects. One Class B request.

@@ -127,6 +127,19 @@ class DirectoryBucket:
     def list_uploads(self, prefix: str = "") -> Iterator[PendingUpload]:
         return iter(())
 
+    def measure_uploads(
+        self, uploads: Iterable[PendingUpload]
+    ) -> Iterator[Result[PendingUpload, int]]:
+        # Whatever is put here is put whole: no upload ever waits for more.
+        for upload in uploads:
+            error = NoSuchKey(f"The upload is over: {upload.key!r}.")
+            yield Result(request=upload, error=error)
+
+    def abort_uploads(
+        self, uploads: Iterable[PendingUpload]
+    ) -> Iterator[Result[PendingUpload, None]]:
+        return (Result(request=upload) for upload in uploads)
+
     def head_many(self, keys: Iterable[str]) -> Iterator[Result[str, ObjectInfo]]:
         return self._many(keys, lambda index, key: _info(_find(index, key)))
 

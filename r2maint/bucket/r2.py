@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -126,7 +126,37 @@ class R2Bucket:
     def _list_uploads(self, prefix: str, key: str, upload_id: str) -> Any:
         more: dict[str, Any] = {"KeyMarker": key, "UploadIdMarker": upload_id} if key else {}
         with translated(self._place):
-            return self._client.list_multipart_uploads(Bucket=self.name, Prefix=prefix, **more)
+            try:
+                return self._client.list_multipart_uploads(Bucket=self.name, Prefix=prefix, **more)
+            except self._client.exceptions.NoSuchUpload:
+                # How `rclone serve s3` says that there is none.
+                return {}
+
+    def measure_uploads(
+        self, uploads: Iterable[PendingUpload]
+    ) -> Iterator[Result[PendingUpload, int]]:
+        return in_order(self._measure_upload, uploads, workers=self._workers)
+
+    def _measure_upload(self, upload: PendingUpload) -> int:
+        pages = self._client.get_paginator("list_parts").paginate(**self._named(upload))
+        with translated(self._place, upload.key):
+            try:
+                return sum(part["Size"] for page in pages for part in page.get("Parts", ()))
+            except self._client.exceptions.NoSuchUpload as error:
+                raise NoSuchKey(f"The upload is over: {upload.key!r}.") from error
+
+    def abort_uploads(
+        self, uploads: Iterable[PendingUpload]
+    ) -> Iterator[Result[PendingUpload, None]]:
+        return in_order(self._abort_upload, uploads, workers=self._workers)
+
+    def _abort_upload(self, upload: PendingUpload) -> None:
+        over = self._client.exceptions.NoSuchUpload
+        with translated(self._place, upload.key), suppress(over):
+            self._client.abort_multipart_upload(**self._named(upload))
+
+    def _named(self, upload: PendingUpload) -> Any:
+        return {"Bucket": self.name, "Key": upload.key, "UploadId": upload.upload_id}
 
     def expiries(self) -> tuple[Expiry, ...]:
         with translated(self._place):

@@ -75,6 +75,7 @@ def _plain_headers(headers: Headers) -> tuple[str, ...]:
         headers.content_disposition,
         headers.content_encoding,
         headers.content_language,
+        headers.expires,
         headers.storage_class,
     )
 

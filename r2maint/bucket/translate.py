@@ -19,12 +19,13 @@ from r2maint.errors import (
     ObjectLocked,
     ObjectRejected,
     PreconditionFailed,
+    Unsupported,
 )
 from r2maint.transfer.values import Failure, Reason
 
 WRITES = frozenset(
     {"PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "CreateMultipartUpload"}
-    | {"UploadPart", "CompleteMultipartUpload"}
+    | {"UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"}
 )
 DENIED = frozenset(
     {"401", "403", "AccessDenied", "Unauthorized", "Forbidden", "InvalidAccessKeyId"}
@@ -39,6 +40,7 @@ REJECTED = frozenset(
     | {"MetadataTooLarge", "BadDigest", "InvalidDigest", "MissingContentLength", "InvalidRequest"}
     | {"InvalidPart", "InvalidPartOrder", "InvalidStorageClass", "NotImplemented"}
 )
+_UNKNOWN = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
 ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 _NO_S3_SERVER = "Check ENDPOINT_URL: something other than an S3 server may answer there."
 TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
@@ -146,6 +148,11 @@ def _other(
     # Such sentences of the server name sizes, headers and parts, and never a key or a signature.
     reason = f"{code}: {message[:200]}" if message else code
     what = f"{key!r}" if key else str(place)
+    if code in _UNKNOWN and not key:
+        return Unsupported(
+            f"The server does not know this request: {operation} of {place} ({code}).",
+            "Cloudflare R2 does; servers that take its place often do not.",
+        )
     if code in REJECTED:
         return ObjectRejected(f"{operation} was refused: {what} ({reason}).")
     if status in (502, 503, 504) or (not key and (status >= 500 or status == 429)):

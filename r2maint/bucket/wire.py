@@ -44,6 +44,7 @@ _SERVED = {
     "content_disposition": "content-disposition",
     "content_encoding": "content-encoding",
     "content_language": "content-language",
+    "expires": "expires",
 }
 _META = "x-amz-meta-"
 _ATTEMPTS = 8

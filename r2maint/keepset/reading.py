@@ -66,6 +66,12 @@ class Reading:
     """Host -> URLs of it that name a key."""
 
     @property
+    def named(self) -> dict[str, int]:
+        """Source, or "host:" and a host -> keys found in it, or by URLs under it."""
+        hosts = {f"host:{host}": count for host, count in self.hosts.items()}
+        return {**self.names, **hosts}
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """Everything that was read, by name."""
         return tuple(sorted(self.cells))

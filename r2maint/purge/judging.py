@@ -64,13 +64,14 @@ class Judge:
         return identity(key).startswith(self.prefixes)
 
     def _shield(self, key: str) -> tuple[Verdict, Action, str] | None:
-        if pattern := self._protection(key):
+        if pattern := self.protection(key):
             return Verdict.PROTECTED, Action.KEPT, f"It matches {pattern}."
-        if self.derivations and self.derivations.is_kept(key, self.has_original):
+        if self.is_rendition(key):
             return Verdict.DERIVED, Action.KEPT, "It is a rendition of an object that is kept."
         return None
 
-    def _protection(self, key: str) -> str:
+    def protection(self, key: str) -> str:
+        """Return the setting and the pattern that protect a key, or ""."""
         # What is read for references goes with no purge: the next one would miss what it names.
         read = self.config.extra_references.objects
         shields: Mapping[str, Iterable[str]] = {
@@ -83,6 +84,10 @@ class Judge:
                     return f"{setting} {pattern!r}"
         return ""
 
+    def is_rendition(self, key: str) -> bool:
+        """Tell whether an object is made of another one that is kept."""
+        return bool(self.derivations) and self.derivations.is_kept(key, self.has_original)
+
     def has_original(self, start: str) -> bool:
         """Tell whether an object stays whose key is `start`, with or without an extension."""
         if self.inventory.has_named(start):
@@ -91,7 +96,7 @@ class Judge:
             return True
         # What is kept for another reason than a name has its renditions too.
         others = self.inventory.iter_spelled(start)
-        return any(not self.is_managed(key) or self._protection(key) for key in others)
+        return any(not self.is_managed(key) or self.protection(key) for key in others)
 
     def _aged(self, item: StoredObject, first_seen: datetime | None) -> PurgeItem:
         old_at = item.modified_at + self.grace

@@ -206,7 +206,6 @@ class _Planner:
         return (item.key for item in self.inventory.iter_objects())
 
     def _found(self, managed: int, reading: Reading, standing: Standing) -> Findings:
-        hosts = {f"host:{host}": count for host, count in reading.hosts.items()}
         return Findings(
             prefixes=len(self.config.managed_prefixes),
             managed=managed,
@@ -214,7 +213,7 @@ class _Planner:
             absent=self.inventory.count_absent(),
             unnamed=0,
             orphans=0,
-            names={**reading.names, **hosts},
+            names=reading.named,
             identity_fault=standing.fault,
         )
 

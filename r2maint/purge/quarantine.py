@@ -13,15 +13,26 @@ from __future__ import annotations
 import json
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from r2maint import keys
-from r2maint.bucket import Bucket, Copy, Headers, ObjectInfo, StoredObject, Upload, head, put
+from r2maint.bucket import (
+    Bucket,
+    Copy,
+    Download,
+    Headers,
+    ObjectInfo,
+    Result,
+    StoredObject,
+    Upload,
+    head,
+    put,
+)
 from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey, PreconditionFailed
 from r2maint.purge.sightings import digest
@@ -31,6 +42,9 @@ MAX_COPY_BYTES = 4_995 * 2**20
 """What one CopyObject can copy. Source: https://developers.cloudflare.com/r2/platform/limits/"""
 
 _MANIFEST = Headers(content_type="application/jsonl", cache_control="no-store")
+MANIFEST = "/manifest-"
+_RUN = "run"
+"""Metadata of a manifest: a HEAD tells whose it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +87,13 @@ def new_token() -> str:
 
 def copy_key(token: str, item: StoredObject) -> str:
     """Return where the copy of an object lies: the same for the same version, without its name."""
+    return f"{PREFIX}{token}/{version_digest(item)}"
+
+
+def version_digest(item: StoredObject) -> str:
+    """Return what names the copy of one version of an object."""
     version = (item.key, item.etag, item.modified_at.isoformat(timespec="seconds"))
-    return f"{PREFIX}{token}/{digest(chr(0).join(version))}"
+    return digest(chr(0).join(version))
 
 
 def copy_all(
@@ -165,6 +184,7 @@ def _told(error: BucketError | None) -> str:
 
 def write_manifest(bucket: Bucket, token: str, run_id: str, entries: Iterable[Quarantined]) -> str:
     """Store a new manifest, whole or not at all, and return its key."""
+    headers = replace(_MANIFEST, metadata={_RUN: run_id})
     with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
         path = Path(directory) / "manifest"
         with path.open("w", encoding="utf-8") as file:
@@ -172,9 +192,9 @@ def write_manifest(bucket: Bucket, token: str, run_id: str, entries: Iterable[Qu
             file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)
         number = 1
         while True:
-            key = f"{PREFIX}{token}/manifest-{number:04d}"
+            key = f"{PREFIX}{token}{MANIFEST}{number:04d}"
             try:
-                put(bucket, Upload(key=key, body=path, headers=_MANIFEST))
+                put(bucket, Upload(key=key, body=path, headers=headers))
             except PreconditionFailed:
                 # An earlier execution of the same run wrote that one, and it stays valid.
                 number += 1
@@ -183,14 +203,49 @@ def write_manifest(bucket: Bucket, token: str, run_id: str, entries: Iterable[Qu
 
 
 def list_manifests(bucket: Bucket) -> Iterator[str]:
-    """Yield the keys of all manifests in the bucket."""
-    for page in bucket.list_pages(PREFIX):
-        yield from (item.key for item in page if is_manifest(item.key))
+    """Yield the keys of all manifests in the bucket. A few Class A requests a quarantine.
+
+    The copies are leapt over: their names, hexadecimal, come before every manifest of theirs.
+    """
+    position = PREFIX
+    while position:
+        page = bucket.list_page(start_after=position)
+        own = [item.key for item in page.objects if item.key.startswith(PREFIX)]
+        yield from filter(is_manifest, own)
+        is_last = len(own) < len(page.objects) or not page.truncated
+        position = "" if is_last or not own else max(own[-1], quarantine_of(own[-1]) + MANIFEST)
+
+
+def quarantine_of(key: str) -> str:
+    """Return the beginning that all copies and manifests of one run share."""
+    return PREFIX + key.removeprefix(PREFIX).partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A manifest, and whose it is."""
+
+    key: str
+    run_id: str
+    """"" when it cannot be read."""
+    written_at: datetime
+
+
+def find_manifests(bucket: Bucket) -> Iterator[Manifest]:
+    """Yield every manifest, in the order of its key. One Class B request each."""
+    for result in bucket.head_many(list_manifests(bucket)):
+        if isinstance(result.error, NoSuchKey):
+            continue  # its run has just removed it
+        if result.value is None:
+            raise result.error or BucketError(f"A manifest gave no answer: {result.request!r}.")
+        info = result.value
+        run_id = info.headers.metadata.get(_RUN, "")
+        yield Manifest(key=info.key, run_id=run_id, written_at=info.modified_at)
 
 
 def is_manifest(key: str) -> bool:
     """Tell a manifest from the copies beside it."""
-    return "/manifest-" in key
+    return MANIFEST in key
 
 
 def read_manifest(bucket: Bucket, key: str) -> tuple[str, Iterator[Quarantined]]:
@@ -231,6 +286,17 @@ def _lines(bucket: Bucket, key: str) -> Iterator[str]:
 
 # The way back
 
+NO_COPY = "It was deleted without a copy."
+GONE = "Its copy is gone from quarantine."
+THERE = "It is there already."
+TAKEN = "The key is taken by another object."
+
+SMALL_BYTES = 8 * 2**20
+"""Larger objects are not read into memory."""
+WINDOW_BYTES = 64 * 2**20
+"""In memory at once, at most."""
+WINDOW_OBJECTS = 200
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
@@ -250,14 +316,14 @@ def restore(bucket: Bucket, key: str, copy: str) -> Restored:
     One Class B request and one Class A; the bytes pass through a temporary file.
     """
     if not copy:
-        return Restored(key=key, size=0, done=False, reason="It was deleted without a copy.")
+        return Restored(key=key, size=0, done=False, reason=NO_COPY)
     with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
         path = Path(directory) / "object"
         try:
             info = bucket.download(copy, path)
             put(bucket, Upload(key=key, body=path, headers=info.headers))
         except NoSuchKey:
-            return Restored(key=key, size=0, done=False, reason="Its copy is gone from quarantine.")
+            return Restored(key=key, size=0, done=False, reason=GONE)
         except PreconditionFailed:
             return _taken(key, info, head(bucket, key))
         except BucketError as error:
@@ -267,18 +333,87 @@ def restore(bucket: Bucket, key: str, copy: str) -> Restored:
     return Restored(key=key, size=info.size, done=True, reason="")
 
 
-def restore_all(
-    bucket: Bucket, entries: Iterable[Quarantined], *, control: Control
-) -> Iterator[Restored]:
-    """Put every entry back; taken keys are reported and left alone."""
-    for entry in control.track(entries, "Restoring"):
-        yield restore(bucket, entry.key, entry.copy)
+class Lost(Protocol):
+    """An object that is to come back."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def copy(self) -> str:
+        """Where its copy lies; "" when there is none."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes; None when nobody knows."""
+
+
+def restore_all(bucket: Bucket, lost: Iterable[Lost], *, control: Control) -> Iterator[Restored]:
+    """Put every object back under its key, with metadata and type; yield how each ended, in order.
+
+    One Class B request and one Class A each. Raises: BucketError that the next would meet too.
+    """
+    for window in _windows(control.track(lost, "Restoring")):
+        if _is_small(window[0]):
+            yield from _restore_window(bucket, window)
+        else:
+            yield from (restore(bucket, one.key, one.copy) for one in window)
+
+
+def _windows(lost: Iterable[Lost]) -> Iterator[list[Lost]]:
+    """Yield what is restored at once: small objects of different keys, or a single large one."""
+    window: list[Lost] = []
+    names: set[str] = set()
+    size = 0
+    for one in lost:
+        name, more = keys.identity(one.key), (one.size or 0) if _is_small(one) else WINDOW_BYTES
+        is_full = len(window) == WINDOW_OBJECTS or size + more > WINDOW_BYTES
+        # Of two versions of one object the first comes back, and the second finds its key taken.
+        if window and (is_full or name in names):
+            yield window
+            window, names, size = [], set(), 0
+        window.append(one)
+        names.add(name)
+        size += more
+    if window:
+        yield window
+
+
+def _is_small(one: Lost) -> bool:
+    return bool(one.copy) and one.size is not None and one.size <= SMALL_BYTES
+
+
+def _restore_window(bucket: Bucket, window: Sequence[Lost]) -> Iterator[Restored]:
+    copies = list(bucket.get_many(one.copy for one in window))
+    found = [
+        (one.key, result.value)
+        for one, result in zip(window, copies, strict=True)
+        if result.value is not None
+    ]
+    uploads = (Upload(key=key, body=copy.body, headers=copy.info.headers) for key, copy in found)
+    stored = {result.request.key: result.error for result in bucket.put_many(uploads)}
+    clashes = [key for key, error in stored.items() if isinstance(error, PreconditionFailed)]
+    there = {result.request: result.value for result in bucket.head_many(clashes)}
+    for one, result in zip(window, copies, strict=True):
+        copy, error = result.value, stored.get(one.key)
+        if copy is None:
+            yield _unread(one, result)
+        elif isinstance(error, PreconditionFailed):
+            yield _taken(one.key, copy.info, there[one.key])
+        else:
+            reason = error.message if error else ""
+            yield Restored(key=one.key, size=copy.info.size, done=not error, reason=reason)
+
+
+def _unread(one: Lost, result: Result[str, Download]) -> Restored:
+    error = result.error or BucketError("The bucket gave no answer.")
+    reason = GONE if error.code == "no_such_key" else error.message
+    return Restored(key=one.key, size=0, done=False, reason=reason)
 
 
 def _taken(key: str, copy: ObjectInfo, there: ObjectInfo | None) -> Restored:
     """Tell what a taken key means: the very bytes are a success, such as of an earlier attempt."""
     same = there is not None and (there.size, there.etag) == (copy.size, copy.etag)
-    reason = "It is there already." if same else "The key is taken by another object."
+    reason = THERE if same else TAKEN
     return Restored(key=key, size=copy.size, done=same, reason=reason)
 
 

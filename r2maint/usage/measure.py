@@ -12,6 +12,7 @@ from typing import Any
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.errors import Unsupported
 from r2maint.inventory import Inventory, Joined
 from r2maint.keys import Addresses, Kind
 from r2maint.pricing import Bill, Prices, bill, load_prices, month_of, priced_as, storage_saving
@@ -95,7 +96,8 @@ class UsageReport:
     duplicates: Count
     """Copies beyond the first of equal ETag and size."""
     missing_references: int
-    pending_uploads: int
+    pending_uploads: int | None
+    """None when the server cannot tell."""
     groups: Mapping[GroupBy, tuple[Group, ...]]
     cost: Bill
     savings: tuple[Saving, ...]
@@ -171,8 +173,15 @@ def measure_usage(
         with closing(_Copies()) as copies:
             tally.read(copies.record(_in_scope(found, is_narrowed)))
             duplicates = copies.count()
-    pending = sum(1 for _ in bucket.list_uploads(scope.prefix))
+    pending = _count_uploads(bucket, scope.prefix)
     return _conclude(tally, duplicates, pending, prices, options, is_narrowed=is_narrowed)
+
+
+def _count_uploads(bucket: Bucket, prefix: str) -> int | None:
+    try:
+        return sum(1 for _ in bucket.list_uploads(prefix))
+    except Unsupported:
+        return None
 
 
 def _may_name_object(reference: Reference) -> bool:
@@ -281,7 +290,7 @@ class _Copies:
 def _conclude(
     tally: _Tally,
     duplicates: Count,
-    pending: int,
+    pending: int | None,
     prices: Prices,
     options: UsageOptions,
     *,
@@ -311,7 +320,7 @@ def _conclude(
             if count is not None
         ),
         crossed=tuple(_crossed(tally, orphans, cost, options.limits)),
-        notes=tuple(_notes(tally, options, orphans)),
+        notes=tuple(_notes(tally, options, orphans, pending)),
     )
 
 
@@ -356,7 +365,16 @@ def _crossed(tally: _Tally, orphans: Count | None, cost: Bill, limits: Limits) -
         yield f"There are {missing}, over --max-missing {limits.max_missing}."
 
 
-def _notes(tally: _Tally, options: UsageOptions, orphans: Count | None) -> Iterator[str]:
+def _notes(
+    tally: _Tally, options: UsageOptions, orphans: Count | None, pending: int | None
+) -> Iterator[str]:
+    if pending is None:
+        yield "Unfinished uploads are not counted: this server cannot list them."
+    elif pending:
+        yield (
+            f"{format_count(pending, 'unfinished upload')}: billed until R2 aborts them, after 7"
+            " days unless a rule says otherwise. purge_orphans --abort-uploads does it now."
+        )
     if tally.shared.objects:
         yield (
             f"{format_count(tally.shared.objects, 'object')}"

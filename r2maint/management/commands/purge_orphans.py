@@ -12,6 +12,7 @@ from django.core.management.base import CommandParser
 from r2maint.cloudflare import API_URL
 from r2maint.errors import Stopped, UsageError
 from r2maint.journal import Journal
+from r2maint.management.commands import _quarantine as quarantine
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, not_empty
 from r2maint.purge.answers import Answer
@@ -25,6 +26,8 @@ from r2maint.purge.sections import plan_sections
 from r2maint.report import Column, Section, Unit
 
 _ALL = "anything in any table may name an object, so every reference counts."
+Item = PurgeItem | Answer | quarantine.Item
+Result = PurgePlan | PurgeOutcome | Explanation | quarantine.Planned
 _FINE = (Verdict.PROTECTED, Verdict.DERIVED, Verdict.UNMANAGED)
 
 _CACHED = (
@@ -35,6 +38,17 @@ _UNPURGED = (
     "Caches may still serve some of what was deleted: the next --purge-cache --apply purges them,"
     " and so does 'Purge Everything' in the dashboard."
 )
+_NOT_EXPLAINED = (
+    "apply",
+    "adopt",
+    "hard",
+    "prefix",
+    "limit",
+    "max_delete",
+    "empty_quarantine",
+    "abort_uploads",
+    "purge_cache",
+)
 
 
 class Command(R2Command):
@@ -42,12 +56,13 @@ class Command(R2Command):
         "Delete the objects below MANAGED_PREFIXES that nothing in any database names, in any"
         " spelling, under any host. They are copied into quarantine first, and r2_runs puts them"
         " back. An object must be older than the grace period, and an earlier run, a plan too, must"
-        " have seen it orphaned as long ago."
+        " have seen it orphaned as long ago. Old copies go with --empty-quarantine, unfinished"
+        " uploads with --abort-uploads."
     )
     examples = (
         "manage.py purge_orphans",
         "manage.py purge_orphans --grace 14d --apply",
-        "manage.py purge_orphans --prefix submissions/temp/ --max-delete 60% --apply --no-input",
+        "manage.py purge_orphans --empty-quarantine --older-than 60d --apply --no-input",
     )
     rejects: ClassVar[Mapping[str, str]] = {
         "--model": _ALL,
@@ -111,6 +126,23 @@ class Command(R2Command):
             help="Tell why the object of this key, or of its URL, stays or goes, and what names it;"
             " changes nothing. Repeatable.",
         )
+        add(
+            "--empty-quarantine",
+            action="store_true",
+            help="Look for no orphans: remove old copies from quarantine, for good.",
+        )
+        add(
+            "--older-than",
+            type=duration,
+            metavar="30d",
+            help="With --empty-quarantine: how old copies must be (default 30d, or UNDO_WINDOW).",
+        )
+        add(
+            "--abort-uploads",
+            type=duration,
+            metavar="7d",
+            help="Look for no orphans: abort multipart uploads begun this long ago and unfinished.",
+        )
         add("--hard", action="store_true", help="Keep no copies. This cannot be undone.")
         add(
             "--purge-cache",
@@ -120,27 +152,37 @@ class Command(R2Command):
 
     def journal_options(self, options: Options) -> dict[str, Any]:
         given = options["max_delete"]
-        return super().journal_options({**options, "max_delete": str(given) if given else None})
+        kept = {**options, "max_delete": str(given) if given else None}
+        return super().journal_options({**kept, **quarantine.about(options)})
 
-    def is_fine(self, item: PurgeItem | Answer) -> bool:
-        return isinstance(item, PurgeItem) and item.verdict in _FINE
+    def is_fine(self, item: Item) -> bool:
+        if isinstance(item, PurgeItem):
+            return item.verdict in _FINE
+        return not isinstance(item, Answer) and quarantine.is_fine(item)
 
-    def is_urgent(self, item: PurgeItem | Answer) -> bool:
-        return item.verdict is Verdict.ORPHAN
+    def is_urgent(self, item: Item) -> bool:
+        if isinstance(item, PurgeItem | Answer):
+            return item.verdict is Verdict.ORPHAN
+        return quarantine.is_urgent(item)
 
-    def headline(self, result: PurgePlan | Explanation, *, applied: bool) -> str:
+    def headline(self, result: Result, *, applied: bool) -> str:
         if isinstance(result, Explanation):
             return result.headline
         return super().headline(result, applied=applied)
 
-    def sections(self, result: PurgePlan | PurgeOutcome | Explanation) -> Iterable[Section]:
+    def sections(self, result: Result) -> Iterable[Section]:
         if isinstance(result, Explanation):
             return result.sections()
-        return plan_sections(result) if isinstance(result, PurgePlan) else ()
+        if isinstance(result, PurgePlan):
+            return plan_sections(result)
+        return tuple(quarantine.sections(result))
 
-    def plan(self, work: Work, options: Options) -> PurgePlan | Explanation:
+    def plan(self, work: Work, options: Options) -> PurgePlan | Explanation | quarantine.Planned:
         if options["explain"]:
             _refuse_with_explain(options)
+        quarantine.require_one_mode(options)
+        if planned := quarantine.plan(work, options):
+            return planned
         asked = PurgeOptions(
             grace=options["grace"],
             second_look=options["second_look"],
@@ -166,7 +208,11 @@ class Command(R2Command):
             return replace(plan, notes=(*plan.notes, _CACHED)) if plan.has_work else plan
         return replace(plan, uncached=owing_runs(self.name, work.bucket.name))
 
-    def apply(self, plan: PurgePlan, work: Work, journal: Journal) -> PurgeOutcome:
+    def apply(
+        self, plan: PurgePlan | quarantine.Planned, work: Work, journal: Journal
+    ) -> PurgeOutcome | quarantine.Planned:
+        if not isinstance(plan, PurgePlan):
+            return quarantine.apply(plan, work, journal)
         # Before anything is deleted: a token that is refused is seen now.
         caches = self._caches.proved() if self._caches else None
         outcome = apply_purge(plan, work.config, work.bucket, journal, control=work.control)
@@ -182,8 +228,8 @@ class Command(R2Command):
 
 
 def _refuse_with_explain(options: Options) -> None:
-    for name in ("apply", "adopt", "hard", "prefix", "limit", "max_delete"):
-        if options[name]:
+    for name in _NOT_EXPLAINED:
+        if options[name] not in (None, False, ""):
             raise UsageError(
                 f"--explain does not go with --{name.replace('_', '-')}: it only tells.",
                 "Pass one of them.",

@@ -1,0 +1,84 @@
+"""What is looked at once more under the lease, before anything is removed for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from r2maint import journal
+from r2maint.bucket import Bucket, StoredObject
+from r2maint.conf import Config
+from r2maint.control import Control
+from r2maint.errors import Refused
+from r2maint.inventory import Inventory
+from r2maint.journal import Journal
+from r2maint.keepset.keyfinder import Found
+from r2maint.keepset.reading import KeepSet, Reading, storage_locations
+from r2maint.purge import identity
+
+_KEPT_CELLS = 0.80
+"""The part of the cells of the first reading that a later one must find."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifted:
+    """What a caller lifts of the brakes."""
+
+    adopt: bool = False
+    """Make the bucket belong to this database."""
+    overrides: frozenset[str] = frozenset()
+    """Names of brakes that do not hold this time."""
+
+
+def agree(
+    bucket: Bucket, planned: identity.Standing, run: Journal, lifted: Lifted
+) -> identity.Standing:
+    """Return how bucket and database stand, with a new nonce; `identity.settle` ends it.
+
+    Raises: Refused when they do not belong together, or the marker changed since the plan.
+    """
+    standing = identity.read_standing(bucket)
+    if (standing.owner_id, standing.fault) != (planned.owner_id, planned.fault):
+        raise Refused("The bucket's marker changed since the plan.", "Run the same command again.")
+    if standing.fault and not (lifted.adopt or "identity" in lifted.overrides):
+        raise Refused("A brake holds: identity.", f"It says: {standing.fault}. See --adopt.")
+    if run.lease is not None:
+        run.lease.check()
+    if not standing.fault:
+        return identity.renew(bucket, standing)
+    return identity.adopt(bucket, standing) if lifted.adopt else identity.Standing()
+
+
+def read_again(
+    config: Config,
+    bucket: Bucket,
+    inventory: Inventory,
+    objects: Iterable[Sequence[StoredObject]],
+    *,
+    control: Control,
+) -> Reading:
+    """Look for these objects alone in the whole keep set; the inventory then knows their names."""
+    inventory.add_objects(objects, control=control)
+
+    def take(source: str, found: Found) -> None:
+        inventory.add_names(found.names)
+
+    keep_set = KeepSet(config, bucket, now=journal.now())
+    finder = inventory.finder(locations=storage_locations(config))
+    return keep_set.read(finder, take, object_keys=lambda: iter_keys(bucket), control=control)
+
+
+def iter_keys(bucket: Bucket) -> Iterator[str]:
+    """Yield every key of the bucket, listed now."""
+    for page in bucket.list_pages():
+        yield from (item.key for item in page)
+
+
+def require_same_sources(before: Reading, now: Reading) -> None:
+    """Raise Refused when a source holds far less than when the plan was made."""
+    for source, names in before.names.items():
+        if names and now.cells.get(source, 0) < _KEPT_CELLS * before.cells[source]:
+            raise Refused(
+                f"A source holds far less than when the plan was made: {source}.",
+                "Nothing more is removed. Find out what happened to it, then run again.",
+            )
