@@ -64,19 +64,19 @@ def compare(options: argparse.Namespace) -> None:
             path.mkdir()
         gather(options.photographs, source)
         count = len(list(source.iterdir()))
+        sides = (
+            lambda: run_ours(source, ours, options.to),
+            lambda: run_sharp(options, source, sharps),
+        )
         ratios = []
         for turn in range(options.rounds):
-            sides = [
-                lambda: run_ours(source, ours, options.to),
-                lambda: run_sharp(options, source, sharps),
-            ]
-            taken = [0.0, 0.0]
-            for side in (0, 1) if turn % 2 == 0 else (1, 0):
-                taken[side] = sides[side]()
-            ratios.append(taken[1] / taken[0])
-            print(
-                f"ours {count / taken[0]:.2f} images/s, sharp {count / taken[1]:.2f}: {ratios[-1]:.2f} ×"
+            taken = {side: sides[side]() for side in ((0, 1) if turn % 2 == 0 else (1, 0))}
+            ratios.append(taken[1].wall / taken[0].wall)
+            rates = " ".join(
+                f"{name} {count / taken[side].wall:.2f} images/s ({taken[side].cpu:.1f} s CPU)"
+                for side, name in enumerate(("ours", "sharp"))
             )
+            print(f"{rates}: {ratios[-1]:.2f} ×", flush=True)
         run_sharp(options, source, reference, "reference")
         told = " ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
         print(f"images/s: {sorted(ratios)[len(ratios) // 2]:.2f} × sharp ({told})")
@@ -95,9 +95,8 @@ def tell_files(source: Path, ours: Path, sharps: Path, reference: Path) -> None:
         worse += own < other
         kind = opened(made).format if made.exists() else "kept"
         mark = "  WORSE" if own < other else ""
-        print(
-            f"{path.name:24} {size:8} {own:.5f} {kind:5} sharp {theirs.stat().st_size:8} {other:.5f}{mark}"
-        )
+        beside = f"sharp {theirs.stat().st_size:8} {other:.5f}{mark}"
+        print(f"{path.name:24} {size:8} {own:.5f} {kind:5} {beside}")
     print(f"bytes: {bytes_ours / bytes_sharp:.3f} × sharp; less similar than sharp's: {worse}")
 
 
