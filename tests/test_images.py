@@ -38,6 +38,7 @@ from r2maint.images import (
     reencode_many,
     sniff,
 )
+from r2maint.images.similarity import Original
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 needs_avif = pytest.mark.skipif(not images.can_write("avif"), reason="this Pillow writes no AVIF")
@@ -299,11 +300,11 @@ def test_our_own_output_is_left_alone():
 
 def test_a_gain_below_five_percent_or_a_kibibyte_is_not_worth_it():
     recipe = Recipe()
-    assert recipe.worth(100_000, 95_000)
-    assert not recipe.worth(100_000, 95_001)
-    assert recipe.worth(2048, 1024)
-    assert not recipe.worth(2048, 1025)
-    assert not recipe.worth(1000, 2000)
+    assert recipe.objection(100_000, 95_000) == ""
+    assert recipe.objection(100_000, 95_001) == "not_smaller"
+    assert recipe.objection(2048, 1024) == ""
+    assert recipe.objection(2048, 1025) == "not_smaller"
+    assert recipe.objection(1000, 2000) == "not_smaller"
 
 
 def test_a_picture_that_would_not_shrink_is_left_alone():
@@ -501,15 +502,65 @@ def test_the_same_input_gives_the_same_bytes():
 
 
 @needs_avif
-def test_avif_and_auto():
-    data = saved(photo())
-    avif, webp = reencode(data, Recipe(to="avif")), reencode(data, Recipe(to="webp"))
+def test_avif_is_written_on_request():
+    avif = reencode(saved(photo()), Recipe(to="avif"))
     assert isinstance(avif, Encoded)
-    assert isinstance(webp, Encoded)
     assert avif.type.content_type == "image/avif"
     assert sniff(avif.body) == avif.type
-    smaller = min(avif, webp, key=lambda result: len(result.body))
-    assert reencode(data, Recipe(to="auto")) == smaller
+
+
+@needs_avif
+def test_auto_finds_fewer_bytes_that_look_no_worse_than_webp():
+    image = photo((640, 480))
+    webp, auto = (reencode(saved(image), Recipe(to=to)) for to in ("webp", "auto"))
+    assert isinstance(webp, Encoded)
+    assert isinstance(auto, Encoded)
+    assert len(auto.body) < 0.9 * len(webp.body)
+    original = Original(image)
+    reached = original.likeness(webp.body)
+    assert original.likeness(auto.body).ssim >= reached.ssim
+
+
+@needs_avif
+def test_auto_keeps_drawings_lossless():
+    drawing = Image.new("RGB", (400, 400), "white")
+    ImageDraw.Draw(drawing).text((20, 20), "Qur'an\n" * 12, "black")
+    result = reencode(saved(drawing, "BMP"), Recipe(to="auto"))
+    assert ImageChops.difference(opened(result).convert("RGB"), drawing).getbbox() is None
+
+
+@needs_avif
+@pytest.mark.parametrize("least", [0.9, 0.97, 0.995])
+def test_an_absolute_floor_is_reached_and_hardly_passed(least):
+    grain = Image.effect_noise((480, 320), 40).convert("RGB")
+    image = Image.blend(photo((480, 320)), grain, 0.3)
+    result = reencode(saved(image, "BMP"), Recipe(to="auto", min_ssim=least))
+    assert isinstance(result, Encoded)
+    assert least <= Original(image).likeness(result.body).ssim < 1 - (1 - least) / 3
+
+
+@needs_avif
+def test_a_floor_nothing_reaches_leaves_the_picture_alone():
+    grain = Image.merge("RGB", [Image.effect_noise((120, 120), 120) for _ in range(3)])
+    recipe = Recipe(to="auto", min_ssim=1.0)
+    assert reencode(saved(grain, "BMP"), recipe) == Skip(reason="too_different")
+
+
+def test_a_picture_whose_colours_are_off_is_no_likeness():
+    image = photo()
+    red, green, blue = image.split()
+    turned = Image.merge("RGB", (red, green.point(lambda level: level * 0.9), blue))
+    out = saved(turned, "WEBP", lossless=True)
+    assert Original(image).likeness(out).colour_error > 2
+    assert Original(image).likeness(saved(image, "WEBP", lossless=True)).colour_error == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 90), (7, 7), (8, 13), (60, 41)])
+def test_pictures_of_any_size_have_a_likeness(size):
+    image = photo().resize(size)
+    original = Original(image)
+    assert original.likeness_of(image).ssim == pytest.approx(1, abs=1e-6)
+    assert original.likeness_of(image.point(lambda level: level // 3)).ssim < 0.9
 
 
 def test_the_fingerprint_tells_recipes_apart():

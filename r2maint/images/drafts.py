@@ -15,6 +15,7 @@ _REENCODED = {"PNG", "JPEG", "MPO", "GIF", "WEBP", "AVIF", "BMP", "TIFF"}
 _ALREADY_SMALL = {"WEBP": "already_webp", "AVIF": "already_avif"}
 _FLAT_COLOURS = 2048
 _FLAT_GREYS = 32
+_GROUND = 0.25
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,7 +61,7 @@ def reason_to_keep(image: Image.Image, data: bytes, recipe: Recipe) -> str:
 
 def prepare(image: Image.Image, data: bytes, recipe: Recipe) -> Draft:
     """Return the pixels to encode; a profile other than sRGB stays with RGB pixels."""
-    flat = _is_lossless(image, data) and _is_flat(image)
+    exact = _is_lossless(image, data)
     profile, rights = image.info.get("icc_profile"), _rights(image)
     turned = _upright(_eight_bits(image), image.getexif().get(ExifTags.Base.Orientation))
     size = _fitted(turned.size, recipe.max_size)
@@ -68,10 +69,11 @@ def prepare(image: Image.Image, data: bytes, recipe: Recipe) -> Draft:
         turned = turned.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     pixels, kept_profile = _managed(turned, profile)
     extra = {"icc_profile": kept_profile, "exif": rights}
+    pixels = _without_idle_alpha(pixels)
     return Draft(
-        image=_without_idle_alpha(pixels),
+        image=pixels,
         extra={name: value for name, value in extra.items() if value},
-        is_flat=flat,
+        is_flat=exact and _is_flat(pixels),
     )
 
 
@@ -83,13 +85,17 @@ def _is_lossless(image: Image.Image, data: bytes) -> bool:
 
 
 def _is_flat(image: Image.Image) -> bool:
-    """Tell drawings, which lossless WebP may store best, from photographs: by few colours."""
-    if image.mode in ("1", "P"):
-        return True
-    if image.mode.startswith("I"):
+    """Tell drawings, which lossless WebP may store best, from photographs: by few colours.
+
+    Asked of the pixels that are written: scaling gives every edge colours of its own.
+    """
+    colours = image.getcolors(_FLAT_COLOURS)
+    if colours is None:
         return False
-    limit = _FLAT_GREYS if image.mode.startswith("L") else _FLAT_COLOURS
-    return image.getcolors(limit) is not None
+    is_grey = all(len(set(pixel[:3])) == 1 for _, pixel in colours if isinstance(pixel, tuple))
+    # A grey photograph has few colours too, but none that fills a good part of it.
+    ground = max(count for count, _ in colours) / (image.width * image.height)
+    return not is_grey or len(colours) <= _FLAT_GREYS or ground >= _GROUND
 
 
 def _fitted(size: tuple[int, int], box: tuple[int, int] | None) -> tuple[int, int]:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from PIL import Image
 
 from r2maint.images.drafts import Draft, prepare, reason_to_keep
-from r2maint.images.magic import UNTOUCHED, FileType, sniff
+from r2maint.images.magic import UNTOUCHED, sniff
 from r2maint.images.reading import opened
-from r2maint.images.similarity import proven_similarity
+from r2maint.images.search import find_smallest
+from r2maint.images.similarity import Original
 from r2maint.images.values import Encoded, Limits, Recipe, Skip
+from r2maint.images.writing import Written, fits, write_avif, write_webp
 
-_TYPES = {
-    "webp": FileType(content_type="image/webp", ext=".webp"),
-    "avif": FileType(content_type="image/avif", ext=".avif"),
-}
-_LONGEST_SIDE = {"webp": 16383, "avif": 16384}
-_LOSSLESS_PIXELS = 4_000_000
-"""Above it lossless WebP takes too many seconds for a picture that may not need it."""
+_SURELY_BROKEN = 0.85
+"""Similarity below which a file of a fixed quality is not what its encoder was given."""
 _AVIF_OFFSET = 20
 """libaom reaches the similarity of libwebp's quality q at about q - 20."""
 
@@ -40,33 +35,56 @@ def reencode(data: bytes, recipe: Recipe, *, limits: Limits | None = None) -> En
         reason = reason_to_keep(image, data, recipe)
         if reason:
             return Skip(reason=reason)
-        draft = prepare(image, data, recipe)
-        return _encode(draft, recipe, len(data))
+        return _encode(prepare(image, data, recipe), recipe, len(data))
 
 
 def _encode(draft: Draft, recipe: Recipe, before: int) -> Encoded | Skip:
-    reason = "unsupported"
-    for quality, scale in _attempts(recipe):
-        tried = _scaled(draft, scale)
-        written = [_write(tried, to, quality, recipe) for to in _formats(tried, recipe)]
-        if not written:
-            return Skip(reason="unsupported")
-        body, kind = min(written, key=lambda item: len(item[0]))
-        if not recipe.worth(before, len(body)):
-            reason = "not_smaller"
-        elif recipe.max_bytes and len(body) > recipe.max_bytes:
-            reason = "over_max_bytes"
-        else:
-            ssim = proven_similarity(tried.image, body)
-            if ssim >= recipe.min_ssim:
-                size = tried.image.size
-                return Encoded(body=body, type=kind, width=size[0], height=size[1], ssim=ssim)
+    if recipe.to != "auto":
+        return _first_good(_attempts(draft, recipe), recipe, before)
+    found = find_smallest(draft, recipe)
+    if found is None:
+        return Skip(reason="too_different")
+    size = len(found.written.body)
+    objection = recipe.objection(before, size)
+    if objection == "over_max_bytes":
+        return _first_good(_attempts(draft, recipe), recipe, before)
+    if objection:
+        return Skip(reason=objection)
+    return _encoded(draft, found.written, found.likeness.ssim)
+
+
+def _first_good(
+    attempts: Iterator[tuple[Draft, Written]], recipe: Recipe, before: int
+) -> Encoded | Skip:
+    reason, least = "unsupported", recipe.min_ssim
+    for tried, written in attempts:
+        reason = recipe.objection(before, len(written.body))
+        if not reason:
+            ssim = Original(tried.image, exact=False).likeness(written.body).ssim
+            if ssim >= (_SURELY_BROKEN if least is None else least):
+                return _encoded(tried, written, ssim)
             reason = "too_different"
     return Skip(reason=reason)
 
 
-def _attempts(recipe: Recipe) -> Iterator[tuple[int, float]]:
-    """Yield (quality, scale): downwards to meet a byte limit, upwards to meet a similarity."""
+def _encoded(draft: Draft, written: Written, ssim: float) -> Encoded:
+    width, height = draft.image.size
+    return Encoded(
+        body=written.body, type=written.type, width=width, height=height, ssim=round(ssim, 4)
+    )
+
+
+def _attempts(draft: Draft, recipe: Recipe) -> Iterator[tuple[Draft, Written]]:
+    """Yield what may do: ever fewer bytes to meet a limit, more of them to meet a similarity."""
+    for quality, scale in _settings(recipe):
+        tried = _scaled(draft, scale)
+        written = [_write(tried, to, quality, recipe) for to in recipe.formats if fits(tried, to)]
+        if written:
+            yield tried, min(written, key=lambda each: len(each.body))
+
+
+def _settings(recipe: Recipe) -> Iterator[tuple[int, float]]:
+    """Yield (quality, scale)."""
     quality = recipe.quality
     yield quality, 1.0
     if recipe.max_bytes:
@@ -83,25 +101,7 @@ def _scaled(draft: Draft, scale: float) -> Draft:
     return replace(draft, image=draft.image.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def _formats(draft: Draft, recipe: Recipe) -> list[str]:
-    return [to for to in recipe.formats if max(draft.image.size) <= _LONGEST_SIDE[to]]
-
-
-def _write(draft: Draft, to: str, quality: int, recipe: Recipe) -> tuple[bytes, FileType]:
+def _write(draft: Draft, to: str, quality: int, recipe: Recipe) -> Written:
     if to == "avif":
-        # One thread: libaom's tiles, and so its bytes, depend on how many it may use.
-        level = max(quality - _AVIF_OFFSET, 1)
-        return _save(draft, "AVIF", quality=level, speed=6, max_threads=1), _TYPES[to]
-    pixels = draft.image.width * draft.image.height
-    bodies = [_save(draft, "WEBP", quality=quality, method=recipe.method)]
-    if draft.is_flat and pixels <= _LOSSLESS_PIXELS:
-        bodies.append(_save(draft, "WEBP", lossless=True, quality=75, method=recipe.method))
-    return min(bodies, key=len), _TYPES[to]
-
-
-def _save(draft: Draft, name: str, **parameters: Any) -> bytes:
-    out = io.BytesIO()
-    # What is not named here, some of Pillow's encoders take from `image.info`, places included.
-    beside = {"icc_profile": None, "exif": b"", "xmp": b"", **draft.extra}
-    draft.image.save(out, name, **beside, **parameters)
-    return out.getvalue()
+        return write_avif(draft, quality=max(quality - _AVIF_OFFSET, 1))
+    return write_webp(draft, quality=quality, method=recipe.method)

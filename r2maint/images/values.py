@@ -64,14 +64,15 @@ class Recipe:
     """How a picture is re-encoded, and what must come of it."""
 
     to: str = "webp"
-    """"webp", "avif", or "auto": whichever is smaller."""
+    """"webp", "avif", or "auto": the fewest bytes that look as good as WebP of `quality` does."""
     quality: int = 85
     """On libwebp's scale, 1 to 100."""
     max_size: tuple[int, int] | None = (2000, 2000)
     """Width and height a larger picture is fitted into; smaller ones are never enlarged."""
     max_bytes: int = 0
     """Quality, then size, are lowered to stay within it; 0 for no limit."""
-    min_ssim: float = 0.85
+    min_ssim: float | None = None
+    """Least similarity to the original at the new size; None for what `to` implies."""
     method: int = 4
     """libwebp's effort, 0 to 6."""
     min_saving_percent: float = 5
@@ -85,16 +86,19 @@ class Recipe:
     def fingerprint(self) -> str:
         """ASCII that changes whenever the same picture could become other bytes."""
         size = "x".join(map(str, self.max_size)) if self.max_size else "any"
-        limits = f"{size} max{self.max_bytes} ssim{self.min_ssim:g}"
+        least = "" if self.min_ssim is None else f"{self.min_ssim:g}"
+        limits = f"{size} max{self.max_bytes} ssim{least}"
         encoders = " ".join(f"{name}/{features.version(name)}" for name in self.formats)
         steps = f"{self.to} q{self.quality} m{self.method} {limits}"
-        return f"1 {steps} pillow/{PIL.__version__} {encoders}"
+        return f"2 {steps} pillow/{PIL.__version__} {encoders}"
 
-    def worth(self, before: int, after: int) -> bool:
-        """Tell whether `after` bytes instead of `before` are worth a new object."""
+    def objection(self, before: int, after: int) -> str:
+        """Return why `after` bytes instead of `before` are not worth a new object, or ""."""
         saved = before - after
         enough = saved * 100 >= before * self.min_saving_percent
-        return enough and saved >= self.min_saving_bytes
+        if not enough or saved < self.min_saving_bytes:
+            return "not_smaller"
+        return "over_max_bytes" if self.max_bytes and after > self.max_bytes else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

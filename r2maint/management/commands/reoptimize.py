@@ -54,7 +54,10 @@ class Command(R2Command):
         add(
             "--to",
             choices=("webp", "avif", "auto"),
-            help="Format of new versions; auto takes the smaller one (default webp, or FIELDS').",
+            help=(
+                "Format of new versions; auto searches for the fewest bytes that look as good as"
+                " WebP of --quality (default webp, or FIELDS')."
+            ),
         )
         add(
             "--quality",
@@ -66,9 +69,11 @@ class Command(R2Command):
         add(
             "--min-ssim",
             type=_similarity,
-            default=DEFAULT.min_ssim,
             metavar="S",
-            help=f"Least similarity to the original, 0 to 1 (default {DEFAULT.min_ssim:g}).",
+            help=(
+                "Least similarity to the original at the new size, 0 to 1: mean SSIM of the luma"
+                " (default with auto: what WebP of --quality reaches on the same picture)."
+            ),
         )
         add(
             "--max-size",
