@@ -511,7 +511,7 @@ def test_avif_is_written_on_request():
 
 @needs_avif
 def test_auto_finds_fewer_bytes_that_look_no_worse_than_webp():
-    image = photo((640, 480))
+    image = photo((400, 300))
     webp, auto = (reencode(saved(image), Recipe(to=to)) for to in ("webp", "auto"))
     assert isinstance(webp, Encoded)
     assert isinstance(auto, Encoded)
@@ -532,8 +532,8 @@ def test_auto_keeps_drawings_lossless():
 @needs_avif
 @pytest.mark.parametrize("least", [0.9, 0.97, 0.995])
 def test_an_absolute_floor_is_reached_and_hardly_passed(least):
-    grain = Image.effect_noise((480, 320), 40).convert("RGB")
-    image = Image.blend(photo((480, 320)), grain, 0.3)
+    grain = Image.effect_noise((240, 160), 40).convert("RGB")
+    image = Image.blend(photo((240, 160)), grain, 0.3)
     result = reencode(saved(image, "BMP"), Recipe(to="auto", min_ssim=least))
     assert isinstance(result, Encoded)
     assert least <= Original(image).likeness(result.body).ssim < 1 - (1 - least) / 3
