@@ -32,6 +32,8 @@ from r2maint.models import (
 from r2maint.signals import run_finished
 
 UNFINISHED = (RunState.RUNNING, RunState.STOPPED)
+NEWEST_FIRST = ("-started_at", "-id")
+"""The order of runs: ids of one second sort at random."""
 UNDO_COMMAND = "r2_runs"
 """The command whose runs are undos."""
 REPAIR_COMMAND = "verify_urls"
@@ -181,7 +183,8 @@ def find_unfinished(command: str, bucket: str, options: Mapping[str, Any]) -> Ru
     """
     runs = Run.objects.using(home()).filter(command=command, bucket=bucket, state__in=UNFINISHED)
     about = [options.get(name) for name in _SUBJECTS]
-    same = (run for run in runs.order_by("-id") if [*map(run.options.get, _SUBJECTS)] == about)
+    newest_first = runs.order_by(*NEWEST_FIRST)
+    same = (run for run in newest_first if [*map(run.options.get, _SUBJECTS)] == about)
     return next(same, None)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from r2maint.bucket import Bucket
 from r2maint.errors import BucketError, ConfigError, R2MaintError, UsageError
-from r2maint.journal import home, iter_changes, require_tables
+from r2maint.journal import NEWEST_FIRST, home, iter_changes, require_tables
 from r2maint.keys import redact
 from r2maint.models import Change, ChangeKind, ChangeState, Run
 from r2maint.purge.lostruns import find_lost_runs, iter_lost_changes
@@ -114,7 +114,7 @@ def list_runs(bucket: Bucket | None = None) -> Listing:
     note.
     """
     require_tables([home()])
-    runs = Run.objects.using(home()).order_by("-id")
+    runs = Run.objects.using(home()).order_by(*NEWEST_FIRST)
     states = Counter(runs.values_list("state", flat=True))
     notes = ["r2_runs RUN shows what a run changed; r2_runs RUN --undo plans the way back."]
     lost: list[RunFacts] = []

@@ -13,6 +13,7 @@ from r2maint.entries import Entry
 from r2maint.errors import DatabaseError, LeaseHeld
 from r2maint.journal import (
     Journal,
+    find_unfinished,
     iter_changes,
     kept_values,
     new_run_id,
@@ -20,6 +21,7 @@ from r2maint.journal import (
     require_tables,
 )
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
+from r2maint.runs import list_runs
 from r2maint.signals import run_finished
 from tests.conftest import DATABASES
 
@@ -182,6 +184,21 @@ def test_a_run_about_something_else_is_not_gone_on_with(about):
     usual, other = opened(), opened(**{about: "1"})
     assert usual.run_id != other.run_id
     assert (opened().run_id, opened(**{about: "1"}).run_id) == (usual.run_id, other.run_id)
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"], ids=["in order", "at random"])
+def test_of_two_runs_of_one_second_the_later_one_is_the_newest(names):
+    at = journal.now().replace(microsecond=0)
+    for number, name in enumerate(names):
+        Run.objects.create(
+            id=f"{at:%Y%m%dT%H%M%SZ}-{name}",
+            command="purge_orphans",
+            bucket="b",
+            state=RunState.STOPPED,
+            started_at=at + timedelta(microseconds=number),
+        )
+    assert [item.run_id[-1] for item in list_runs().items] == [names[1], names[0]]
+    assert find_unfinished("purge_orphans", "b", {}).pk.endswith(names[1])
 
 
 @pytest.mark.parametrize(

@@ -858,6 +858,23 @@ def test_what_was_uploaded_again_meanwhile_gets_a_copy_of_its_own(bucket, monkey
     ]
 
 
+@pytest.mark.parametrize("bodies", [(b"old", b"new"), (b"same", b"same")])
+def test_of_two_versions_that_a_killed_run_deleted_the_last_one_comes_back(
+    bucket, monkeypatch, bodies
+):
+    with monkeypatch.context() as patch:
+        patch.setattr("r2maint.purge.deletion._Deletion._restore_named", die)
+        for version, body in enumerate(bodies):
+            headers = Headers(metadata={"version": str(version)})
+            bucket.add(ORPHAN, body, headers=headers, age=(4 - version) * WEEK)
+            with pytest.raises(Killed):
+                purge(bucket)
+    Article.objects.create(body=ORPHAN)
+    outcome = purge(bucket, IN_ANY_CASE)
+    assert (bucket.body(ORPHAN), actions(outcome)) == (bodies[1], {ORPHAN: "restore"})
+    assert bucket.objects[ORPHAN].info.headers.metadata == {"version": "1"}
+
+
 def test_what_comes_back_twice_is_counted_once(bucket, monkeypatch):
     name_when(bucket, "default", ("delete", ORPHAN), ORPHAN)
     settle = Journal.settle

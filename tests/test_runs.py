@@ -327,8 +327,7 @@ def test_runs_are_listed_newest_first_and_shown_without_credentials(config):
     first.finish(state=RunState.FINISHED, summary={"rewritten": 1})
     second = open_journal(command="reoptimize", bucket="b", options={})
     listing = list_runs()
-    ids = [first.run_id, second.run_id]
-    assert [item.run_id for item in listing.items] == sorted(ids, reverse=True)
+    assert [item.run_id for item in listing.items] == [second.run_id, first.run_id]
     assert listing.summary() == {"runs": 2, "finished": 1, "running": 1}
     shown = show_run(first.run_id)
     assert (shown.summary()["options"], shown.summary()["state"]) == ({"limit": 3}, "finished")

@@ -17,7 +17,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
-from r2maint import journal
+from r2maint import journal, keys
 from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
@@ -302,15 +302,19 @@ class _Deletion:
 
     def _restore_named(self) -> None:
         """Bring back what this run deleted, in any execution, and something names by now."""
-        deletions = self._changes(ChangeKind.DELETE).filter(state__in=_PERHAPS_DELETED)
+        every = self._changes(ChangeKind.DELETE).exclude(state=ChangeState.CONFLICT)
+        deletions = every.filter(state__in=_PERHAPS_DELETED)
         hurried = self.stopped is not None and self.stopped.reason == "signal"
         if hurried or not deletions.exists():
             return
         try:
             with Inventory() as inventory, self._time_to_finish():
                 reading = self._read_again(inventory, map(_object_of, _in_order(deletions)))
-                for change in _in_order(deletions):
-                    if inventory.is_named(change.old):
+                named = (
+                    c for c in _in_order(every, newest_first=True) if inventory.is_named(c.old)
+                )
+                for change in _last_versions(named):
+                    if change.state in _PERHAPS_DELETED:
                         self._restore(change)
                 self._require_same_sources(reading)
         except Stopped as reason:
@@ -407,9 +411,19 @@ def _object_of(change: Change) -> StoredObject:
     return StoredObject(change.old, change.bytes or 0, change.etag, change.at)
 
 
-def _in_order(rows: QuerySet[Change]) -> Iterator[Change]:
+def _last_versions(newest_first: Iterable[Change]) -> Iterator[Change]:
+    """Yield the last deletion of each key: what was uploaded again was perhaps deleted again."""
+    seen: set[str] = set()
+    for change in newest_first:
+        if (name := keys.identity(change.old)) not in seen:
+            seen.add(name)
+            yield change
+
+
+def _in_order(rows: QuerySet[Change], *, newest_first: bool = False) -> Iterator[Change]:
     """Yield changes by primary key, some at a time; they may be settled meanwhile."""
-    last = 0
-    while page := list(rows.filter(pk__gt=last).order_by("pk")[: 4 * BATCH]):
+    order, beyond = ("-pk", "pk__lt") if newest_first else ("pk", "pk__gt")
+    page = list(rows.order_by(order)[: 4 * BATCH])
+    while page:
         yield from page
-        last = page[-1].pk
+        page = list(rows.filter(**{beyond: page[-1].pk}).order_by(order)[: 4 * BATCH])
