@@ -58,7 +58,12 @@ def compare(program: str, options: argparse.Namespace, label: str) -> None:
 
 
 def configure(database: Path, endpoint: str):
-    """Return r2maint's configuration for the bucket and this database."""
+    """Return r2maint's configuration for the bucket and this SQLite database."""
+    return set_up_database(_sqlite(database), endpoint)
+
+
+def set_up_database(database: dict, endpoint: str):
+    """Return the same for any database, given as `DATABASES` has it."""
     set_up(database)
     from django.conf import settings
 
@@ -113,24 +118,26 @@ def run(command: list[str], label: str, *, quiet: bool = False) -> float:
     return seconds
 
 
-def set_up(database: Path) -> None:
+def _sqlite(path: Path) -> dict:
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}
+
+
+def set_up(database: dict) -> None:
     """Configure Django with the example app on this database."""
     sys.path.insert(0, str(ROOT))
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings_test"
     from django.conf import settings
 
-    settings.DATABASES = {
-        "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(database)}
-    }
+    settings.DATABASES = {"default": database}
     settings.DEBUG = False
     import django
 
     django.setup()
 
 
-def fill(database: Path, objects: int) -> None:
-    """Write the rows."""
-    set_up(database)
+def fill(database: Path | dict, objects: int) -> None:
+    """Write the rows; a path is that of a SQLite database."""
+    set_up(database if isinstance(database, dict) else _sqlite(database))
     from django.core.management import call_command
 
     call_command("migrate", run_syncdb=True, verbosity=0)

@@ -36,18 +36,39 @@ def server(kind: str, directory: Path) -> Iterator[str]:
         return
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
+    port = free_port()
+    with running(_rclone(port, directory) if kind == "rclone" else memory(port), port) as url:
+        yield url
+
+
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    command = ["rclone", "serve", "s3", "--auth-key", f"{KEY_ID},{SECRET}", "--addr", address]
-    process = subprocess.Popen([*command, str(directory)], stderr=subprocess.DEVNULL)
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], port: int) -> Iterator[str]:
+    """Run a server until the block ends; give its URL once it answers."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(200):
+        for _ in range(1200):
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) == 0:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.05)
-        yield f"http://{address}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait()
+
+
+def memory(port: int, objects: int = 0) -> list[str]:
+    """Return the command that runs memorys3.py."""
+    program = str(Path(__file__).parent / "memorys3.py")
+    return [sys.executable, program, "--port", str(port), "--objects", str(objects)]
+
+
+def _rclone(port: int, directory: Path) -> list[str]:
+    key, address = f"{KEY_ID},{SECRET}", f"127.0.0.1:{port}"
+    return ["rclone", "serve", "s3", "--auth-key", key, "--addr", address, str(directory)]

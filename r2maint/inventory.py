@@ -153,8 +153,14 @@ class Inventory(ScratchIndex):
             while rows := cursor.fetchmany(_FETCH):
                 yield [row[0] for row in rows]
 
-    def finder(self, prefixes: Iterable[str] = ("",), locations: Iterable[str] = ()) -> KeyFinder:
-        """Return a finder of all keys below `prefixes`.
+    def finder(
+        self,
+        prefixes: Iterable[str] = ("",),
+        locations: Iterable[str] = (),
+        *,
+        absent: bool = True,
+    ) -> KeyFinder:
+        """Return a finder of all keys below `prefixes`, and of what is `absent` there.
 
         Of a key below one of `locations`, what follows the location names it too.
         """
@@ -162,7 +168,7 @@ class Inventory(ScratchIndex):
         names = self._iter_ids(below)
         roots = self.roots(below, limit=MAX_ROOTS)
         expected = self._count("SELECT count(*) FROM objects")
-        finder = KeyFinder(names, roots, expected=expected, is_key=self.has_object)
+        finder = KeyFinder(names, roots, expected=expected, is_key=self.has_object, absent=absent)
         for location in map(keys.identity, locations):
             start = f"{location}/"
             inside = outermost(

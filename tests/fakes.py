@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from unicodedata import normalize
@@ -58,8 +58,8 @@ class R2Fake:
     """R2's own semantics.
 
     Two spellings of a key with one NFC form are one object, shown as last uploaded and listed in the
-    order of the NFC form; deletes know no condition; copies are pinned by ETag and keep nothing of
-    the source's headers and class; locked objects can be neither replaced nor deleted; with
+    order of the NFC form; deletes know no condition; copies are pinned by ETag and never keep the
+    source's class; locked objects can be neither replaced nor deleted; with
     `one_write_a_second`, a second write of a key within a second fails.
 
     `before` is called with ("put", key), ("copy", source), ("delete", key), ("head", key),
@@ -189,7 +189,10 @@ class R2Fake:
     def copy_many(self, copies: Iterable[Copy]) -> Iterator[Result[Copy, ObjectInfo]]:
         return self._many("copy", copies, lambda copy: copy.source, self._copy)
 
-    def delete_many(self, keys: Iterable[str]) -> Iterator[Result[str, None]]:
+    def delete_many(
+        self, keys: Iterable[str], *, permit: Callable[[], object] = bool
+    ) -> Iterator[Result[str, None]]:
+        permit()
         return self._many("delete", keys, lambda key: key, self._delete)
 
     # How it behaves
@@ -230,10 +233,11 @@ class R2Fake:
         return self._write(upload.key, body, headers, self.now())
 
     def _copy(self, copy: Copy) -> ObjectInfo:
-        headers = rules.stored_headers(copy.target, copy.headers)
         source = self._find(copy.source)
         if source.info.etag != copy.if_match:
             raise PreconditionFailed(f"The object changed: {copy.source!r}.")
+        own = replace(source.info.headers, storage_class=copy.storage_class)
+        headers = rules.stored_headers(copy.target, copy.headers or own)
         self._require_writable(copy.target)
         return self._write(copy.target, source.body, headers, self.now(), source.info.etag)
 

@@ -25,6 +25,7 @@ from r2maint.errors import (
     BucketError,
     BucketUnreachable,
     ConfigError,
+    LeaseHeld,
     NoSuchBucket,
     NoSuchKey,
     ObjectLocked,
@@ -41,6 +42,7 @@ DENIED = s3_error(403, "AccessDenied")
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
     """Let botocore and the bulk engine try again at once."""
+    monkeypatch.setattr("r2maint.bucket.deleting._FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
 
@@ -481,11 +483,85 @@ def test_a_locked_object_is_told_apart_from_bad_keys(bucket, between):
 def test_each_key_of_a_deletion_has_its_own_error(bucket, between):
     errors = b"".join(
         b"<Error><Key>%s</Key><Code>%s</Code></Error>" % pair
-        for pair in [(b"b", b"ObjectLockedByBucketPolicy"), (b"c", b"InternalError")]
+        for pair in [(b"b", b"ObjectLockedByBucketPolicy"), (b"c", b"MethodNotAllowed")]
     )
+    errors += b"<Deleted><Key>a</Key></Deleted>"
     between.script(Answer(200, b"<DeleteResult>" + errors + b"</DeleteResult>"), method="POST")
     results = {result.request: type(result.error) for result in bucket.delete_many([*"abcd"])}
-    assert results == {"a": type(None), "b": ObjectLocked, "c": BucketError, "d": type(None)}
+    assert results == {"a": type(None), "b": ObjectLocked, "c": BucketError, "d": BucketError}
+
+
+def deletion(deleted: str = "", **codes: str) -> Answer:
+    """An answer to DeleteObjects: each letter is a key that was deleted, each name one that was not."""
+    told = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in deleted)
+    told += "".join(
+        f"<Error><Key>{k}</Key><Code>{code}</Code></Error>" for k, code in codes.items()
+    )
+    return Answer(200, f"<DeleteResult>{told}</DeleteResult>".encode())
+
+
+@pytest.mark.parametrize(
+    "answer", [deletion("b"), Answer(200), Answer(200, b"<html></html>")], ids=["half", "", "html"]
+)
+def test_what_an_answer_leaves_out_counts_as_deleted_by_nobody(bucket, between, answer):
+    between.script(answer, method="POST")
+    results = {result.request: result.error for result in bucket.delete_many([*"ab"])}
+    assert isinstance(results["a"], BucketError)
+
+
+def test_keys_the_server_was_too_busy_for_are_deleted_by_another_request(bucket, between):
+    between.script(deletion("a", b="SlowDown", c="InternalError"), deletion("bc"), method="POST")
+    assert {result.error for result in bucket.delete_many([*"abc"])} == {None}
+    assert [r.body.count(b"<Key>") for r in between.requests if r.method == "POST"] == [3, 2]
+
+
+def test_a_token_that_may_delete_nothing_ends_the_run(bucket, between):
+    between.script(deletion(a="AccessDenied", b="AccessDenied"), method="POST")
+    with pytest.raises(AccessDenied, match="DeleteObjects") as caught:
+        list(bucket.delete_many([*"ab"]))
+    assert "leaves out deleting" in caught.value.hint
+
+
+def test_one_key_that_may_not_be_deleted_is_an_error_of_its_own(bucket, between):
+    between.script(deletion("a", b="AccessDenied"), method="POST")
+    results = {result.request: type(result.error) for result in bucket.delete_many([*"ab"])}
+    assert results == {"a": type(None), "b": AccessDenied}
+
+
+def test_every_attempt_to_delete_is_asked_for_and_may_be_forbidden(bucket, between):
+    put(bucket, Upload(key="a", body=b"x"))
+    asked = []
+
+    def permit() -> None:
+        asked.append(True)
+        if len(asked) == 2:
+            raise LeaseHeld("The lease on the bucket was lost.")
+
+    between.script(s3_error(503, "SlowDown"), method="POST")
+    with pytest.raises(LeaseHeld):
+        list(bucket.delete_many(["a"], permit=permit))
+    assert listed(bucket) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("InternalError", type(None)), ("NoSuchKey", NoSuchKey)]
+)
+def test_a_copy_that_fails_with_status_200_is_no_copy(bucket, between, code, error):
+    stored = put(bucket, Upload(key="k", body=b"x"))
+    between.script(Answer(200, s3_error(500, code).body), method="PUT")
+    (result,) = bucket.copy_many([Copy(source="k", target="t", if_match=stored.etag)])
+    assert type(result.error) is error
+
+
+def test_a_copy_keeps_the_headers_and_is_told_its_class(bucket, between):
+    headers = Headers(content_type="image/png", metadata={"a": "b"}, storage_class="STANDARD_IA")
+    stored = put(bucket, Upload(key="k", body=b"x", headers=headers))
+    copy = Copy(source="k", target="t", if_match=stored.etag, storage_class="STANDARD_IA")
+    (result,) = bucket.copy_many([copy])
+    assert result.value.headers == headers
+    request = between.requests[1]
+    assert header(request, "x-amz-metadata-directive") == "COPY"
+    assert header(request, "x-amz-storage-class") == "STANDARD_IA"
 
 
 @pytest.mark.parametrize(

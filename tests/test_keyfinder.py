@@ -296,3 +296,18 @@ def test_a_longer_key_is_meant_where_there_is_one():
     names = ["submissions/1/a.webp", "submissions/1/a.webp-old"]
     finder = KeyFinder([names], ("submissions/",), is_key=names.__contains__)
     assert finder.find("submissions/1/a.webp-old").names == {names[1]}
+
+
+@given(
+    st.lists(NAMES, min_size=1, max_size=4),
+    st.lists(st.tuples(NAMES, st.sampled_from(sorted(EMBEDDINGS))), max_size=4),
+    st.integers(0, 40),
+)
+@settings(max_examples=60, deadline=None)
+def test_passing_over_what_names_no_key_misses_none(keys, texts, length):
+    keys = [f"submissions/{'x' * length}{key}" for key in keys]
+    text = " ".join(EMBEDDINGS[form](key) for key, form in texts)
+    text += " ".join(EMBEDDINGS[form](key) for key, (_, form) in zip(keys, texts, strict=False))
+    batch = [identity(key) for key in keys]
+    slow = KeyFinder([batch], ("submissions/",)).find(text).names
+    assert KeyFinder([batch], ("submissions/",), absent=False).find(text).names == slow

@@ -553,7 +553,7 @@ def machine_project(project, settings, monkeypatch) -> Iterator[Project]:
     clock: list[Callable[[], datetime]] = []
     monkeypatch.setattr(journal, "now", lambda: clock[0]())
     # Small buckets of several batches.
-    monkeypatch.setattr("r2maint.purge.deletion.BATCH", 2)
+    monkeypatch.setattr("r2maint.purge.steps.BATCH", 2)
     yield Project(settings, connection.settings_dict["NAME"], project, clock)
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS nobodys")

@@ -143,8 +143,8 @@ def counted(method):
 
 for name in ("put_many", "copy_many", "delete_many"):
     setattr(directory.DirectoryBucket, name, counted(getattr(directory.DirectoryBucket, name)))
-import r2maint.purge.deletion
-r2maint.purge.deletion.BATCH = 2
+import r2maint.purge.steps
+r2maint.purge.steps.BATCH = 2
 call_command("purge_orphans", "--grace=0", "--no-second-look", "--max-delete=100%", "--adopt",
              "--apply", "--no-input", "--format=json")
 """
@@ -203,7 +203,7 @@ def test_a_purge_killed_at_several_points_ends_in_the_same_state(tmp_path):
     bucket = DirectoryBucket(tmp_path / "bucket")
     doomed = [f"submissions/2/{number}.webp" for number in range(5)]
     fill(bucket, "submissions/1/named.webp", *doomed)
-    for moment in (2, 5, 8, 10):
+    for moment in (2, 4, 6, 7):
         site.purge(killed_at=moment)
         release(bucket)
         assert "submissions/1/named.webp" in media(bucket)

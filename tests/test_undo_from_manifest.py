@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -188,7 +187,7 @@ def test_killed_at_any_write_the_undo_goes_on_under_its_own_id(project, moment, 
     entries = []
     for key in TAKEN:
         info = bucket.add(f"{PREFIX}{'a' * 32}/{key[-6]}", key.encode(), headers=FULL)
-        entries.append(replace(lost(key, info.key, info.size), etag=info.etag))
+        entries.append(lost(key, info.key, info.size)._replace(etag=info.etag))
     write_manifest(bucket, "a" * 32, "lost-run", entries)
     writes = 0
 

@@ -112,12 +112,15 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A server-side copy, pinned to the source's ETag; `headers` are sent again in full."""
+    """A server-side copy, pinned to the source's ETag."""
 
     source: str
     target: str
     if_match: str
-    headers: Headers
+    headers: Headers | None = None
+    """Sent in place of the source's own; None leaves those to the server, all but the class."""
+    storage_class: str = "STANDARD"
+    """Of the copy, when it has the source's headers: no server keeps the class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +207,16 @@ class Bucket(Protocol):
         """
 
     def copy_many(self, copies: Iterable[Copy]) -> Iterator[Result[Copy, ObjectInfo]]:
-        """Copy inside the bucket; PreconditionFailed where a source changed, NoSuchKey if gone."""
+        """Copy inside the bucket; PreconditionFailed where a source changed, NoSuchKey if gone.
 
-    def delete_many(self, keys: Iterable[str]) -> Iterator[Result[str, None]]:
-        """Delete in batches of at most 1,000; a key that is absent counts as deleted."""
+        The value is what a HEAD of the copy says. One Class A request and one Class B each.
+        """
+
+    def delete_many(
+        self, keys: Iterable[str], *, permit: Callable[[], object] = bool
+    ) -> Iterator[Result[str, None]]:
+        """Delete in batches of at most 1,000; a key that is absent counts as deleted.
+
+        `permit` is asked right before each attempt of each request, and what it raises ends all.
+        No error means that the bucket said so: a key its answer leaves out is a BucketError.
+        """

@@ -48,7 +48,8 @@ def make_client(connection: Connection, *, workers: int, limiter: Limiter) -> S3
         ) from error
     client.meta.events.register_last("before-parameter-build.s3", _stay_here)
     # botocore runs handlers of a wildcard first: this one must come before "before-parse.s3.*".
-    client.meta.events.register("before-parse.*.ListObjectsV2", set_page_aside)
+    for operation in ("ListObjectsV2", "DeleteObjects"):
+        client.meta.events.register(f"before-parse.*.{operation}", set_page_aside)
     # The stubs know no handler that answers; botocore takes the first answer as a delay.
     client.meta.events.register_last("needs-retry.s3", cast("Any", retry_delay))
     client.meta.events.register("before-send.s3", limiter.wait)

@@ -18,7 +18,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from itertools import islice
@@ -159,9 +159,12 @@ class DirectoryBucket:
     def copy_many(self, copies: Iterable[Copy]) -> Iterator[Result[Copy, ObjectInfo]]:
         return self._many(copies, self._copy, write=True)
 
-    def delete_many(self, keys: Iterable[str]) -> Iterator[Result[str, None]]:
+    def delete_many(
+        self, keys: Iterable[str], *, permit: Callable[[], object] = bool
+    ) -> Iterator[Result[str, None]]:
         remaining = iter(keys)
         while batch := list(islice(remaining, PAGE_SIZE)):
+            permit()
             with self._index(write=True) as index, self._translated():
                 self._delete(index, batch)
             yield from (Result(request=key) for key in batch)
@@ -223,11 +226,12 @@ class DirectoryBucket:
 
     def _copy(self, index: sqlite3.Connection, copy: Copy) -> ObjectInfo:
         rules.require_key(copy.target)
-        headers = rules.stored_headers(copy.target, copy.headers)
         source, file = self._open(index, copy.source)
         with file:
             if source[2] != copy.if_match:
                 raise PreconditionFailed(f"The object changed since it was read: {copy.source!r}.")
+            own = replace(_info(source).headers, storage_class=copy.storage_class)
+            headers = rules.stored_headers(copy.target, copy.headers or own)
             name = self._blobs.write_copy(file)
         row = self._row(copy.target, source[1], source[2], headers, name)
         self._store(index, row, lambda: None)

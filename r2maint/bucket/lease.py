@@ -27,8 +27,8 @@ KEY = ".r2maint/lease"
 LASTS = timedelta(seconds=60)
 RENEWED_EVERY = timedelta(seconds=20)
 
-_MARGIN_SECONDS = 15.0
-"""A lease with less left is renewed before it is relied on: what follows takes time too."""
+_MARGIN = 1 / 4
+"""A lease with a smaller part left is renewed before it is relied on: what follows takes time."""
 _HEADERS = Headers(content_type="application/json", cache_control="no-store")
 
 
@@ -88,7 +88,7 @@ class Lease:
         Raises: LeaseHeld when another holder has taken it over; BucketError when nobody can tell.
         """
         with self._lock:
-            if _elapsed_since(self._renewed_at) > LASTS.total_seconds() - _MARGIN_SECONDS:
+            if _elapsed_since(self._renewed_at) > (1 - _MARGIN) * LASTS.total_seconds():
                 self._renew()
                 return
             info = head(self._bucket, KEY)

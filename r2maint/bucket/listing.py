@@ -2,6 +2,7 @@
 
 `PageBodies` keeps botocore from parsing these answers, `read_page` does it: with one regular
 expression where every entry of the page has the common shape, else with a complete XML parser.
+Answers to DeleteObjects, which name as many keys, are read by `read_deletions`.
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 """
 
@@ -31,16 +32,18 @@ _ENTRIES = tuple(
     for quote in ("&quot;", '"')
 )
 _OTHER_ENCODING = re.compile(rb"<\?xml[^>]*encoding=[\"'](?!utf-8[\"'])", re.IGNORECASE)
-_WHOLE_PAGE = re.compile(rb"ListBucketResult\s*>\s*$")
-_S3_ANSWER = re.compile(rb"<([\w.-]+:)?(ListBucketResult|Error)\b")
+_WHOLE_PAGE = re.compile(rb"(ListBucketResult|DeleteResult)\s*/?>\s*$")
+_S3_ANSWER = re.compile(rb"<([\w.-]+:)?(ListBucketResult|DeleteResult|Error)\b")
+_SET_ASIDE = frozenset({"ListObjectsV2Output", "DeleteObjectsOutput"})
 _HINT = "Check ENDPOINT_URL: something other than an S3 server, or a proxy, seems to answer there."
 
 
 class PageBodies(RestXMLParser):
-    """botocore's parser, except that a ListObjectsV2 answer stays bytes, under "Page"."""
+    """botocore's parser, except that long answers stay bytes, under "Page"."""
 
     def parse(self, response: Any, shape: Any) -> Any:
-        if shape is None or shape.name != "ListObjectsV2Output" or response["status_code"] >= 300:
+        is_long = shape is not None and shape.name in _SET_ASIDE
+        if not is_long or response["status_code"] >= 300:
             return super().parse(response, shape)
         headers = {name.lower(): value for name, value in response["headers"].items()}
         metadata = {"HTTPStatusCode": response["status_code"], "HTTPHeaders": headers}
@@ -82,6 +85,29 @@ def read_page(body: bytes, place: object = "") -> Page:
         ) from error
 
 
+def read_deletions(body: bytes, place: object = "") -> tuple[set[str], dict[str, tuple[str, str]]]:
+    """Return the keys that DeleteObjects deleted, and code and message of those it did not.
+
+    Raises: BucketError for an answer of another kind.
+    """
+    try:
+        root = _root(body, "DeleteResult")
+    except (ElementTree.ParseError, ValueError) as error:
+        raise BucketError(
+            f"The answer to a deletion cannot be read: {place or 'the bucket'} ({error}).", _HINT
+        ) from error
+    deleted: set[str] = set()
+    refused: dict[str, tuple[str, str]] = {}
+    for node in root:
+        fields = {_local(child): child.text or "" for child in node}
+        key = fields.get("Key", "")
+        if _local(node) == "Deleted":
+            deleted.add(key)
+        elif _local(node) == "Error":
+            refused[key] = (fields.get("Code") or "Error", fields.get("Message", ""))
+    return deleted, refused
+
+
 def _read_common(body: bytes) -> Page | None:
     """Return the page if all of it has the common shape, else None."""
     if b"<!" in body or _OTHER_ENCODING.match(body):
@@ -100,10 +126,10 @@ def _read_any(body: bytes) -> Page:
     return _page(root, [_entry(node) for node in root if _local(node) == "Contents"])
 
 
-def _root(text: str | bytes) -> ElementTree.Element:
+def _root(text: str | bytes, expected: str = "ListBucketResult") -> ElementTree.Element:
     root = ElementTree.fromstring(text)
-    if _local(root) != "ListBucketResult":
-        raise ValueError(f"it is a <{_local(root)}>, not a <ListBucketResult>")
+    if _local(root) != expected:
+        raise ValueError(f"it is a <{_local(root)}>, not a <{expected}>")
     return root
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -29,10 +29,11 @@ from r2maint.bucket.base import (
     Upload,
 )
 from r2maint.bucket.client import make_client
+from r2maint.bucket.deleting import Deleter
 from r2maint.bucket.guard import guarded, guarded_page
 from r2maint.bucket.listing import read_page
 from r2maint.bucket.sending import Sender
-from r2maint.bucket.translate import Place, explain, translated
+from r2maint.bucket.translate import Place, translated
 from r2maint.bucket.window import in_order, raised
 from r2maint.bucket.wire import Wire
 from r2maint.errors import BucketError, BucketUnreachable, InvalidListing, NoSuchKey
@@ -47,8 +48,6 @@ BATCH_SIZE = 1000
 _BODY_ATTEMPTS = 4
 _NO_RULES = "NoSuchLifecycleConfiguration"
 _CHUNK_BYTES = 2**16
-_NOT_IN_XML = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
-"""What an XML body cannot carry, or not unchanged."""
 
 T = TypeVar("T")
 
@@ -65,6 +64,7 @@ class R2Bucket:
         self._client = make_client(connection, workers=self._workers, limiter=limiter)
         self._sender = Sender(self._client, name)
         self._place = Place(name, urlsplit(connection.endpoint_url).netloc.rpartition("@")[2])
+        self._deleter = Deleter(self._client, name, self._place)
         self._wire = Wire(name, connection, self._place, workers=self._workers, limiter=limiter)
         self._answers = False
         self._probing = threading.Lock()
@@ -174,7 +174,7 @@ class R2Bucket:
         with closing(self._wire.head_many(keys, otherwise=self._head)) as results:
             yield from raised(map(self._looked_into, results))
 
-    def _looked_into(self, result: Result[str, ObjectInfo]) -> Result[str, ObjectInfo]:
+    def _looked_into(self, result: Result[T, ObjectInfo]) -> Result[T, ObjectInfo]:
         """Return a result; raise what is wrong with bucket or token where that is why it failed."""
         if result.error is not None and not isinstance(result.error, BucketUnreachable):
             self._probe()
@@ -250,10 +250,14 @@ class R2Bucket:
             yield from raised(results)
 
     def copy_many(self, copies: Iterable[Copy]) -> Iterator[Result[Copy, ObjectInfo]]:
-        return in_order(self._copy, copies, workers=self._workers)
+        with closing(self._wire.copy_many(copies, otherwise=self._copy)) as results:
+            yield from raised(map(self._looked_into, results))
 
-    def delete_many(self, keys: Iterable[str]) -> Iterator[Result[str, None]]:
-        for batch in in_order(self._delete, batched(keys, BATCH_SIZE), workers=self._workers):
+    def delete_many(
+        self, keys: Iterable[str], *, permit: Callable[[], object] = bool
+    ) -> Iterator[Result[str, None]]:
+        delete = partial(self._deleter.delete, permit=permit)
+        for batch in in_order(delete, batched(keys, BATCH_SIZE), workers=self._workers):
             if batch.error is not None:
                 yield from (Result(request=key, error=batch.error) for key in batch.request)
             else:
@@ -275,54 +279,21 @@ class R2Bucket:
 
     def _copy(self, copy: Copy) -> ObjectInfo:
         rules.require_key(copy.target)
-        headers = rules.stored_headers(copy.target, copy.headers)
         with self._about(copy.source):
             answer = self._client.copy_object(
                 Bucket=self.name,
                 Key=copy.target,
                 CopySource={"Bucket": self.name, "Key": copy.source},
                 CopySourceIfMatch=f'"{copy.if_match}"',
-                MetadataDirective="REPLACE",
-                **answers.header_arguments(headers),
+                **_headers_of(copy),
             )
-        rules.require_pinned(copy.source, answers.etag(answer["CopyObjectResult"]), copy.if_match)
+        if not rules.is_pinned(answers.etag(answer["CopyObjectResult"]), copy.if_match):
+            raise rules.not_pinned(copy.source)
         return self._head(copy.target)
 
-    def _delete(self, keys: list[str]) -> dict[str, BucketError]:
-        """Delete one batch; return the errors by key."""
-        errors: dict[str, BucketError] = {}
-        plain = []
-        for key in filter(rules.can_exist, keys):
-            if not _NOT_IN_XML.search(key):
-                plain.append({"Key": key})
-            elif error := self._delete_one(key):
-                errors[key] = error
-        return errors | (self._delete_batch(plain) if plain else {})
 
-    def _delete_batch(self, objects: list[Any]) -> dict[str, BucketError]:
-        with translated(self._place):
-            answer = self._client.delete_objects(
-                Bucket=self.name, Delete={"Objects": objects, "Quiet": True}
-            )
-        return {
-            item["Key"]: explain(
-                self._place,
-                item["Key"],
-                "DeleteObjects",
-                code=item.get("Code", ""),
-                message=item.get("Message", ""),
-            )
-            for item in answer.get("Errors", ())
-        }
-
-    def _delete_one(self, key: str) -> BucketError | None:
-        try:
-            with translated(self._place, key):
-                self._client.delete_object(Bucket=self.name, Key=key)
-        except NoSuchKey:
-            return None
-        except BucketError as error:
-            if error.ends_run:
-                raise
-            return error
-        return None
+def _headers_of(copy: Copy) -> Any:
+    if copy.headers is None:
+        return {"MetadataDirective": "COPY", "StorageClass": copy.storage_class}
+    headers = rules.stored_headers(copy.target, copy.headers)
+    return {"MetadataDirective": "REPLACE", **answers.header_arguments(headers)}

@@ -154,10 +154,14 @@ def require_same_bytes(key: str, etag: str, md5: str) -> None:
         )
 
 
-def require_pinned(source: str, etag: str, if_match: str) -> None:
-    """Raise PreconditionFailed when the copy's ETag shows that the source was not as pinned.
+def is_pinned(etag: str, if_match: str) -> bool:
+    """Tell whether the ETag of a copy is what that of its source, as pinned, lets expect.
 
     Only two MD5s can be compared: a copy of a multipart upload has an ETag of its own.
     """
-    if is_md5(etag) and is_md5(if_match) and etag != if_match:
-        raise PreconditionFailed(f"The object changed since it was read: {source!r}.")
+    return etag == if_match or not (is_md5(etag) and is_md5(if_match))
+
+
+def not_pinned(source: str) -> PreconditionFailed:
+    """Return the error of a copy whose source was not as pinned."""
+    return PreconditionFailed(f"The object changed since it was read: {source!r}.")

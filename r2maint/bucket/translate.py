@@ -27,6 +27,7 @@ WRITES = frozenset(
     {"PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "CreateMultipartUpload"}
     | {"UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"}
 )
+_DELETES = frozenset({"DeleteObject", "DeleteObjects"})
 DENIED = frozenset(
     {"401", "403", "AccessDenied", "Unauthorized", "Forbidden", "InvalidAccessKeyId"}
     | {"SignatureDoesNotMatch", "ExpiredRequest", "ExpiredToken", "InvalidToken", "NotEntitled"}
@@ -182,6 +183,11 @@ def _access_hint(code: str, operation: str) -> str:
         return (
             "If reading works with the same keys, the token is read-only, or something overrides "
             "botocore's request_checksum_calculation='when_required', which R2 needs."
+        )
+    if operation in _DELETES and code not in _WRONG_KEYS:
+        return (
+            "If writing works with the same keys, their permission leaves out deleting: give the"
+            " token Object Read & Write on this bucket."
         )
     if operation in WRITES and code not in _WRONG_KEYS:
         return "If reading works, give the token Object Read & Write on this bucket."

@@ -1,4 +1,4 @@
-"""PUT and HEAD of many objects through the bulk engine, signed, answered as a bucket answers.
+"""PUT, COPY and HEAD of many objects through the bulk engine, signed, answered as buckets answer.
 
 libcurl signs with its native Signature Version 4 and the SHA-256 of the very bytes, so that the
 server refuses any others. It resolves "." and ".." segments before it signs: `can_ask` is False for
@@ -18,7 +18,7 @@ from typing import TypeVar, cast
 
 from r2maint.bucket import rules, sending
 from r2maint.bucket.answers import parsed_date
-from r2maint.bucket.base import Headers, ObjectInfo, Result, Upload
+from r2maint.bucket.base import Copy, Headers, ObjectInfo, Result, Upload
 from r2maint.bucket.client import CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
 from r2maint.bucket.translate import Place, explain, no_answer
 from r2maint.connection import Connection
@@ -34,10 +34,14 @@ _Note = tuple[rules.Digest, Headers]
 """What is known of an upload while it is under way."""
 
 _EMPTY = sha256(b"").hexdigest()
+_MADE = object()
+"""Note of a request about a copy that was made."""
 _STREAMED_ABOVE_BYTES = 2**20
 """Larger files are read again as they are sent, not kept in memory."""
 _DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 _ERROR = re.compile(rb"<(Code|Message)>([^<]*)</")
+_COPIED = re.compile(rb"<(?:\w+:)?CopyObjectResult\b")
+_COPIED_ETAG = re.compile(rb"<(?:\w+:)?ETag>(?:&quot;|&#34;|\")?([^<&\"]*)")
 _SERVED = {
     "content_type": "content-type",
     "cache_control": "cache-control",
@@ -50,7 +54,7 @@ _META = "x-amz-meta-"
 _ATTEMPTS = 8
 """The first waits are short: half a minute in all, like the SDK's six attempts."""
 _AHEAD_OF_RETRY = 1024
-"""Answers to PUT and HEAD are small."""
+"""Answers to PUT, COPY and HEAD are small."""
 
 
 def can_ask(key: str) -> bool:
@@ -66,7 +70,8 @@ class Wire:
         self, name: str, connection: Connection, place: Place, *, workers: int, limiter: Limiter
     ) -> None:
         self._place = place
-        self._base = f"{connection.endpoint_url.rstrip('/')}/{quote_key(name)}/"
+        self._source = f"/{quote_key(name)}/"
+        self._base = f"{connection.endpoint_url.rstrip('/')}{self._source}"
         self._engine = Engine(
             Pace(
                 workers=workers,
@@ -75,6 +80,7 @@ class Wire:
                 connect_seconds=CONNECT_SECONDS,
                 stall_seconds=READ_SECONDS,
                 is_passing=_may_pass,
+                eases_off=True,
             ),
             limiter=limiter,
             credentials=Credentials(
@@ -100,6 +106,15 @@ class Wire:
         with closing(self._engine.send_many(uploads, self._put)) as outcomes:
             for outcome in outcomes:
                 yield _result(outcome, partial(self._stored, outcome), otherwise)
+
+    def copy_many(
+        self, copies: Iterable[Copy], *, otherwise: Callable[[Copy], ObjectInfo]
+    ) -> Generator[Result[Copy, ObjectInfo], None, None]:
+        """Copy each object and look at its copy; `otherwise` copies to keys it cannot ask for."""
+        sent = self._engine.send_many(copies, self._copy, then=self._look_at_copy)
+        with closing(sent) as outcomes:
+            for outcome in outcomes:
+                yield _result(outcome, partial(self._copied, outcome), otherwise)
 
     # Asking
 
@@ -160,7 +175,41 @@ class Wire:
                     return info
         raise PreconditionFailed(f"The condition does not hold: {key!r} is taken or was changed.")
 
-    # Both
+    # Copying
+
+    def _copy(self, copy: Copy) -> Request | None:
+        """Return the request of a copy. Raises: ObjectRejected."""
+        rules.require_key(copy.target)
+        if not can_ask(copy.target):
+            return None
+        lines = (
+            f"x-amz-content-sha256: {_EMPTY}",
+            f"x-amz-copy-source: {self._source}{quote_key(copy.source)}",
+            f'x-amz-copy-source-if-match: "{copy.if_match}"',
+            *_lines_of_copy(copy),
+        )
+        return self._request("PUT", copy.target, lines)
+
+    def _look_at_copy(self, copy: Copy, answer: Answer) -> Request | None:
+        """Return the HEAD of a copy that was made, so that its answer is what came of it."""
+        is_pinned = rules.is_pinned(_etag_of_copy(answer), copy.if_match)
+        is_made = answer.status == 200 and _COPIED.search(answer.body[:512]) is not None
+        if not (is_made and is_pinned):
+            return None
+        head = self._head(copy.target)
+        return head._replace(note=_MADE) if head else None
+
+    def _copied(self, outcome: Outcome[Copy]) -> ObjectInfo:
+        copy = outcome.label
+        if outcome.note is _MADE:
+            return _info(copy.target, self._answer(outcome, copy.target, "HeadObject"))
+        answer = self._answer(outcome, copy.source, "CopyObject")
+        if _COPIED.search(answer.body[:512]) is None:
+            # An error may come with status 200, after the server began to answer.
+            raise self._refused(answer, copy.source, "CopyObject")
+        raise rules.not_pinned(copy.source)
+
+    # All
 
     def _request(
         self,
@@ -187,8 +236,11 @@ class Wire:
         assert answer is not None
         if answer.status in (200, 204):
             return answer
+        raise self._refused(answer, key, operation)
+
+    def _refused(self, answer: Answer, key: str, operation: str) -> BucketError:
         told = _told(answer)
-        raise explain(
+        return explain(
             self._place,
             key,
             operation,
@@ -212,7 +264,8 @@ def _result(
 
 
 def _may_pass(answer: Answer) -> bool:
-    return is_passing(answer) or (answer.status >= 400 and _told(answer).get("Code") in RETRIED)
+    has_failed = answer.status >= 400 or b"<Error>" in answer.body[:512]
+    return is_passing(answer) or (has_failed and _told(answer).get("Code") in RETRIED)
 
 
 def _told(answer: Answer) -> Mapping[str, str]:
@@ -257,6 +310,20 @@ def _lines(headers: Headers) -> Iterator[str]:
         yield "Content-Type: application/octet-stream"
     for name, value in headers.metadata.items():
         yield f"{_META}{name}: {value}" if value else f"{_META}{name};"
+
+
+def _lines_of_copy(copy: Copy) -> Iterator[str]:
+    if copy.headers is None:
+        yield "x-amz-metadata-directive: COPY"
+        yield f"x-amz-storage-class: {copy.storage_class}"
+    else:
+        yield "x-amz-metadata-directive: REPLACE"
+        yield from _lines(rules.stored_headers(copy.target, copy.headers))
+
+
+def _etag_of_copy(answer: Answer) -> str:
+    found = _COPIED_ETAG.search(answer.body[:4096])
+    return found[1].decode("utf-8", "replace") if found else ""
 
 
 def _info(key: str, answer: Answer) -> ObjectInfo:

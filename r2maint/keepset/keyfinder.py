@@ -32,6 +32,8 @@ _FILE = re.compile(r"[^/%]\.[0-9A-Za-z]{1,8}")
 _LONGEST = 1024
 # More than this many keys that begin with a space or bracket are kept without being looked for.
 _MAX_ODD = 1000
+_BEGINNING = 24
+"""Characters that tell most keys apart; with a shorter key among them, none are passed over."""
 
 
 class KeyFilter:
@@ -87,13 +89,16 @@ class KeyFinder:
         *,
         expected: int = 1000,
         is_key: Callable[[str], bool] = lambda name: False,
+        absent: bool = True,
     ) -> None:
         """Take the identities of the keys, in batches; `expected` is about how many there are.
 
         `is_key` tells for certain whether an identity is a key's; the finder itself may be wrong,
-        and asks where that decides whether another key is named.
+        and asks where that decides whether another key is named. Without `absent` nobody asks for
+        paths that mean no object, and what names none of the keys is passed over faster.
         """
         self._is_key = is_key
+        self._beginnings = None if absent or not roots else KeyFilter(expected)
         self._filter = KeyFilter(expected)
         self._roots = sorted(roots or (), key=len, reverse=True)
         any_root = "|".join(map(re.escape, self._roots))
@@ -113,12 +118,26 @@ class KeyFinder:
 
     def _add(self, batch: Sequence[str], characters: set[str]) -> None:
         self._filter.update(batch)
+        self._add_beginnings(batch)
         # One search over the whole batch: hardly any key of most buckets has a stop in it.
         if _STOP.search("".join(batch)):
             for name in batch:
                 if _STOP.search(name):
                     characters.update(name)
                     self._add_cut(name)
+
+    def _add_beginnings(self, batch: Sequence[str]) -> None:
+        if self._beginnings is not None:
+            self._beginnings.update(name[:_BEGINNING] for name in batch)
+            if min(map(len, batch), default=_BEGINNING) < _BEGINNING:
+                self._beginnings = None
+
+    def _is_none(self, token: str) -> bool:
+        """Tell whether surely no key begins in this token."""
+        beginnings = self._beginnings
+        if beginnings is None or token[:_BEGINNING] in beginnings:
+            return False
+        return self._root is not None and not self._root.search(token, 1)
 
     def _add_cut(self, name: str) -> None:
         root = next((root for root in self._roots if name.startswith(root)), "")
@@ -161,6 +180,8 @@ class KeyFinder:
             self._scan_on(text, found)
         else:
             for token in set(self._token.findall(text)):
+                if self._is_none(token):
+                    continue
                 # The usual case, a whole key in which no other begins, is decided here.
                 usual = token in self._filter and not _has_loose_end(token)
                 if usual and self._root and not self._root.search(token, 1):

@@ -15,15 +15,14 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from r2maint import keys
 from r2maint.bucket import (
     Bucket,
-    Copy,
     Download,
     Headers,
     ObjectInfo,
@@ -47,8 +46,7 @@ _RUN = "run"
 """Metadata of a manifest: a HEAD tells whose it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quarantined:
+class Quarantined(NamedTuple):
     """One object and where its copy lies."""
 
     key: str
@@ -70,16 +68,6 @@ class Quarantined:
         return StoredObject(self.key, self.size, self.etag, modified_at, storage_class)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """An object that cannot be copied, and so is not deleted."""
-
-    item: StoredObject
-    reason: str
-    failed: bool
-    """The bucket refused; otherwise the object is simply not what it was, or too large."""
-
-
 def new_token() -> str:
     """Return the name of a new quarantine, which nobody can guess."""
     return secrets.token_hex(16)
@@ -96,87 +84,24 @@ def version_digest(item: StoredObject) -> str:
     return digest(chr(0).join(version))
 
 
-def copy_all(
-    bucket: Bucket, objects: list[StoredObject], token: str
-) -> Iterator[Quarantined | Kept]:
-    """Copy each object, pinned to its listed ETag, with its headers and storage class.
-
-    Yields one result an object, in order. Two Class B requests and one Class A each.
-    """
-    infos = list(bucket.head_many(item.key for item in objects))
-    faults = {
-        item.key: fault
-        for item, result in zip(objects, infos, strict=True)
-        if (fault := _fault(item, result.value, result.error))
-    }
-    headers = {result.request: result.value.headers for result in infos if result.value}
-    wanted = [item for item in objects if item.key not in faults]
-    requests = (
-        Copy(
-            source=item.key,
-            target=copy_key(token, item),
-            if_match=item.etag,
-            headers=headers[item.key],
-        )
-        for item in wanted
-    )
-    copies = iter(list(bucket.copy_many(requests)))
-    for item in objects:
-        if fault := faults.get(item.key):
-            yield fault
-        else:
-            yield _copied(item, next(copies), headers[item.key])
-
-
-def without_copy(item: StoredObject) -> Quarantined:
-    """Return the entry of an object that is deleted without a copy."""
-    return _entry(item, "", Headers(storage_class=item.storage_class))
-
-
-def changed(item: StoredObject, info: ObjectInfo) -> bool:
-    """Tell whether an object is no longer the one that was listed."""
-    # A HEAD tells whole seconds, a listing may tell finer.
-    then, now = int(item.modified_at.timestamp()), int(info.modified_at.timestamp())
-    return (item.etag, item.size, then) != (info.etag, info.size, now)
-
-
-def _fault(item: StoredObject, info: ObjectInfo | None, error: BucketError | None) -> Kept | None:
-    if isinstance(error, NoSuchKey):
-        return Kept(item=item, reason="It is gone already.", failed=False)
-    if error is not None or info is None:
-        return Kept(item=item, reason=_told(error), failed=True)
-    if changed(item, info):
-        return Kept(item=item, reason="It changed since it was listed.", failed=False)
-    if item.size > MAX_COPY_BYTES:
-        reason = "It is too large to copy into quarantine (over 4.995 GiB); --hard deletes it."
-        return Kept(item=item, reason=reason, failed=False)
-    return None
-
-
-def _copied(item: StoredObject, result: Any, headers: Headers) -> Quarantined | Kept:
-    if isinstance(result.error, PreconditionFailed | NoSuchKey):
-        return Kept(item=item, reason="It changed since it was listed.", failed=False)
-    if result.error is not None:
-        return Kept(item=item, reason=_told(result.error), failed=True)
-    if result.value.size != item.size:
-        reason = f"Its copy has {result.value.size} bytes in place of {item.size}."
-        return Kept(item=item, reason=reason, failed=True)
-    return _entry(item, result.request.target, headers)
-
-
-def _entry(item: StoredObject, copy: str, headers: Headers) -> Quarantined:
+def quarantined(item: StoredObject, copy: str, headers: Headers) -> Quarantined:
+    """Return the entry of one version of an object."""
     return Quarantined(
         key=item.key,
         copy=copy,
         etag=item.etag,
         size=item.size,
         modified_at=item.modified_at.isoformat(),
-        headers={**asdict(headers), "metadata": dict(headers.metadata)},
+        headers=as_entry_headers(headers),
     )
 
 
-def _told(error: BucketError | None) -> str:
-    return error.message if error else "The bucket gave no answer."
+def as_entry_headers(headers: Headers) -> dict[str, Any]:
+    """Return headers as an entry has them."""
+    return {**{name: getattr(headers, name) for name in _NAMES}, "metadata": dict(headers.metadata)}
+
+
+_NAMES = tuple(each.name for each in fields(Headers) if each.name != "metadata")
 
 
 # Manifests
@@ -189,7 +114,7 @@ def write_manifest(bucket: Bucket, token: str, run_id: str, entries: Iterable[Qu
         path = Path(directory) / "manifest"
         with path.open("w", encoding="utf-8") as file:
             file.write(json.dumps({"schema": 1, "run_id": run_id}) + "\n")
-            file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)
+            file.writelines(json.dumps(entry._asdict()) + "\n" for entry in entries)
         number = 1
         while True:
             key = f"{PREFIX}{token}{MANIFEST}{number:04d}"

@@ -1,0 +1,95 @@
+"""Kill purges with SIGKILL at random moments, and run them again each time.
+
+A process of its own: `python -m tests.purgekiller TASK`, where TASK is JSON: directory, database,
+endpoint, kills, seed, sizes. It prints a JSON line for each round, a bucket that is purged, killed
+some times on the way: how often, and the promises that were broken.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from django.core.management import load_command_class
+
+from tests import attacked, purged
+from tests.forking import Child, forked
+
+KILLS_A_ROUND = 8
+BATCH = 40
+"""Small, so that kills find some batches deleted and others not."""
+
+
+def rounds(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield one line a round: the first undisturbed, the others killed at random."""
+    attacked.configure(Path(task["directory"]), task["database"], task["endpoint"])
+    forked(attacked.create_tables)
+    load_command_class("r2maint", "purge_orphans")
+    from r2maint.purge import steps
+
+    steps.BATCH = BATCH
+    chance, sizes = random.Random(task["seed"]), purged.Sizes(**task["sizes"])
+    before = begin(sizes)
+    began = time.monotonic()
+    forked(purged.purge)
+    seconds = time.monotonic() - began
+    expected = json.loads(forked(purged.end_state))
+    gone = len(before) - len(expected["objects"])
+    broken = json.loads(forked(lambda: look(before)))["broken"] + (
+        [] if gone == sizes.orphans else [f"{gone} objects are gone"]
+    )
+    yield {"round": "undisturbed", "kills": 0, "broken": broken, "seconds": seconds}
+    kills = 0
+    while kills < task["kills"]:
+        line = killed_often(chance, sizes, seconds, expected, task["kills"] - kills)
+        kills += line["kills"]
+        yield line
+
+
+def begin(sizes: purged.Sizes) -> dict[str, str]:
+    attacked.begin(f"media-{uuid.uuid4().hex[:12]}")
+    forked(lambda: purged.prepare(sizes))
+    return json.loads(forked(purged.listed))
+
+
+def killed_often(
+    chance: random.Random,
+    sizes: purged.Sizes,
+    seconds: float,
+    expected: dict[str, Any],
+    most: int,
+) -> dict[str, Any]:
+    before, kills, broken, gone = begin(sizes), 0, [], []
+    for _ in range(min(most, KILLS_A_ROUND)):
+        if not Child(purged.purge).is_killed_after(chance.uniform(0, seconds)):
+            break
+        kills += 1
+        found = json.loads(forked(lambda: look(before)))
+        broken += [f"after a kill: {each}" for each in found["broken"]]
+        gone.append(found["gone"])
+        forked(attacked.end_lease)
+    done = json.loads(forked(purged.purge))
+    if (done["exit_code"], done["error"]) != (0, None):
+        broken.append(f"the last execution ended with {done['exit_code']}: {done['error']}")
+    ended = json.loads(forked(lambda: look(before)))
+    broken += [f"at the end: {each}" for each in ended["broken"]]
+    state = json.loads(forked(purged.end_state))
+    broken += [f"{name} differ in the end" for name in expected if state[name] != expected[name]]
+    return {"round": "killed", "kills": kills, "gone": gone, "broken": broken[:10]}
+
+
+def look(before: dict[str, str]) -> str:
+    """Return how many objects are gone, and what is amiss with them."""
+    broken = list(purged.uncovered(before))[:5]
+    return json.dumps({"broken": broken, "gone": len(before) - len(json.loads(purged.listed()))})
+
+
+if __name__ == "__main__":
+    for line in rounds(json.loads(sys.argv[1])):
+        print(json.dumps(line), flush=True)  # noqa: T201
