@@ -1,6 +1,7 @@
 """The example project: an app directory in English and Arabic, on SQLite and a `file:` bucket.
 
-`manage.py` runs it as it is; the test suite adds a PostgreSQL database of its own.
+`manage.py` runs it as it is; the test suite adds a PostgreSQL database
+of its own, and one of MariaDB where that is installed.
 """
 
 import os
@@ -38,9 +39,11 @@ DATABASES = {
     }
 }
 if "pytest" in sys.modules:
-    from tests.postgres import database
+    from tests import mariadb, postgres
 
-    DATABASES["postgres"] = database()
+    DATABASES["postgres"] = postgres.database()
+    if not mariadb.missing():
+        DATABASES["mariadb"] = mariadb.database()
 
 MEDIA_URL = "/media/"
 MEDIA_ROOT = VAR / "media"

@@ -19,12 +19,13 @@ from tests.servers import moto_server  # noqa: E402
 
 
 def describe_database(kind: str, directory: Path) -> dict:
-    """Return the entry of an empty database for `DATABASES`; PostgreSQL is started."""
+    """Return the entry of an empty database for `DATABASES`; a server is started."""
     if kind == "sqlite":
         return sqlite(directory / "rows.sqlite3")
-    from tests.postgres import database
+    from tests import mariadb, postgres
 
-    return {name: value for name, value in database().items() if name != "TEST"}
+    given = mariadb.database() if kind == "mariadb" else postgres.database()
+    return {name: value for name, value in given.items() if name != "TEST"}
 
 
 @contextmanager

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any
 
 from django.db import Error as DjangoDatabaseError
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from r2maint.errors import DatabaseError, UsageError
 from r2maint.options import suggest
 
-LOCK_TIMEOUT = "1s"
-_LOCKED = {"55P03", "40001", "40P01", "57014", 1205, 1213, 3572}
-"""lock_not_available, serialization_failure, deadlock_detected, query_canceled; MySQL's like."""
+LOCK_TIMEOUT = timedelta(seconds=1)
+_LOCKED = {"55P03", "40001", "40P01", "57014", 1205, 1213, 1020, 1969, 3572}
+"""lock_not_available, serialization_failure, deadlock_detected, query_canceled; MariaDB's like.
+
+Source: https://mariadb.com/kb/en/mariadb-error-code-reference/
+"""
 
 
 def iter_aliases(named: Sequence[str] = ()) -> Iterator[str]:
@@ -28,7 +34,7 @@ def iter_aliases(named: Sequence[str] = ()) -> Iterator[str]:
     seen: set[object] = set()
     for alias in sorted(named or connections, key=lambda alias: alias != "default"):
         identity = _identity(alias)
-        if identity not in seen and (named or not _is_replica(alias)):
+        if identity not in seen and (named or not _is_replica_alias(alias)):
             seen.add(identity)
             yield alias
 
@@ -40,13 +46,34 @@ def _identity(alias: str) -> object:
     return tuple(str(given.get(name) or "") for name in ("ENGINE", "HOST", "PORT", "NAME"))
 
 
-def _is_replica(alias: str) -> bool:
-    connection = connections[alias]
-    if connection.vendor != "postgresql":
-        return False
-    with reading(alias), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_is_in_recovery()")
-        return bool(cursor.fetchone()[0])
+def _is_replica_alias(alias: str) -> bool:
+    with reading(alias):
+        return is_replica(connections[alias])
+
+
+def is_replica(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether the database only follows another one.
+
+    On MariaDB one that may not be written to, or that replicates from another server. It tells
+    that to any user, whatever their privileges.
+    Source: https://mariadb.com/kb/en/replication-and-binary-log-status-variables/
+    """
+    if connection.vendor == "postgresql":
+        return bool(fetch(connection, "SELECT pg_is_in_recovery()")[0][0])
+    if connection.vendor == "mysql":
+        follows = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Slave_running', 'Slaves_running')"
+        told = fetch(connection, "SELECT @@GLOBAL.read_only") + fetch(connection, follows)
+        return any(str(row[-1]) not in ("0", "OFF") for row in told)
+    return False
+
+
+def fetch(
+    connection: BaseDatabaseWrapper, sql: str, values: Sequence[object] | None = None
+) -> list[tuple[Any, ...]]:
+    """Return the rows of one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return list(cursor.fetchall())
 
 
 def table_names(alias: str) -> set[str]:
@@ -116,28 +143,109 @@ def is_test_transaction(alias: str) -> bool:
     return bool(blocks) and bool(getattr(blocks[-1], "_from_testcase", False))
 
 
+def require_transactions(alias: str, tables: Iterable[str]) -> None:
+    """Raise DatabaseError when what is written to one of these tables could not be rolled back.
+
+    Also for MySQL, on which nothing was tried yet.
+    """
+    connection: Any = connections[alias]
+    if connection.vendor != "mysql":
+        return
+    with reading(alias):
+        is_mariadb = connection.mysql_is_mariadb
+    if not is_mariadb:
+        raise DatabaseError(
+            f"MySQL is not supported, MariaDB is: database {alias!r}.",
+            "Nothing was written to it.",
+        )
+    names = list(tables)
+    sql = (
+        "SELECT table_name, engine FROM information_schema.tables WHERE engine <> 'InnoDB'"
+        f" AND table_schema = DATABASE() AND table_name IN ({', '.join(['%s'] * len(names))})"
+    )
+    with reading(alias):
+        for name, engine in fetch(connection, sql, names):
+            raise DatabaseError(
+                f"A table has no transactions: {name!r} in database {alias!r} (engine {engine}).",
+                f"Nothing was written to it. ALTER TABLE {name} ENGINE=InnoDB, then run again.",
+            )
+
+
 @contextmanager
 def short_transaction(alias: str) -> Iterator[None]:
     """READ COMMITTED, so that an UPDATE sees what was committed since; waits briefly for locks."""
     connection = connections[alias]
-    is_own = not is_test_transaction(alias)
-    with transaction.atomic(using=alias):
-        if connection.vendor == "postgresql":
+    is_mariadb, is_own = connection.vendor == "mysql", not is_test_transaction(alias)
+    with _short_waits(connection) if is_mariadb else nullcontext(), transaction.atomic(using=alias):
+        if connection.vendor in ("postgresql", "mysql"):
             with connection.cursor() as cursor:
                 if is_own:  # only the first statement of a transaction may set it
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-                cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+                if not is_mariadb:
+                    milliseconds = int(LOCK_TIMEOUT.total_seconds() * 1000)
+                    cursor.execute(f"SET LOCAL lock_timeout = {milliseconds}")
         yield
+
+
+def _short_waits(connection: BaseDatabaseWrapper) -> Any:
+    seconds = int(LOCK_TIMEOUT.total_seconds())
+    modes = fetch(connection, "SELECT @@sql_mode")[0][0].split(",")
+    return session_settings(
+        connection,
+        {
+            "innodb_lock_wait_timeout": seconds,
+            "lock_wait_timeout": seconds,
+            # Without it MariaDB cuts what is too long for a column, and stores the rest.
+            "sql_mode": ",".join(filter(None, {*modes, "STRICT_ALL_TABLES"})),
+        },
+    )
+
+
+@contextmanager
+def session_settings(
+    connection: BaseDatabaseWrapper, wanted: Mapping[str, int | str]
+) -> Iterator[None]:
+    """Let variables of a session of MariaDB be these; those its version lacks are passed over."""
+    marks = ", ".join(["%s"] * len(wanted))
+    sql = (
+        "SELECT LOWER(VARIABLE_NAME), VARIABLE_VALUE FROM information_schema.SESSION_VARIABLES"
+        # Where the site limits how many rows come, only a limit of its own gives a query more.
+        f" WHERE VARIABLE_NAME IN ({marks}) LIMIT {len(wanted)}"
+    )
+    before = {name: _number(value) for name, value in fetch(connection, sql, list(wanted))}
+    changed = {name: wanted[name] for name, value in before.items() if value != wanted[name]}
+    _set(connection, changed)
+    try:
+        yield
+    finally:
+        if connection.connection is not None:
+            _set(connection, {name: before[name] for name in changed})
+
+
+def _number(text: str) -> float | str:
+    if text.isdecimal():
+        return int(text)
+    return float(text) if text.replace(".", "", 1).isdecimal() else text
+
+
+def _set(connection: BaseDatabaseWrapper, values: Mapping[str, Any]) -> None:
+    if values:
+        assignments = ", ".join(f"SESSION {name} = %s" for name in values)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET {assignments}", list(values.values()))
 
 
 def is_contention(error: DjangoDatabaseError) -> bool:
     """Tell whether another writer is in the way, so that trying again may succeed."""
     first = error.args[0] if error.args else ""
     is_sqlite = isinstance(first, str) and " is locked" in first
-    return is_sqlite or first in _LOCKED or sql_state(error) in _LOCKED
+    return is_sqlite or error_code(error) in _LOCKED
 
 
-def sql_state(error: DjangoDatabaseError) -> str:
-    """Return PostgreSQL's code of an error, "" on other databases."""
+def error_code(error: DjangoDatabaseError) -> str | int:
+    """Return PostgreSQL's code of an error, MariaDB's number, or "" on other databases."""
+    first = error.args[0] if error.args else ""
+    if isinstance(first, int):
+        return first
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, Protocol
 
-from django.db import router, transaction
+from django.db import router
 
 from r2maint.batching import batched
 from r2maint.databases import (
     database_option,
     iter_aliases,
     refuse_open_transaction,
+    require_transactions,
+    short_transaction,
     table_names,
 )
 from r2maint.entries import Entry, insert_entries
@@ -111,7 +113,7 @@ class Journal:
         if self.lease is not None:
             self.lease.check()
         refuse_open_transaction(home())
-        with transaction.atomic(using=home()):
+        with short_transaction(home()):
             insert_entries(home(), batch)
 
 
@@ -189,18 +191,20 @@ def find_unfinished(command: str, bucket: str, options: Mapping[str, Any]) -> Ru
 
 
 def require_tables(databases: Iterable[str]) -> None:
-    """Raise DatabaseError unless r2maint's tables are in every database named.
+    """Raise DatabaseError unless r2maint's tables are in every database named, with transactions.
 
     The home database needs all of them, every other one the table of changes.
     """
     for alias in databases:
         models = (Run, Change, Sighting, Health, Identity) if alias == home() else (Change,)
-        missing = {model._meta.db_table for model in models} - table_names(alias)
+        own = {model._meta.db_table for model in models}
+        missing = own - table_names(alias)
         if missing:
             raise DatabaseError(
                 f"r2maint's tables are missing: database {alias!r}.",
                 f"Run manage.py migrate r2maint{database_option(alias)}.",
             )
+        require_transactions(alias, sorted(own))
 
 
 def journal_aliases() -> list[str]:

@@ -13,9 +13,12 @@ from hypothesis import settings as hypothesis_settings
 
 from r2maint.bucket.r2 import R2Bucket
 from r2maint.connection import Connection
+from tests import mariadb
 from tests.servers import moto_server
 
-DATABASES = ("default", "postgres")
+NO_MARIADB = mariadb.missing()
+DATABASES = ("default", "postgres") if NO_MARIADB else ("default", "postgres", "mariadb")
+needs_mariadb = pytest.mark.skipif(bool(NO_MARIADB), reason=NO_MARIADB)
 
 # CI tries the same examples on every run of the same code; everywhere else they are new ones.
 hypothesis_settings.register_profile("ci", derandomize=True)
@@ -35,9 +38,21 @@ def django_db_setup(django_db_setup, django_db_blocker):
                 )
 
 
-@pytest.fixture(params=DATABASES, ids=["sqlite", "postgresql"])
+@pytest.fixture(
+    params=["default", "postgres", pytest.param("mariadb", marks=needs_mariadb)],
+    ids=["sqlite", "postgresql", "mariadb"],
+)
 def alias(request) -> str:
-    """Run the test on SQLite and on PostgreSQL; mark it `django_db(databases=DATABASES)`."""
+    """Run the test on each kind of database; mark it `django_db(databases=DATABASES)`."""
+    return request.param
+
+
+@pytest.fixture(
+    params=["postgres", pytest.param("mariadb", marks=needs_mariadb)],
+    ids=["postgresql", "mariadb"],
+)
+def server(request) -> str:
+    """Run the test on each database with locks of rows."""
     return request.param
 
 

@@ -50,7 +50,12 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"MANAGED_PREFIXES": ["submissions/"]},
     {"PROTECTED": ["submissions/a.*"]},
     {"EXTRA_REFERENCES": {}},
-    {"NOT_REFERENCES": {"postgres": "not of this test", "nobodys": "forgotten"}},
+    {
+        "NOT_REFERENCES": {
+            **dict.fromkeys(DATABASES[1:], "not of this test"),
+            "nobodys": "forgotten",
+        }
+    },
 )
 SEEN: Counter[str] = Counter()
 """What happened in all machines together: a search that never deletes proves nothing."""
@@ -196,7 +201,7 @@ class PurgeMachine:
     def _configure(self, given: Mapping[str, Any]) -> None:
         usual = {
             "EXTRA_REFERENCES": {"files": [SOURCE]},
-            "NOT_REFERENCES": {"postgres": "not of this test"},
+            "NOT_REFERENCES": dict.fromkeys(DATABASES[1:], "not of this test"),
             "UNDO_WINDOW": UNDO_WINDOW,
         }
         mine = {**self.project.settings.R2MAINT, "PROTECTED": [], **usual}

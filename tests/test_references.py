@@ -401,7 +401,7 @@ def test_the_same_database_under_two_aliases_is_read_once(monkeypatch):
         monkeypatch.setitem(connections["postgres"].settings_dict, name, value)
     config = load()
     found_in = {c.database for c in discover(config, Addresses.from_config(config))}
-    assert found_in == {"default"}
+    assert found_in == {alias for alias in DATABASES if alias != "postgres"}
 
 
 def test_values_for_key_templates_come_through_the_orm(alias):

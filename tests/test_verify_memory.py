@@ -461,7 +461,15 @@ def test_recheck_needs_a_level_that_asks(project):
 
 
 @pytest.fixture
-def without_table(home) -> Iterator[str]:
+def changeable(home) -> str:
+    if home == "mariadb":
+        pytest.skip("changing a table of MariaDB would commit what the test should roll back")
+    return home
+
+
+@pytest.fixture
+def without_table(changeable) -> Iterator[str]:
+    home = changeable
     with connections[home].cursor() as cursor:
         cursor.execute("ALTER TABLE r2maint_health RENAME TO elsewhere")
         yield home
@@ -486,8 +494,9 @@ def test_without_the_table_confirmation_is_an_error(project, without_table):
 
 
 @pytest.fixture
-def read_only(home) -> Iterator[str]:
+def read_only(changeable) -> Iterator[str]:
     """Let nobody write to the table."""
+    home = changeable
     sqlite = home == "default"
     with connections[home].cursor() as cursor:
         for event in ("INSERT", "UPDATE", "DELETE"):

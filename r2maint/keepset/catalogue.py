@@ -1,53 +1,22 @@
 """Which columns of a database can hold text, by its own catalogue and not by the models.
 
-Source: https://www.sqlite.org/pragma.html#pragma_table_xinfo and
+MariaDB's is read in `mariadb`. Source: https://www.sqlite.org/pragma.html#pragma_table_xinfo and
 https://www.postgresql.org/docs/current/catalogs.html
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from r2maint.databases import fetch, is_replica
 from r2maint.errors import DatabaseError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextTable:
-    """One table with the columns that can hold text."""
-
-    database: str
-    """The alias it is read through."""
-    name: str
-    """With its schema where the connection does not find it without."""
-    columns: tuple[str, ...]
-    sql: str
-    """Selects the columns, each as text or bytes."""
-    is_counted: bool = True
-    """False for what every database holds, an empty one too."""
-
-    @property
-    def label(self) -> str:
-        """As reports name it: "default.app_submissions"."""
-        return f"{self.database}.{self.name}"
-
-    def is_called(self, name: str) -> bool:
-        """Tell whether a person means this table by `name`."""
-        return name in (self.label, self.name, self.name.rpartition(".")[2])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Barred:
-    """A table that cannot be read as a whole, and why."""
-
-    table: TextTable
-    reason: str
-    hint: str
+from r2maint.keepset.mariadb import list_mariadb, mariadb_id
+from r2maint.keepset.tables import Barred, TextTable
 
 
 def list_tables(connection: BaseDatabaseWrapper) -> tuple[TextTable | Barred, ...]:
@@ -57,13 +26,19 @@ def list_tables(connection: BaseDatabaseWrapper) -> tuple[TextTable | Barred, ..
 
     Raises: DatabaseError for a replica and for a database this cannot read.
     """
+    if is_replica(connection):
+        raise DatabaseError(
+            f"The database is a replica, which may lag behind: {connection.alias!r}.",
+            "Run on the primary. If that is read through another alias, give this one and the"
+            " reason in R2MAINT['NOT_REFERENCES'].",
+        )
     lister = _LISTERS.get(connection.vendor)
     if lister is None:
         raise DatabaseError(
             f"The database cannot be searched for references: {connection.alias!r}"
             f" ({connection.display_name}).",
-            "SQLite and PostgreSQL can be. If no row in it names an object, give the alias and the"
-            " reason in R2MAINT['NOT_REFERENCES'].",
+            "SQLite, PostgreSQL and MariaDB can be. If no row in it names an object, give the alias"
+            " and the reason in R2MAINT['NOT_REFERENCES'].",
         )
     return tuple(lister(connection))
 
@@ -72,39 +47,34 @@ def database_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
     """Return what two aliases of one database have in common."""
     if connection.vendor == "sqlite":
         # A database in memory has no path, and its name may be another one's too.
-        return ("sqlite", _rows(connection, "PRAGMA database_list")[0][2] or connection.alias)
+        return ("sqlite", fetch(connection, "PRAGMA database_list")[0][2] or connection.alias)
     if connection.vendor == "postgresql":
         return ("postgresql", *_postgresql_id(connection))
+    if connection.vendor == "mysql":
+        return ("mysql", *mariadb_id(connection))
     return (connection.alias,)
-
-
-def is_replica(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether the database only follows another one."""
-    if connection.vendor != "postgresql":
-        return False
-    return bool(_rows(connection, "SELECT pg_is_in_recovery()")[0][0])
 
 
 def _postgresql_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
     """Return the same for a primary and its replicas, where the role may ask for that."""
     sql = "SELECT oid::text, datname FROM pg_database WHERE datname = current_database()"
-    database = _rows(connection, sql)[0]
+    database = fetch(connection, sql)[0]
     if system := system_identifier(connection):
         return (system, *database)
     sql = "SELECT pg_postmaster_start_time()::text, current_setting('port')"
-    return (*_rows(connection, sql)[0], *database)
+    return (*fetch(connection, sql)[0], *database)
 
 
 def system_identifier(connection: BaseDatabaseWrapper) -> str:
     """Return what PostgreSQL calls its cluster; "" elsewhere and for a role that may not know."""
     allowed = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
-    if connection.vendor != "postgresql" or not _rows(connection, allowed)[0][0]:
+    if connection.vendor != "postgresql" or not fetch(connection, allowed)[0][0]:
         return ""
-    return str(_rows(connection, "SELECT system_identifier FROM pg_control_system()")[0][0])
+    return str(fetch(connection, "SELECT system_identifier FROM pg_control_system()")[0][0])
 
 
 def _list_sqlite(connection: BaseDatabaseWrapper) -> Iterator[TextTable]:
-    for _, schema, _ in _rows(connection, "PRAGMA database_list"):
+    for _, schema, _ in fetch(connection, "PRAGMA database_list"):
         yield from _list_sqlite_schema(connection, schema)
         # What the schema says: defaults, views, triggers.
         yield TextTable(
@@ -123,9 +93,9 @@ def _list_sqlite_schema(connection: BaseDatabaseWrapper, schema: str) -> Iterato
         " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND sql NOT LIKE 'CREATE VIRTUAL%'"
         " ORDER BY name"
     )
-    for (name,) in _rows(connection, sql):
+    for (name,) in fetch(connection, sql):
         pragma = f"PRAGMA {_quote(schema)}.table_xinfo({_quote(name)})"
-        columns = tuple(column[1] for column in _rows(connection, pragma))
+        columns = tuple(column[1] for column in fetch(connection, pragma))
         selected = ", ".join(f"{_sqlite_text(column)} AS c{i}" for i, column in enumerate(columns))
         yield TextTable(
             database=connection.alias,
@@ -191,12 +161,7 @@ _LARGE_OBJECTS = "SELECT lo_get(oid) FROM pg_catalog.pg_largeobject_metadata"
 
 
 def _list_postgresql(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Barred]:
-    if is_replica(connection):
-        raise DatabaseError(
-            f"The database is a replica, which may lag behind: {connection.alias!r}.",
-            "Run on the primary.",
-        )
-    rows = _rows(connection, _POSTGRESQL)
+    rows = fetch(connection, _POSTGRESQL)
     for (schema, name), group in groupby(rows, key=itemgetter(0, 1)):
         columns = list(group)
         table = _postgresql_table(connection.alias, schema, name, columns)
@@ -209,7 +174,7 @@ def _list_postgresql(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Ba
         sql=_DEFINITIONS,
         is_counted=False,
     )
-    if _rows(connection, "SELECT 1 FROM pg_catalog.pg_largeobject_metadata LIMIT 1"):
+    if fetch(connection, "SELECT 1 FROM pg_catalog.pg_largeobject_metadata LIMIT 1"):
         yield TextTable(
             database=alias, name="pg_largeobject", columns=("data",), sql=_LARGE_OBJECTS
         )
@@ -242,12 +207,6 @@ def _barred(table: TextTable, columns: list[tuple[Any, ...]]) -> Barred | None:
     return None
 
 
-def _rows(connection: BaseDatabaseWrapper, sql: str) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-        return list(cursor.fetchall())
-
-
 def _quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -255,4 +214,5 @@ def _quote(name: str) -> str:
 _LISTERS: dict[str, Callable[[BaseDatabaseWrapper], Iterator[TextTable | Barred]]] = {
     "sqlite": _list_sqlite,
     "postgresql": _list_postgresql,
+    "mysql": list_mariadb,
 }

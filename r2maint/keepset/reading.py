@@ -25,9 +25,9 @@ from r2maint.batching import batched
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.databases import reading
+from r2maint.databases import is_replica, reading
 from r2maint.errors import ConfigError, DatabaseError
-from r2maint.keepset.catalogue import Barred, TextTable, database_id, is_replica, list_tables
+from r2maint.keepset.catalogue import database_id, list_tables
 from r2maint.keepset.extras import (
     iter_callables,
     iter_files,
@@ -39,6 +39,7 @@ from r2maint.keepset.hosts import count_hosts
 from r2maint.keepset.keyfinder import Found, KeyFinder
 from r2maint.keepset.snapshot import iter_cells, open_snapshot, split
 from r2maint.keepset.spellings import SEPARATOR
+from r2maint.keepset.tables import Barred, TextTable
 
 Take = Callable[[str, Found], object]
 """Told the source ("default.app_submissions.main_image_en") and what one piece of it names."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint.keepset.catalogue import TextTable
 from r2maint.keepset.snapshot import iter_batches, joined, split
+from r2maint.keepset.tables import TextTable
 
 Names = Callable[[str], Iterable[str]]
 """Returns what a piece of text names."""
@@ -62,7 +62,8 @@ def find_cells(
         columns=(*ids, *table.columns),
         sql=f"SELECT {', '.join([*selected, table.sql.removeprefix('SELECT ')])}",
     )
-    places = [(len(ids) + table.columns.index(column), column) for column in columns]
+    every = enumerate(table.columns, len(ids))
+    places = [(at, column) for at, column in every if column in columns]
     for rows in iter_batches(connection, wide):
         for at, column in places:
             held = [row for row in rows if row[at]]

@@ -29,22 +29,29 @@ _COLUMNS = (
     "first_seen_at",
     "last_seen_at",
 )
-# First seen stays as it is only while the object and all circumstances are the same.
-_SAME = " AND ".join(f"s.{name} = excluded.{name}" for name in _COLUMNS[3:6])
-_UPSERT = f"""
-INSERT INTO {{table}} AS s ({", ".join(_COLUMNS)}) VALUES {{rows}}
-ON CONFLICT (bucket, key_digest) DO UPDATE SET
-    first_seen_at = CASE WHEN {_SAME} THEN s.first_seen_at ELSE excluded.first_seen_at END,
-    {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[3:6])},
-    last_seen_at = excluded.last_seen_at
-"""
+_OBJECT = _COLUMNS[3:6]
+"""While these are the same, first seen stays as it is."""
 _PENDING = 20_000
 
 
 @lru_cache(maxsize=8)
-def _upsert(table: str, rows: int) -> str:
+def _upsert(alias: str, rows: int) -> str:
+    ops, is_mariadb = connections[alias].ops, connections[alias].vendor == "mysql"
+    table = ops.quote_name(Sighting._meta.db_table)
+    names = {name: ops.quote_name(name) for name in _COLUMNS}
+    # MariaDB assigns in this order, each from what stands there by then.
+    old = {name: quoted if is_mariadb else f"{table}.{quoted}" for name, quoted in names.items()}
+    given = {n: f"VALUES({q})" if is_mariadb else f"excluded.{q}" for n, q in names.items()}
+    same = " AND ".join(f"{old[name]} = {given[name]}" for name in _OBJECT)
+    first = f"CASE WHEN {same} THEN {old['first_seen_at']} ELSE {given['first_seen_at']} END"
+    sets = [f"{names['first_seen_at']} = {first}"]
+    sets += [f"{names[name]} = {given[name]}" for name in (*_OBJECT, "last_seen_at")]
+    conflict = "ON CONFLICT (bucket, key_digest) DO UPDATE SET"
     row = f"({', '.join(['%s'] * len(_COLUMNS))})"
-    return _UPSERT.format(table=table, rows=", ".join([row] * rows))
+    return (
+        f"INSERT INTO {table} ({', '.join(names.values())}) VALUES {', '.join([row] * rows)}"
+        f" {'ON DUPLICATE KEY UPDATE' if is_mariadb else conflict} {', '.join(sets)}"
+    )
 
 
 class Sightings:
@@ -97,12 +104,11 @@ class Sightings:
 
     def _write(self) -> None:
         connection = connections[journal.home()]
-        table = connection.ops.quote_name(Sighting._meta.db_table)
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
             # In the order of the index, which lets neighbours share its pages.
             for batch in batched(sorted(self._pending.items()), BATCH // len(_COLUMNS)):
                 values = [value for name, item in batch for value in self._row(name, item)]
-                cursor.execute(_upsert(table, len(batch)), values)
+                cursor.execute(_upsert(connection.alias, len(batch)), values)
         self._pending.clear()
 
     def carry_over(self, circumstances: str) -> None:

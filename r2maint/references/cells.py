@@ -39,7 +39,8 @@ def equals_sql(vendor: str, operand: str, kind: ColumnKind) -> str:
     if vendor == "postgresql":
         return f'{text} COLLATE "C" = %s'
     if vendor == "mysql":
-        return f"BINARY {text} = %s"
+        # BINARY, a CAST, would be NULL for a cell longer than max_allowed_packet.
+        return f"CONVERT({text} USING binary) = %s"
     return f"{text} COLLATE BINARY = %s"
 
 

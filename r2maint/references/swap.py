@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from django.db import (
@@ -26,11 +27,12 @@ from django.db.models.query import QuerySet
 
 from r2maint.control import Control
 from r2maint.databases import (
+    error_code,
     is_contention,
     reading,
     refuse_open_transaction,
+    require_transactions,
     short_transaction,
-    sql_state,
 )
 from r2maint.entries import Entry, insert_entries
 from r2maint.errors import DatabaseError
@@ -57,10 +59,12 @@ MAX_SECONDS = 0.2
 """What one transaction should take: the next one is cut to it."""
 ATTEMPTS = 3
 """For one row that is locked, or that others keep editing."""
-_TOO_LONG = "22001"
-"""string_data_right_truncation, of PostgreSQL."""
+_TOO_LONG = ("22001", 1406)
+"""string_data_right_truncation of PostgreSQL, ER_DATA_TOO_LONG of MariaDB."""
 _RAISED_FOR_ROW = ("P0", "38", "39", "44")
 """Classes of PostgreSQL's codes: what triggers and check options raise about one row."""
+_RAISED_BY_MARIADB = (1265, 1366, 1369, 1644, 4025)
+"""Truncated, no text of the column's character set, check option, SIGNAL, constraint."""
 
 
 Outcome = tuple[Rewrite, Swapped]
@@ -95,15 +99,14 @@ def swap(rewrites: Iterable[Rewrite], journal: Journal, *, control: Control) -> 
     Lazy: rows are written as outcomes are taken, in transactions of at most 200 rows, ordered by
     primary key. All rewrites of a row in a batch are one UPDATE. A stop is heard between
     transactions. Sends `rows_rewritten` after each commit. Raises: DatabaseError when a transaction
-    is open, r2maint's tables are missing or a database fails; LeaseHeld; Stopped.
+    is open, r2maint's tables are missing, a table has no transactions or a database fails;
+    LeaseHeld; Stopped.
     """
-    size, ready = MAX_ROWS, set[str]()
+    size, ready = MAX_ROWS, set[tuple[str, str]]()
     rest = iter(rewrites)
     while rows := _take_rows(rest, size):
         control.check()
-        for alias in {row.database for row in rows} - ready:
-            require_tables([alias])
-            ready.add(alias)
+        _require_ready(rows, ready)
         began = time.monotonic()
         for database, group in groupby(sorted(rows, key=_order), key=lambda row: row.database):
             _swap_rows(database, list(group), journal)
@@ -111,6 +114,15 @@ def swap(rewrites: Iterable[Rewrite], journal: Journal, *, control: Control) -> 
         size = max(1, min(MAX_ROWS, 2 * size, int(size * MAX_SECONDS / spent)))
         for row in rows:
             yield from row.settled
+
+
+def _require_ready(rows: Iterable[_Row], ready: set[tuple[str, str]]) -> None:
+    """Raise DatabaseError unless every table not in `ready` can be written to; add them to it."""
+    used = {(row.database, column.table) for row in rows for column in row.columns.values()}
+    for alias, group in groupby(sorted(used - ready), key=itemgetter(0)):
+        require_tables([alias])
+        require_transactions(alias, [table for _, table in group])
+    ready |= used
 
 
 # From rewrites to rows
@@ -204,9 +216,8 @@ def _commit_alone(database: str, row: _Row, journal: Journal) -> list[_Step]:
         except DjangoDatabaseError as error:
             _require_contained(database, error)
             if not is_contention(error):
-                row.settle_all(
-                    Swapped.TOO_LONG if sql_state(error) == _TOO_LONG else Swapped.REFUSED
-                )
+                is_too_long = error_code(error) in _TOO_LONG
+                row.settle_all(Swapped.TOO_LONG if is_too_long else Swapped.REFUSED)
                 return []
         time.sleep(0.05 * 2**attempt)
         with reading(database):
@@ -391,10 +402,16 @@ def _written(step: _Step) -> list[Entry]:
 
 def _require_contained(alias: str, error: DjangoDatabaseError) -> None:
     """Raise DatabaseError unless the failure concerns single rows."""
-    of_rows = (DataError, IntegrityError, InternalError, NotSupportedError)
-    is_of_row = isinstance(error, of_rows) or sql_state(error).startswith(_RAISED_FOR_ROW)
-    if not is_of_row and not is_contention(error):
+    if not _is_of_row(error) and not is_contention(error):
         raise DatabaseError(
             f"Cannot be written: database {alias!r} ({type(error).__name__}).",
             "Check that the server is up and that its user may update these tables.",
         ) from error
+
+
+def _is_of_row(error: DjangoDatabaseError) -> bool:
+    of_rows = (DataError, IntegrityError, InternalError, NotSupportedError)
+    code = error_code(error)
+    if isinstance(code, int):
+        return isinstance(error, of_rows) or code in _RAISED_BY_MARIADB
+    return isinstance(error, of_rows) or code.startswith(_RAISED_FOR_ROW)

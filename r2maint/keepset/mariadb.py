@@ -1,0 +1,172 @@
+"""Which columns of a MariaDB database can hold text, by its information schema.
+
+Source: https://mariadb.com/kb/en/information-schema-tables/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from django.apps import apps
+from django.db import Error as DjangoDatabaseError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from r2maint.databases import error_code, fetch
+from r2maint.errors import DatabaseError
+from r2maint.keepset.tables import Barred, TextTable
+
+_NO_TEXT = """
+'tinyint', 'smallint', 'mediumint', 'int', 'bigint', 'decimal', 'float', 'double', 'bit',
+'date', 'time', 'datetime', 'timestamp', 'year', 'uuid', 'inet4', 'inet6', 'vector',
+'geometry', 'point', 'linestring', 'polygon', 'multipoint', 'multilinestring', 'multipolygon',
+'geometrycollection'
+"""
+"""Types that hold no free text; one that a later version adds is read."""
+_CATALOGUE = f"""
+SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.TABLE_TYPE, t.ENGINE, v.VIEW_DEFINITION,
+       t.TABLE_SCHEMA = DATABASE(), c.COLUMN_NAME, c.CHARACTER_SET_NAME
+  FROM information_schema.TABLES t
+  JOIN information_schema.COLUMNS c USING (TABLE_SCHEMA, TABLE_NAME)
+  LEFT JOIN information_schema.VIEWS v USING (TABLE_SCHEMA, TABLE_NAME)
+ WHERE t.TABLE_SCHEMA IN ({{schemas}}) AND t.TABLE_TYPE <> 'SEQUENCE'
+   AND c.DATA_TYPE NOT IN ({_NO_TEXT})
+ ORDER BY t.TABLE_SCHEMA, t.TABLE_NAME, c.ORDINAL_POSITION
+"""
+_DEFINITIONS = " UNION ALL ".join(
+    f"SELECT CONVERT({text} USING binary) FROM information_schema.{view}"
+    f" WHERE {schema} = DATABASE()"
+    for text, view, schema in (
+        ("COLUMN_DEFAULT", "COLUMNS", "TABLE_SCHEMA"),
+        ("GENERATION_EXPRESSION", "COLUMNS", "TABLE_SCHEMA"),
+        ("VIEW_DEFINITION", "VIEWS", "TABLE_SCHEMA"),
+        ("CHECK_CLAUSE", "CHECK_CONSTRAINTS", "CONSTRAINT_SCHEMA"),
+        ("ACTION_STATEMENT", "TRIGGERS", "TRIGGER_SCHEMA"),
+        ("ROUTINE_DEFINITION", "ROUTINES", "ROUTINE_SCHEMA"),
+        ("EVENT_DEFINITION", "EVENTS", "EVENT_SCHEMA"),
+    )
+)
+"""What the schema says. Of triggers, routines and events only those with a right to them see it."""
+_IS_UTF8 = {None, "binary", "ascii", "utf8", "utf8mb3", "utf8mb4"}
+_IS_WIDE = {"ucs2", "utf16", "utf16le", "utf32"}
+_FROM = re.compile(r"\b(?:from|join)[\s(]+`((?:[^`]|``)+)`\.`", re.IGNORECASE)
+_NO_SUCH_TABLE = 1146
+
+
+def list_mariadb(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Barred]:
+    """Yield the tables of the database, and of others that a model's `db_table` names.
+
+    Versions of the past are read with a system-versioned table: somebody may bring them back.
+    Views only repeat tables, unless they show those of another database. Raises: DatabaseError
+    for MySQL, and where the user might not see every table.
+    """
+    _require_mariadb(connection)
+    schemas = [fetch(connection, "SELECT DATABASE()")[0][0], *sorted(_named_schemas())]
+    for schema in schemas:
+        _require_sight(connection, schema)
+    marks = ", ".join(["%s"] * len(schemas))
+    rows = fetch(connection, _CATALOGUE.format(schemas=marks), schemas)
+    for (schema, name, kind, engine, view), group in groupby(rows, key=itemgetter(0, 1, 2, 3, 4)):
+        columns = list(group)
+        table = _table(connection.alias, schema, name, kind, columns)
+        if kind != "VIEW":
+            yield table if engine == "InnoDB" else _barred(table, engine)
+        elif _shows_others(view, schema):
+            yield table
+    yield TextTable(
+        database=connection.alias,
+        name="information_schema",
+        columns=("sql",),
+        sql=_DEFINITIONS,
+        is_counted=False,
+    )
+
+
+def mariadb_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
+    """Return what two connections to one database have in common, and hardly any others."""
+    sql = (
+        "SELECT @@hostname, @@port, @@socket, @@datadir, DATABASE(), COUNT(*), MAX(CREATE_TIME)"
+        " FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()"
+    )
+    return (*fetch(connection, sql)[0], *fetch(connection, "SHOW VARIABLES LIKE 'server_uid'"))
+
+
+def _require_mariadb(connection: Any) -> None:
+    if not connection.mysql_is_mariadb:
+        raise DatabaseError(
+            f"MySQL cannot be searched for references, MariaDB can: {connection.alias!r}.",
+            "If no row in it names an object, give the alias and the reason in"
+            " R2MAINT['NOT_REFERENCES'].",
+        )
+
+
+def _named_schemas() -> set[str]:
+    """Return what stands before the table in `db_table = "other`.`table"`."""
+    tables = (model._meta.db_table for model in apps.get_models(include_auto_created=True))
+    return {table.strip("`").partition("`.`")[0] for table in tables if "`.`" in table}
+
+
+def _require_sight(connection: BaseDatabaseWrapper, schema: str) -> None:
+    """Refuse unless the user may read whatever table there is.
+
+    The information schema hides tables from those who may not see them. The server itself tells,
+    roles and wildcards considered: it admits that a table is not there to those only who could
+    read it.
+    """
+    try:
+        fetch(connection, f"SELECT 1 FROM {_quote(schema)}.`r2maint: no such table`")
+    except DjangoDatabaseError as error:
+        if error_code(error) == _NO_SUCH_TABLE:
+            return
+        raise DatabaseError(
+            f"Tables may be hidden from the user: database {schema!r} of {connection.alias!r}.",
+            f"GRANT SELECT, SHOW VIEW ON {_quote(schema)}.* to it.",
+        ) from error
+
+
+def _table(
+    alias: str, schema: str, name: str, kind: str, columns: list[tuple[Any, ...]]
+) -> TextTable:
+    read = [(column, sql) for *_, column, charset in columns for sql in _texts(column, charset)]
+    versions = " FOR SYSTEM_TIME ALL" if kind == "SYSTEM VERSIONED" else ""
+    is_own = columns[0][5]
+    return TextTable(
+        database=alias,
+        name=name if is_own else f"{schema}.{name}",
+        columns=tuple(column for column, _ in read),
+        sql=f"SELECT {', '.join(sql for _, sql in read)}"
+        f" FROM {_quote(schema)}.{_quote(name)}{versions}",
+    )
+
+
+def _texts(column: str, charset: str | None) -> Iterator[str]:
+    """Yield the SQL that shows a column in UTF-8, whatever the connection's character set.
+
+    A CAST would give NULL for a cell longer than max_allowed_packet. Where a column says latin1 and
+    the like, its bytes are often UTF-8 that was written past the character set: both are read.
+    """
+    name = _quote(column)
+    if charset not in _IS_UTF8:
+        yield f"CONVERT(CONVERT({name} USING utf8mb4) USING binary)"
+    if charset not in _IS_WIDE:
+        yield f"CONVERT({name} USING binary)"
+
+
+def _barred(table: TextTable, engine: str | None) -> Barred:
+    return Barred(
+        table=table,
+        reason=f"engine {engine} cannot show it as it was at one moment",
+        hint=f"ALTER TABLE {table.name} ENGINE=InnoDB",
+    )
+
+
+def _shows_others(definition: str | None, schema: str) -> bool:
+    """Tell whether a view may show tables of other databases; without SHOW VIEW it might."""
+    return not definition or any(found != schema for found in _FROM.findall(definition))
+
+
+def _quote(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"

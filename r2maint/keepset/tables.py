@@ -1,0 +1,39 @@
+"""What the catalogue of a database tells: tables that can hold text, and how each is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTable:
+    """One table with the columns that can hold text."""
+
+    database: str
+    """The alias it is read through."""
+    name: str
+    """With its schema where the connection does not find it without."""
+    columns: tuple[str, ...]
+    """One may stand twice, where it is read in two ways."""
+    sql: str
+    """Selects the columns, each as text or bytes."""
+    is_counted: bool = True
+    """False for what every database holds, an empty one too."""
+
+    @property
+    def label(self) -> str:
+        """As reports name it: "default.app_submissions"."""
+        return f"{self.database}.{self.name}"
+
+    def is_called(self, name: str) -> bool:
+        """Tell whether a person means this table by `name`."""
+        return name in (self.label, self.name, self.name.rpartition(".")[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barred:
+    """A table that cannot be read as a whole, and why."""
+
+    table: TextTable
+    reason: str
+    hint: str
