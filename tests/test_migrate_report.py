@@ -15,7 +15,6 @@ import pytest
 from django.core.management import call_command
 from tqdm import tqdm
 
-from r2maint.management.commands import _progress
 from r2maint.signals import rows_rewritten
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
@@ -157,7 +156,7 @@ def test_names_that_keep_their_value_and_rows_out_of_scope_are_not_still_named(p
 
 def shown(monkeypatch, *options: str) -> str:
     """Return what a terminal sees of an apply."""
-    monkeypatch.setattr(_progress, "tqdm", partial(tqdm, mininterval=0))
+    monkeypatch.setattr("tqdm.tqdm", partial(tqdm, mininterval=0))
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 120, 0, 0))
     seen: list[bytes] = []
