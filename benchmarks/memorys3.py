@@ -104,6 +104,8 @@ class Connection(asyncio.Protocol):
     """One client, one request after the other."""
 
     bucket: Bucket
+    latency = 0.0
+    """Seconds that every answer waits."""
 
     def connection_made(self, transport) -> None:
         self.transport = transport
@@ -146,7 +148,11 @@ class Connection(asyncio.Protocol):
             f"HTTP/1.1 {status} x\r\nDate: {http_date(int(time.time()))}\r\n{lines}"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
-        self.transport.write(head.encode("latin-1") + (b"" if is_head else body))
+        whole = head.encode("latin-1") + (b"" if is_head else body)
+        if self.latency:
+            asyncio.get_running_loop().call_later(self.latency, self.transport.write, whole)
+        else:
+            self.transport.write(whole)
 
     def act(self, method: str, target: str, headers: dict[str, str], body: bytes):
         path, _, query = target.partition("?")
@@ -264,8 +270,9 @@ def xml(text: str):
     return 200, "Content-Type: application/xml\r\n", text.encode()
 
 
-async def serve(port: int, objects: int) -> None:
+async def serve(port: int, objects: int, latency_ms: float) -> None:
     Connection.bucket = Bucket(objects)
+    Connection.latency = latency_ms / 1000
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Connection, "127.0.0.1", port)
     await server.serve_forever()
@@ -275,8 +282,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--objects", type=int, default=0)
+    parser.add_argument("--latency-ms", type=float, default=0)
     options = parser.parse_args()
-    asyncio.run(serve(options.port, options.objects))
+    asyncio.run(serve(options.port, options.objects, options.latency_ms))
 
 
 if __name__ == "__main__":

@@ -64,10 +64,11 @@ def running(command: list[str], port: int) -> Iterator[str]:
         process.wait()
 
 
-def memory(port: int, objects: int = 0) -> list[str]:
+def memory(port: int, objects: int = 0, latency_ms: float = 0) -> list[str]:
     """Return the command that runs memorys3.py."""
     program = str(Path(__file__).parent / "memorys3.py")
-    return [sys.executable, program, "--port", str(port), "--objects", str(objects)]
+    sizes = ["--objects", str(objects), "--latency-ms", str(latency_ms)]
+    return [sys.executable, program, "--port", str(port), *sizes]
 
 
 def _rclone(port: int, directory: Path) -> list[str]:

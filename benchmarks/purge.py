@@ -61,6 +61,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=32)
+    parser.add_argument("--latency-ms", type=float, default=0, help="what every answer waits")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -73,10 +74,10 @@ def read_options() -> argparse.Namespace:
 def one_round(database: dict, options: argparse.Namespace) -> dict[str, float]:
     """Let both sides work, each on a server of its own; return the ratios."""
     doomed = orphans(options.objects)
-    with server(options.objects) as endpoint:
+    with server(options.objects, options.latency_ms) as endpoint:
         peer = run_child("boto3", {"endpoint": endpoint, "keys": doomed[: options.sample]})
     task = {"database": database, "workers": options.workers}
-    with server(options.objects) as endpoint:
+    with server(options.objects, options.latency_ms) as endpoint:
         ours = run_child("purge", {**task, "endpoint": endpoint})
         look(endpoint, options.objects, doomed)
     theirs = peer["count"] / peer["seconds"]
@@ -110,11 +111,11 @@ def run_child(name: str, task: dict) -> dict:
 
 
 @contextmanager
-def server(objects: int) -> Iterator[str]:
+def server(objects: int, latency_ms: float) -> Iterator[str]:
     from projects import free_port, memory, running
 
     port = free_port()
-    with running(memory(port, objects), port) as endpoint:
+    with running(memory(port, objects, latency_ms), port) as endpoint:
         yield endpoint
 
 
