@@ -122,6 +122,9 @@ class Skip:
     """
 
     reason: str
+    width: int = 0
+    height: int = 0
+    """As stored, before any EXIF orientation; 0 when not known."""
 
 
 def can_write(to: str) -> bool:

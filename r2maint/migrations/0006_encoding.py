@@ -1,0 +1,33 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('r2maint', '0005_mariadb'),
+    ]
+
+    operations = [
+        migrations.CreateModel(
+            name='Encoding',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('bucket', models.CharField(max_length=512)),
+                ('key', models.TextField()),
+                ('key_digest', models.CharField(max_length=64)),
+                ('etag', models.CharField(max_length=255)),
+                ('fingerprint', models.TextField()),
+                ('reason', models.CharField(max_length=32)),
+                ('min_saving', models.FloatField()),
+                ('width', models.IntegerField(default=0)),
+                ('height', models.IntegerField(default=0)),
+                ('bytes_before', models.BigIntegerField()),
+                ('bytes_after', models.BigIntegerField(null=True)),
+                ('source_sha256', models.CharField(max_length=64)),
+                ('at', models.DateTimeField()),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('bucket', 'key_digest'), name='r2maint_encoding_once')],
+            },
+        ),
+    ]
