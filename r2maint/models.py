@@ -185,9 +185,11 @@ class Encoding(models.Model):
     etag = models.CharField(max_length=255)
     """Of the object it is about: another one under this key was never looked at."""
     fingerprint = models.TextField()
-    """Of the recipe; "" for a picture that none was tried on."""
+    """Of the recipe last tried on it; "" when none was."""
+    made_by = models.TextField(blank=True, default="")
+    """The fingerprint of the recipe that made its bytes; "" for an original."""
     reason = models.CharField(max_length=32)
-    """Why it is left: "already" for what was made by the recipe."""
+    """Why it is left: "already" for what the recipe made."""
     min_saving = models.FloatField()
     """Percent that had to be saved."""
     width = models.IntegerField(default=0)

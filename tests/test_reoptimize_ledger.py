@@ -265,8 +265,13 @@ MADE = Record(
     width=240,
     height=160,
     source_sha256="0" * 64,
+    made_by=Recipe().fingerprint,
 )
-LEFT = replace(MADE, key="a.png", reason="not_smaller", bytes_after=None)
+LEFT = replace(MADE, key="a.png", reason="not_smaller", bytes_after=None, made_by="")
+
+
+def made_by(recipe: Recipe) -> Record:
+    return replace(MADE, fingerprint=recipe.fingerprint, made_by=recipe.fingerprint)
 
 
 @pytest.mark.parametrize(
@@ -286,16 +291,15 @@ def test_what_was_made_is_made_anew_by_a_stronger_recipe_alone(recipe, expected)
 
 
 def test_webp_never_follows_avif_and_another_encoder_changes_nothing():
-    earlier = Recipe(to="avif").fingerprint
-    assert is_settled(replace(MADE, fingerprint=earlier), Recipe(), 4000)
+    assert is_settled(made_by(Recipe(to="avif")), Recipe(), 4000)
     older = Recipe().fingerprint.replace("pillow/", "pillow/1.")
     assert older != Recipe().fingerprint
-    assert is_settled(replace(MADE, fingerprint=older), Recipe(), 4000)
+    assert is_settled(replace(MADE, fingerprint=older, made_by=older), Recipe(), 4000)
     assert not is_settled(replace(LEFT, fingerprint=older), Recipe(), 9000)
 
 
 def test_with_auto_a_lower_floor_is_stronger():
-    auto = replace(MADE, fingerprint=Recipe(to="auto", min_ssim=0.98).fingerprint)
+    auto = made_by(Recipe(to="auto", min_ssim=0.98))
     assert is_settled(auto, Recipe(to="auto", min_ssim=0.99), 4000)
     assert not is_settled(auto, Recipe(to="auto", min_ssim=0.95), 4000)
 
@@ -316,6 +320,17 @@ def test_with_auto_a_lower_floor_is_stronger():
 )
 def test_what_did_not_get_smaller_is_tried_again_where_it_might(recipe, expected):
     assert is_settled(LEFT, recipe, 9000) is expected
+
+
+def test_what_a_stronger_recipe_failed_on_is_still_left_by_a_weaker_one(fake):
+    key = made(fake)
+    strict = {"recipe": Recipe(max_bytes=10)}
+    assert reasons(apply(fake, **strict)) == {key: "over_max_bytes"}
+    requests(fake)
+    assert reasons(plan(fake, **strict)) == {key: "over_max_bytes"}
+    assert not plan(fake).has_work
+    assert not plan(fake, recipe=Recipe(quality=95)).has_work
+    assert requests(fake) == {}
 
 
 def test_what_the_bytes_are_is_no_matter_of_quality_or_size():

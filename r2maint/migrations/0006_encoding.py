@@ -17,6 +17,7 @@ class Migration(migrations.Migration):
                 ('key_digest', models.CharField(max_length=64)),
                 ('etag', models.CharField(max_length=255)),
                 ('fingerprint', models.TextField()),
+                ('made_by', models.TextField(blank=True, default='')),
                 ('reason', models.CharField(max_length=32)),
                 ('min_saving', models.FloatField()),
                 ('width', models.IntegerField(default=0)),

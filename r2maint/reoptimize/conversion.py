@@ -290,6 +290,7 @@ def _made(item: Item, version: Version, stored: ObjectInfo) -> Record:
         width=version.encoded.width,
         height=version.encoded.height,
         source_sha256=version.source_sha256,
+        made_by=version.fingerprint,
     )
 
 

@@ -50,11 +50,12 @@ def is_settled(record: Record, recipe: Recipe, size: int) -> bool:
     quality or floor of similarity, a box or a limit it exceeds; never because of another encoder.
     What was left is tried again wherever the new recipe may come to another end.
     """
-    earlier, now = _Parameters.read(record.fingerprint), _Parameters.read(recipe.fingerprint)
-    if earlier is None or now is None:
-        return bool(record.fingerprint) and record.fingerprint == recipe.fingerprint
-    if record.is_made:
-        return not _is_stronger(now, earlier, record, size)
+    now, maker = _Parameters.read(recipe.fingerprint), _Parameters.read(record.made_by)
+    if now and maker and not _is_stronger(now, maker, record, size):
+        return True
+    earlier = _Parameters.read(record.fingerprint)
+    if now is None or earlier is None:
+        return record.fingerprint == recipe.fingerprint
     if record.reason in _OF_BYTES:
         return now.outset == earlier.outset
     if record.reason in _SMALL_ALREADY:
@@ -128,7 +129,7 @@ def _fits(record: Record, box: tuple[int, int] | None) -> bool:
         return True
     sides = (record.width, record.height)
     within = 0 < sides[0] <= box[0] and 0 < sides[1] <= box[1]
-    return within and (record.is_made or (sides[1] <= box[0] and sides[0] <= box[1]))
+    return within and (bool(record.made_by) or (sides[1] <= box[0] and sides[0] <= box[1]))
 
 
 def _holds(box: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:

@@ -22,6 +22,7 @@ class Record:
     key: str
     etag: str
     fingerprint: str
+    """Of the recipe last tried on it; "" when none was."""
     reason: str
     bytes_before: int
     bytes_after: int | None = None
@@ -31,22 +32,21 @@ class Record:
     height: int = 0
     source_sha256: str = ""
     """Of the bytes the recipe was tried on."""
-
-    @property
-    def is_made(self) -> bool:
-        """Whether its bytes are a recipe's own: another lossy pass would cost quality."""
-        return self.reason == ALREADY and bool(self.source_sha256)
+    made_by: str = ""
+    """The fingerprint of the recipe that made its bytes, of which another lossy pass would cost
+    quality; "" for an original."""
 
     @classmethod
     def told_by(cls, info: ObjectInfo) -> Record:
         """Return what an object's own metadata tell."""
         metadata = info.headers.metadata
-        fingerprint = metadata.get(RECIPE_KEY, "")
+        fingerprint, source = metadata.get(RECIPE_KEY, ""), metadata.get(SOURCE_KEY, "")
         return cls(
             key=info.key,
             etag=info.etag,
             fingerprint=fingerprint,
             reason=ALREADY if fingerprint else UNTRIED,
             bytes_before=info.size,
-            source_sha256=metadata.get(SOURCE_KEY, "")[:64] if fingerprint else "",
+            source_sha256=source[:64],
+            made_by=fingerprint if source else "",
         )

@@ -75,7 +75,7 @@ class Trial:
         item, source, sha256 = label
         if not isinstance(result, Encoded):
             if result.reason not in _OF_THE_MOMENT:
-                self.ledger.note(_left_as_it_is(item, sha256, result))
+                self.ledger.note(_left_as_it_is(item, source, sha256, result))
             return left(item, result.reason), None
         fingerprint = item.selected.recipe.fingerprint
         version = Version(
@@ -84,7 +84,9 @@ class Trial:
         return _measured(item, version, self.writer), version
 
 
-def _left_as_it_is(item: Item, sha256: str, result: Skip | ImageError) -> Record:
+def _left_as_it_is(
+    item: Item, source: ObjectInfo, sha256: str, result: Skip | ImageError
+) -> Record:
     recipe = item.selected.recipe
     return Record(
         key=item.key,
@@ -96,6 +98,7 @@ def _left_as_it_is(item: Item, sha256: str, result: Skip | ImageError) -> Record
         width=result.width if isinstance(result, Skip) else 0,
         height=result.height if isinstance(result, Skip) else 0,
         source_sha256=sha256,
+        made_by=Record.told_by(source).made_by,
     )
 
 
