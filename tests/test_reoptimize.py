@@ -353,6 +353,7 @@ def test_an_object_replaced_since_the_plan_is_left_alone(project):
     planned = plan()
     put(open_bucket(load()), Upload(key="a.png", body=picture(9), if_absent=False))
     assert apply(planned).summary()["skipped"] == {"changed": 1}
+    assert keys() == ["a.png"]
 
 
 def test_an_object_gone_since_the_plan_is_left_alone(project):
