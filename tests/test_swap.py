@@ -519,9 +519,9 @@ def test_a_locked_row_does_not_stop_the_others(server, journal, monkeypatch):
     assert Change.objects.using(server).count() == 2
 
 
-def test_a_value_the_database_refuses_does_not_stop_the_others(alias, journal):
-    pks = submissions(alias, 3, app_icon_url=f"{BASE}old.png")
-    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+@contextmanager
+def new_url_only_once(alias: str) -> Iterator[None]:
+    """Let the database refuse a second submission whose icon is the new one."""
     make, drop = (
         "CREATE UNIQUE INDEX once ON app_submissions (app_icon_url)"
         f" WHERE app_icon_url = '{BASE}new.png'",
@@ -534,9 +534,16 @@ def test_a_value_the_database_refuses_does_not_stop_the_others(alias, journal):
     with connections[alias].cursor() as cursor:
         cursor.execute(make)
         try:
-            assert swapped(rewrites, journal) == {Swapped.DONE: 1, Swapped.REFUSED: 2}
+            yield
         finally:
             cursor.execute(drop)
+
+
+def test_a_value_the_database_refuses_does_not_stop_the_others(alias, journal):
+    pks = submissions(alias, 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    with new_url_only_once(alias):
+        assert swapped(rewrites, journal) == {Swapped.DONE: 1, Swapped.REFUSED: 2}
     values = AppSubmission.objects.using(alias).order_by("pk").values_list("app_icon_url")
     assert list(values) == [(f"{BASE}new.png",), *[(f"{BASE}old.png",)] * (len(pks) - 1)]
 
@@ -792,11 +799,11 @@ def test_a_row_gone_keeps_all_others_as_they_are(alias, journal):
     assert not Change.objects.using(alias).exists()
 
 
-def test_a_locked_row_keeps_all_others_as_they_are(journal, monkeypatch):
-    monkeypatch.setattr(databases, "LOCK_TIMEOUT", "20ms")
-    pks = submissions("postgres", 3, app_icon_url=f"{BASE}old.png")
-    rewrites = [renamed(each) for each in references("postgres", "appdirectory.AppSubmission")]
-    other = connections["postgres"].copy()
+def test_a_locked_row_keeps_all_others_as_they_are(server, journal, monkeypatch):
+    monkeypatch.setattr(databases, "LOCK_TIMEOUT", timedelta(milliseconds=20))
+    pks = submissions(server, 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(each) for each in references(server, "appdirectory.AppSubmission")]
+    other = connections[server].copy()
     try:
         other.set_autocommit(False)
         with other.cursor() as cursor:
@@ -804,23 +811,15 @@ def test_a_locked_row_keeps_all_others_as_they_are(journal, monkeypatch):
         assert swap_all(rewrites, journal, control=Control()) is Swapped.BUSY
     finally:
         other.close()
-    assert not Change.objects.using("postgres").exists()
+    assert not Change.objects.using(server).exists()
     assert swap_all(rewrites, journal, control=Control()) is Swapped.DONE
 
 
 def test_a_value_the_database_refuses_keeps_all_others_as_they_are(alias, journal):
     submissions(alias, 3, app_icon_url=f"{BASE}old.png")
     rewrites = [renamed(each) for each in references(alias, "appdirectory.AppSubmission")]
-    with connections[alias].cursor() as cursor:
-        cursor.execute(
-            "CREATE UNIQUE INDEX once ON app_submissions (app_icon_url)"
-            f" WHERE app_icon_url = '{BASE}new.png'"
-        )
-    try:
+    with new_url_only_once(alias):
         assert swap_all(rewrites, journal, control=Control()) is Swapped.REFUSED
-    finally:
-        with connections[alias].cursor() as cursor:
-            cursor.execute("DROP INDEX once")
     urls = AppSubmission.objects.using(alias).values_list("app_icon_url", flat=True)
     assert set(urls) == {f"{BASE}old.png"}
     assert not Change.objects.using(alias).exists()

@@ -1,6 +1,15 @@
 from django.db import migrations, models
 
 
+def make_exact(apps, schema_editor):
+    """Do for this table what 0005 did for those before it."""
+    if schema_editor.connection.vendor == "mysql":
+        table = schema_editor.quote_name(apps.get_model("r2maint", "Encoding")._meta.db_table)
+        schema_editor.execute(
+            f"ALTER TABLE {table} ENGINE=InnoDB, CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        )
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -31,4 +40,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('bucket', 'key_digest'), name='r2maint_encoding_once')],
             },
         ),
+        migrations.RunPython(make_exact, migrations.RunPython.noop, atomic=False),
     ]
