@@ -29,7 +29,7 @@ SIZES = {"singles": 350, "shared": 701, "names": 50, "texts": 60}
 
 
 def main() -> None:
-    options = read_options()
+    options = read_options(__doc__, kills=50)
     print(f"seed {options.seed}, {options.database}, {options.server}", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="r2maint-bench-") as directory,
@@ -43,7 +43,7 @@ def main() -> None:
             "seed": options.seed,
             "sizes": SIZES,
         }
-        lines = list(killed(task))
+        lines = list(killed(task, "tests.randomkiller"))
     kills = sum(line["kills"] for line in lines)
     broken = [sentence for line in lines for sentence in line["broken"]]
     print(f"{kills} kills in {len(lines)} rounds, {len(broken)} promises broken")
@@ -51,17 +51,17 @@ def main() -> None:
     sys.exit(bool(broken) or kills < options.kills)
 
 
-def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50)
+def read_options(description: str, *, kills: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=kills)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--server", choices=("moto", "rclone"), default="moto")
     return parser.parse_args()
 
 
-def killed(task: dict):
-    command = [sys.executable, "-m", "tests.randomkiller", json.dumps(task)]
+def killed(task: dict, module: str):
+    command = [sys.executable, "-m", module, json.dumps(task)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as killer:
         for text in killer.stdout:
             line = json.loads(text)

@@ -258,6 +258,12 @@ class Inventory(ScratchIndex):
         sql = "SELECT count(*) FROM (SELECT 1 FROM objects WHERE id = ? LIMIT 1)"
         return bool(self._count(sql, (keys.identity(key),)))
 
+    def etags(self, names: Sequence[str]) -> dict[str, str]:
+        """Return identity -> ETag of the added objects that some keys, at most 900, mean."""
+        ids = list(map(keys.identity, names))
+        marks = ", ".join("?" * len(ids))
+        return dict(self._db.execute(f"SELECT id, etag FROM objects WHERE id IN ({marks})", ids))
+
     def has_named(self, start: str) -> bool:
         """Tell whether an object is named whose key is `start`, with or without an extension."""
         self._settle_names()

@@ -25,6 +25,7 @@ from r2maint.models import (
     Change,
     ChangeKind,
     ChangeState,
+    Encoding,
     Health,
     Identity,
     Run,
@@ -195,8 +196,9 @@ def require_tables(databases: Iterable[str]) -> None:
 
     The home database needs all of them, every other one the table of changes.
     """
+    everything = (Run, Change, Sighting, Health, Encoding, Identity)
     for alias in databases:
-        models = (Run, Change, Sighting, Health, Identity) if alias == home() else (Change,)
+        models = everything if alias == home() else (Change,)
         own = {model._meta.db_table for model in models}
         missing = own - table_names(alias)
         if missing:

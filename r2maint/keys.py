@@ -18,6 +18,7 @@ from r2maint.connection import R2_DOMAIN
 from r2maint.errors import ConfigError
 from r2maint.keytext import (
     URL,
+    digest,
     host_of,
     identity,
     inside,
@@ -53,6 +54,7 @@ __all__ = [
     "Target",
     "Via",
     "check_template",
+    "digest",
     "host_of",
     "identity",
     "is_bare_name",

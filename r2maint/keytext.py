@@ -6,6 +6,7 @@ Source: developers.cloudflare.com/r2/reference/unicode-interoperability/
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 import unicodedata
@@ -57,6 +58,11 @@ def is_composed(key: str) -> bool:
 def order(key: str) -> bytes:
     """Return what R2 sorts a listing by: the key's UTF-8 bytes."""
     return key.encode("utf-8", "surrogatepass")
+
+
+def digest(key: str) -> str:
+    """Return what tables look a key up by, in hex: keys are too long for an index."""
+    return hashlib.sha256(order(identity(key))).hexdigest()
 
 
 def join(location: str, name: str) -> str:

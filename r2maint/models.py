@@ -174,6 +174,43 @@ class Health(models.Model):
         return f"{self.bucket} {self.subject}"
 
 
+class Encoding(models.Model):
+    """What a re-encoding made of a picture, or found of one that it left, under one key."""
+
+    id = models.BigAutoField(primary_key=True)
+    bucket = models.CharField(max_length=512)
+    key = models.TextField()
+    key_digest = models.CharField(max_length=64)
+    """As in `Sighting`."""
+    etag = models.CharField(max_length=255)
+    """Of the object it is about: another one under this key was never looked at."""
+    fingerprint = models.TextField()
+    """Of the recipe last tried on it; "" when none was."""
+    made_by = models.TextField(blank=True, default="")
+    """The fingerprint of the recipe that made its bytes; "" for an original."""
+    reason = models.CharField(max_length=32)
+    """Why it is left: "already" for what the recipe made."""
+    min_saving = models.FloatField()
+    """Percent that had to be saved."""
+    width = models.IntegerField(default=0)
+    height = models.IntegerField(default=0)
+    """As far as it is known; else 0."""
+    bytes_before = models.BigIntegerField()
+    bytes_after = models.BigIntegerField(null=True)
+    """None unless it was made here, from `bytes_before`."""
+    source_sha256 = models.CharField(max_length=64)
+    """Of the bytes the recipe was tried on; "" where they were not read."""
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["bucket", "key_digest"], name="r2maint_encoding_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.bucket} {self.key}"
+
+
 class Identity(models.Model):
     """Which bucket this database belongs to, and the nonce both last agreed on."""
 

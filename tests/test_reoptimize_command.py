@@ -15,6 +15,7 @@ from tests.appdirectory import drawings
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES
+from tests.servers import proxy
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
 
@@ -157,3 +158,19 @@ def test_json_lines_hold_one_item_each(row):
     call_command("reoptimize", "--format", "jsonl", stdout=out, stderr=StringIO())
     kinds = [json.loads(line)["type"] for line in out.getvalue().splitlines()]
     assert kinds == ["item", "item", "summary"]
+
+
+def test_a_second_run_sends_nothing_but_requests_for_the_listing(remote, settings, s3_server):
+    with proxy(s3_server) as between:
+        settings.R2MAINT = {**settings.R2MAINT, "ENDPOINT_URL": between.url}
+        store("icons/a.png", drawings.icon(1))
+        submission(app_icon_url=f"{BASE}icons/a.png")
+        assert apply("reoptimize")["summary"]["converted"] == 1
+        between.requests.clear()
+
+        again = apply("reoptimize")
+
+        assert again["summary"]["skipped"] == {"already": 1}
+        assert again["run_id"] is None
+        assert between.requests
+        assert all("list-type=2" in each.target for each in between.requests)

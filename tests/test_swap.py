@@ -24,7 +24,7 @@ from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeState
 from r2maint.references.columns import Scope, discover
 from r2maint.references.reading import Reference, iter_references
-from r2maint.references.swap import Rewrite, Swapped, swap
+from r2maint.references.swap import Rewrite, Swapped, swap, swap_all
 from r2maint.signals import rows_rewritten
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
@@ -519,9 +519,9 @@ def test_a_locked_row_does_not_stop_the_others(server, journal, monkeypatch):
     assert Change.objects.using(server).count() == 2
 
 
-def test_a_value_the_database_refuses_does_not_stop_the_others(alias, journal):
-    pks = submissions(alias, 3, app_icon_url=f"{BASE}old.png")
-    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+@contextmanager
+def new_url_only_once(alias: str) -> Iterator[None]:
+    """Let the database refuse a second submission whose icon is the new one."""
     make, drop = (
         "CREATE UNIQUE INDEX once ON app_submissions (app_icon_url)"
         f" WHERE app_icon_url = '{BASE}new.png'",
@@ -534,9 +534,16 @@ def test_a_value_the_database_refuses_does_not_stop_the_others(alias, journal):
     with connections[alias].cursor() as cursor:
         cursor.execute(make)
         try:
-            assert swapped(rewrites, journal) == {Swapped.DONE: 1, Swapped.REFUSED: 2}
+            yield
         finally:
             cursor.execute(drop)
+
+
+def test_a_value_the_database_refuses_does_not_stop_the_others(alias, journal):
+    pks = submissions(alias, 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(r) for r in references(alias, "appdirectory.AppSubmission")]
+    with new_url_only_once(alias):
+        assert swapped(rewrites, journal) == {Swapped.DONE: 1, Swapped.REFUSED: 2}
     values = AppSubmission.objects.using(alias).order_by("pk").values_list("app_icon_url")
     assert list(values) == [(f"{BASE}new.png",), *[(f"{BASE}old.png",)] * (len(pks) - 1)]
 
@@ -733,3 +740,94 @@ def test_rows_go_one_by_one_where_a_column_has_a_type_of_its_own(journal):
     assert ended == {Swapped.DONE: 2}
     urls = AppSubmission.objects.using("postgres").values_list("app_icon_url", flat=True)
     assert list(urls) == [f"{BASE}new.png"] * 2
+
+
+# All or none
+
+
+def test_all_elements_are_exchanged_in_one_transaction(alias, journal):
+    submissions(alias, 201, app_icon_url=f"{BASE}old.png", screenshots_en=[f"{BASE}old.png"])
+    Listing.objects.using(alias).create(cover_url=f"{BASE}old.png")
+    labels = ("appdirectory.AppSubmission", "oddities.Listing")
+    rewrites = [renamed(each) for label in labels for each in references(alias, label)]
+    announced: list[str] = []
+
+    def hear(**facts: Any) -> None:
+        announced.append(facts["sender"]._meta.label)
+
+    rows_rewritten.connect(hear)
+    try:
+        with CaptureQueriesContext(connections[alias]) as queries:
+            assert swap_all(rewrites, journal, control=Control()) is Swapped.DONE
+    finally:
+        rows_rewritten.disconnect(hear)
+
+    assert sum(each["sql"].startswith("BEGIN") for each in queries) == 1
+    urls = AppSubmission.objects.using(alias).values_list("app_icon_url", flat=True)
+    assert set(urls) == {f"{BASE}new.png"}
+    assert Listing.objects.using(alias).get().cover_url == f"{BASE}new.png"
+    assert Change.objects.using(alias).filter(state="done").count() == 403
+    assert announced == list(labels)
+
+
+def test_one_element_edited_meanwhile_keeps_all_others_as_they_are(alias, journal):
+    pks = submissions(alias, 3, app_icon_url=f"{BASE}old.png", screenshots_en=[f"{BASE}old.png"])
+    rewrites = [renamed(each) for each in references(alias, "appdirectory.AppSubmission")]
+    with editor(alias) as edit:
+
+        def edit_row(pk: Any) -> None:
+            edit("UPDATE app_submissions SET app_icon_url = 'mine' WHERE id = %s", pk)
+
+        with before_each_update(alias, "app_submissions", pks[-1:], edit_row) as edited:
+            assert swap_all(rewrites, journal, control=Control()) is Swapped.CHANGED
+
+    assert edited == pks[-1:]
+    rows = AppSubmission.objects.using(alias).order_by("pk")
+    icons = [row.app_icon_url for row in rows]
+    assert icons == [f"{BASE}old.png", f"{BASE}old.png", "mine"]
+    assert all(row.screenshots_en == [f"{BASE}old.png"] for row in rows)
+    assert not Change.objects.using(alias).exists()
+
+
+def test_a_row_gone_keeps_all_others_as_they_are(alias, journal):
+    pks = submissions(alias, 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(each) for each in references(alias, "appdirectory.AppSubmission")]
+    AppSubmission.objects.using(alias).filter(pk=pks[1]).delete()
+    assert swap_all(rewrites, journal, control=Control()) is Swapped.GONE
+    urls = AppSubmission.objects.using(alias).values_list("app_icon_url", flat=True)
+    assert set(urls) == {f"{BASE}old.png"}
+    assert not Change.objects.using(alias).exists()
+
+
+def test_a_locked_row_keeps_all_others_as_they_are(server, journal, monkeypatch):
+    monkeypatch.setattr(databases, "LOCK_TIMEOUT", timedelta(milliseconds=20))
+    pks = submissions(server, 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(each) for each in references(server, "appdirectory.AppSubmission")]
+    other = connections[server].copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM app_submissions WHERE id = %s FOR UPDATE", [pks[1]])
+        assert swap_all(rewrites, journal, control=Control()) is Swapped.BUSY
+    finally:
+        other.close()
+    assert not Change.objects.using(server).exists()
+    assert swap_all(rewrites, journal, control=Control()) is Swapped.DONE
+
+
+def test_a_value_the_database_refuses_keeps_all_others_as_they_are(alias, journal):
+    submissions(alias, 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(each) for each in references(alias, "appdirectory.AppSubmission")]
+    with new_url_only_once(alias):
+        assert swap_all(rewrites, journal, control=Control()) is Swapped.REFUSED
+    urls = AppSubmission.objects.using(alias).values_list("app_icon_url", flat=True)
+    assert set(urls) == {f"{BASE}old.png"}
+    assert not Change.objects.using(alias).exists()
+
+
+def test_what_is_exchanged_already_counts_as_done(alias, journal):
+    submissions(alias, 3, app_icon_url=f"{BASE}old.png")
+    rewrites = [renamed(each) for each in references(alias, "appdirectory.AppSubmission")]
+    assert swapped(rewrites[:1], journal) == {Swapped.DONE: 1}
+    assert swap_all(rewrites, journal, control=Control()) is Swapped.DONE
+    assert Change.objects.using(alias).count() == 3

@@ -32,10 +32,12 @@ def reencode(data: bytes, recipe: Recipe, *, limits: Limits | None = None) -> En
     if kind is not None and kind.ext in UNTOUCHED:
         return Skip(reason="unsupported")
     with opened(data, limits or Limits()) as image:
+        width, height = image.size
         reason = reason_to_keep(image, data, recipe)
         if reason:
-            return Skip(reason=reason)
-        return _encode(prepare(image, data, recipe), recipe, len(data))
+            return Skip(reason=reason, width=width, height=height)
+        made = _encode(prepare(image, data, recipe), recipe, len(data))
+    return replace(made, width=width, height=height) if isinstance(made, Skip) else made
 
 
 def _encode(draft: Draft, recipe: Recipe, before: int) -> Encoded | Skip:

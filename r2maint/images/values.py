@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import PIL
@@ -122,6 +122,9 @@ class Skip:
     """
 
     reason: str
+    width: int = field(default=0, compare=False)
+    height: int = field(default=0, compare=False)
+    """As stored, before any EXIF orientation; 0 when not known."""
 
 
 def can_write(to: str) -> bool:

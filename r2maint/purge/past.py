@@ -13,9 +13,8 @@ from django.db.models import Q
 from r2maint import journal
 from r2maint.bucket import Bucket
 from r2maint.bucket.lookup import find_stored
-from r2maint.keys import identity, quote_key
+from r2maint.keys import digest, identity, quote_key
 from r2maint.models import Change, ChangeKind, ChangeState, Run, Sighting
-from r2maint.purge.sightings import digest
 from r2maint.runs import ChangeFacts
 
 MAX_EVENTS = 50

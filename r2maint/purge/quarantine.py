@@ -34,7 +34,6 @@ from r2maint.bucket import (
 )
 from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey, PreconditionFailed
-from r2maint.purge.sightings import digest
 
 PREFIX = ".r2maint/quarantine/"
 MAX_COPY_BYTES = 4_995 * 2**20
@@ -81,7 +80,7 @@ def copy_key(token: str, item: StoredObject) -> str:
 def version_digest(item: StoredObject) -> str:
     """Return what names the copy of one version of an object."""
     version = (item.key, item.etag, item.modified_at.isoformat(timespec="seconds"))
-    return digest(chr(0).join(version))
+    return keys.digest(chr(0).join(version))
 
 
 def quarantined(item: StoredObject, copy: str, headers: Headers) -> Quarantined:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -11,9 +10,10 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import Max
 
-from r2maint import journal, keys
+from r2maint import journal
 from r2maint.batching import batched
 from r2maint.bucket import StoredObject
+from r2maint.keys import digest
 from r2maint.models import Sighting
 
 BATCH = 900
@@ -122,11 +122,6 @@ class Sightings:
         now, stamp = _stored(alias, self._now), _stored(alias, self._stamp)
         head = (self._bucket, item.key, name, item.etag, modified_at)
         return (*head, self.circumstances, now, stamp)
-
-
-def digest(key: str) -> str:
-    """Return what a key is looked up by."""
-    return hashlib.sha256(keys.order(keys.identity(key))).hexdigest()
 
 
 @lru_cache(maxsize=4096)

@@ -7,10 +7,9 @@ rewrite still applies to what is there now. `save()` is never called: no hook of
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -23,8 +22,8 @@ from django.db import (
     ProgrammingError,
 )
 from django.db import Error as DjangoDatabaseError
-from django.db.models.query import QuerySet
 
+from r2maint.batching import batched
 from r2maint.control import Control
 from r2maint.databases import (
     error_code,
@@ -37,60 +36,27 @@ from r2maint.databases import (
 from r2maint.entries import Entry, insert_entries
 from r2maint.errors import DatabaseError
 from r2maint.journal import Journal, now, require_tables
-from r2maint.keys import Kind
-from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.references.cells import (
-    StoredText,
-    Swap,
-    can_update_together,
-    update_row,
-    update_rows,
-)
+from r2maint.models import Change, ChangeState
 from r2maint.references.columns import Column, find_column
-from r2maint.references.exchange import Rewrite, Swapped, exchange
+from r2maint.references.exchange import Rewrite, Swapped
 from r2maint.references.reading import Shape
+from r2maint.references.steps import ATTEMPTS, Outcome, Row, Step, read_rows, update_together
 from r2maint.signals import rows_rewritten
 
-__all__ = ["Rewrite", "Swapped", "swap"]
+__all__ = ["Rewrite", "Swapped", "swap", "swap_all"]
 
 MAX_ROWS = 200
 """Rows of one transaction."""
 MAX_SECONDS = 0.2
 """What one transaction should take: the next one is cut to it."""
-ATTEMPTS = 3
-"""For one row that is locked, or that others keep editing."""
+_PAUSE = 0.05
+"""Seconds before a second attempt; twice as long before a third."""
 _TOO_LONG = ("22001", 1406)
 """string_data_right_truncation of PostgreSQL, ER_DATA_TOO_LONG of MariaDB."""
 _RAISED_FOR_ROW = ("P0", "38", "39", "44")
 """Classes of PostgreSQL's codes: what triggers and check options raise about one row."""
 _RAISED_BY_MARIADB = (1265, 1366, 1369, 1644, 4025)
 """Truncated, no text of the column's character set, check option, SIGNAL, constraint."""
-
-
-Outcome = tuple[Rewrite, Swapped]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Row:
-    """The rewrites of one row, and what its cells hold."""
-
-    database: str
-    model: str
-    pk: Any
-    columns: dict[str, Column] = field(default_factory=dict)
-    pending: list[Rewrite] = field(default_factory=list)
-    cells: dict[str, str | None] | None = None
-    """Stored text by field; None when the row is gone."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """What `Rewrite.extra` is about to replace."""
-    settled: list[Outcome] = field(default_factory=list)
-
-    def settle(self, outcomes: Mapping[Rewrite, Swapped]) -> None:
-        self.settled += [(rewrite, outcomes[rewrite]) for rewrite in self.pending]
-        self.pending = []
-
-    def settle_all(self, outcome: Swapped) -> None:
-        self.settle(dict.fromkeys(self.pending, outcome))
 
 
 def swap(rewrites: Iterable[Rewrite], journal: Journal, *, control: Control) -> Iterator[Outcome]:
@@ -116,7 +82,25 @@ def swap(rewrites: Iterable[Rewrite], journal: Journal, *, control: Control) -> 
             yield from row.settled
 
 
-def _require_ready(rows: Iterable[_Row], ready: set[tuple[str, str]]) -> None:
+def swap_all(rewrites: Iterable[Rewrite], journal: Journal, *, control: Control) -> Swapped:
+    """Exchange every element, or none: return DONE, or why the first that would not do stayed.
+
+    All rows are of one database, and written in one transaction; when none is, the journal has no
+    line of them. Sends `rows_rewritten` and raises as `swap` does.
+    """
+    rows = sorted(_take_rows(iter(rewrites), sys.maxsize), key=_order)
+    control.check()
+    (database,) = {row.database for row in rows}
+    _require_ready(rows, set())
+    refuse_open_transaction(database)
+    try:
+        _announce(database, _commit_whole(database, rows, journal), journal)
+    except _OneStays as stays:
+        return stays.how
+    return Swapped.DONE
+
+
+def _require_ready(rows: Iterable[Row], ready: set[tuple[str, str]]) -> None:
     """Raise DatabaseError unless every table not in `ready` can be written to; add them to it."""
     used = {(row.database, column.table) for row in rows for column in row.columns.values()}
     for alias, group in groupby(sorted(used - ready), key=itemgetter(0)):
@@ -128,13 +112,13 @@ def _require_ready(rows: Iterable[_Row], ready: set[tuple[str, str]]) -> None:
 # From rewrites to rows
 
 
-def _take_rows(rewrites: Iterator[Rewrite], size: int) -> list[_Row]:
+def _take_rows(rewrites: Iterator[Rewrite], size: int) -> list[Row]:
     """Return the next rewrites, those of one row together, until `size` rows are full."""
-    rows: dict[tuple[str, str, str], _Row] = {}
+    rows: dict[tuple[str, str, str], Row] = {}
     for rewrite in rewrites:
         at = rewrite.reference
         row = rows.setdefault(
-            (at.database, at.model, at.pk), _Row(database=at.database, model=at.model, pk=at.pk)
+            (at.database, at.model, at.pk), Row(database=at.database, model=at.model, pk=at.pk)
         )
         _add(row, rewrite)
         if len(rows) == size:
@@ -142,7 +126,7 @@ def _take_rows(rewrites: Iterator[Rewrite], size: int) -> list[_Row]:
     return list(rows.values())
 
 
-def _add(row: _Row, rewrite: Rewrite) -> None:
+def _add(row: Row, rewrite: Rewrite) -> None:
     at = rewrite.reference
     column = row.columns.get(at.field) or find_column(at.database, at.model, at.field)
     if column is None:
@@ -162,42 +146,29 @@ def _is_too_long(rewrite: Rewrite, column: Column) -> bool:
     return len(rewrite.new) > column.max_length
 
 
-def _order(row: _Row) -> tuple[str, str, bool, Any]:
+def _order(row: Row) -> tuple[str, str, bool, Any]:
     """Order rows by primary key, as other writers do: that avoids deadlocks."""
     is_number = isinstance(row.pk, int)
     return row.database, row.model, is_number, row.pk if is_number else str(row.pk)
 
 
-def _swap_rows(database: str, rows: list[_Row], journal: Journal) -> None:
+def _swap_rows(database: str, rows: list[Row], journal: Journal) -> None:
     refuse_open_transaction(database)
-    with reading(database):
-        for _, group in groupby(rows, key=lambda row: row.model):
-            _read([row for row in group if row.pending])
+    _read(database, rows)
     _announce(database, _commit_together(database, rows, journal), journal)
 
 
-def _read(rows: list[_Row], *, lock: bool = False) -> None:
-    """Fill in what the cells of these rows of one model hold now."""
-    if not rows:
-        return
-    columns = {name: column for row in rows for name, column in row.columns.items()}
-    extra = sorted({name for row in rows for each in row.pending for name in each.extra})
-    first = next(iter(columns.values()))
-    query: QuerySet[Any] = QuerySet(first.model_class, using=first.database)
-    query = query.filter(pk__in=[row.pk for row in rows]).order_by()
-    query = query.select_for_update() if lock else query
-    found = query.values_list("pk", *map(StoredText, columns.values()), *extra)
-    by_pk = {pk: values for pk, *values in found}
-    for row in rows:
-        values = by_pk.get(row.pk)
-        row.cells = None if values is None else dict(zip(columns, values, strict=False))
-        row.extra = dict(zip(extra, (values or [])[len(columns) :], strict=False))
+def _read(database: str, rows: list[Row]) -> None:
+    with reading(database):
+        for _, group in groupby(rows, key=lambda row: row.model):
+            for batch in batched((row for row in group if row.pending), MAX_ROWS):
+                read_rows(batch)
 
 
 # One transaction
 
 
-def _commit_together(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
+def _commit_together(database: str, rows: list[Row], journal: Journal) -> list[Step]:
     """Write all rows in one transaction; when that fails, each row in one of its own."""
     try:
         return _commit(database, rows, journal)
@@ -209,36 +180,80 @@ def _commit_together(database: str, rows: list[_Row], journal: Journal) -> list[
     return [step for row in rows for step in _commit_alone(database, row, journal)]
 
 
-def _commit_alone(database: str, row: _Row, journal: Journal) -> list[_Step]:
+def _commit_alone(database: str, row: Row, journal: Journal) -> list[Step]:
     for attempt in range(ATTEMPTS):
         try:
             return _commit(database, [row], journal)
         except DjangoDatabaseError as error:
             _require_contained(database, error)
             if not is_contention(error):
-                is_too_long = error_code(error) in _TOO_LONG
-                row.settle_all(Swapped.TOO_LONG if is_too_long else Swapped.REFUSED)
+                row.settle_all(_refusal(error))
                 return []
-        time.sleep(0.05 * 2**attempt)
-        with reading(database):
-            _read([row] if row.pending else [])
+        time.sleep(_PAUSE * 2**attempt)
+        _read(database, [row])
     row.settle_all(Swapped.BUSY)
     return []
 
 
-def _commit(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
-    """Journal these rows, then write them; nothing is settled unless both are committed."""
+class _OneStays(Exception):
+    """An element would stay as it is, so that all must."""
+
+    def __init__(self, how: Swapped) -> None:
+        super().__init__(how)
+        self.how = how
+
+
+def _commit_whole(database: str, rows: list[Row], journal: Journal) -> list[Step]:
+    """Write all rows in one transaction. Raises: _OneStays when that was none."""
+    _require_done(how for row in rows for _, how in row.settled)
+    for attempt in range(ATTEMPTS):
+        _read(database, rows)
+        try:
+            return _commit(database, rows, journal, whole=True, together=not attempt)
+        except DjangoDatabaseError as error:
+            if isinstance(error, ProgrammingError) and not attempt:
+                continue  # as in `_commit_together`
+            _require_contained(database, error)
+            if not is_contention(error):
+                raise _OneStays(_refusal(error)) from error
+            time.sleep(_PAUSE * 2**attempt)
+    raise _OneStays(Swapped.BUSY)
+
+
+def _require_done(outcomes: Iterable[Swapped]) -> None:
+    for how in outcomes:
+        if how is not Swapped.DONE:
+            raise _OneStays(how)
+
+
+def _commit(
+    database: str,
+    rows: list[Row],
+    journal: Journal,
+    *,
+    whole: bool = False,
+    together: bool = True,
+) -> list[Step]:
+    """Journal these rows, then write them; nothing is settled unless both are committed.
+
+    With `whole` nothing is committed unless every element is what it should become: _OneStays.
+    Without `together` each row is a statement of its own.
+    """
     if journal.lease is not None:
         journal.lease.check()
-    steps = [_Step(row) for row in rows if row.pending]
+    steps = [Step(row) for row in rows if row.pending]
+    if whole:
+        _require_done(how for step in steps for how in step.outcomes.values())
     at = now()
     entries = [entry for step in steps for entry in step.journal(journal.run_id, at)]
     if entries:
         with short_transaction(database):
             insert_entries(database, entries)
-            together = _update_together(steps)
+            written = update_together(steps) if together else {}
             for step in steps:
-                step.write(is_done=together.get(step))
+                step.write(is_done=written.get(step))
+            if whole:
+                _require_done(how for step in steps for how in step.outcomes.values())
             lost = [entry.pk for step in steps for entry in step.lost()]
             if lost:
                 Change.objects.using(database).filter(pk__in=lost).update(
@@ -251,138 +266,10 @@ def _commit(database: str, rows: list[_Row], journal: Journal) -> list[_Step]:
     return steps
 
 
-def _update_together(steps: Iterable[_Step]) -> dict[_Step, bool]:
-    """Write rows that swap the same cells in one statement; tell of each whether that was done."""
-    done: dict[_Step, bool] = {}
-    fit = [step for step in steps if step.texts and step.is_plain]
-    for _, group in groupby(fit, key=lambda step: (step.row.model, tuple(step.texts))):
-        same = list(group)
-        columns = [same[0].row.columns[name] for name in same[0].texts]
-        if len(same) > 1 and can_update_together(columns):
-            written = update_rows(columns, [step.swap for step in same])
-            done.update((step, step.row.pk in written) for step in same)
-    return done
-
-
-class _Step:
-    """What becomes of one row in one attempt; forgotten when the transaction fails."""
-
-    def __init__(self, row: _Row) -> None:
-        self.row = row
-        self.outcomes: dict[Rewrite, Swapped] = {}
-        self.entries: dict[Rewrite, Entry] = {}
-        self.texts: dict[str, str] = {}
-        """New text by field."""
-        self.made: dict[Rewrite, list[bool]] = {}
-        self._decide(row.pending)
-
-    @property
-    def open(self) -> list[Rewrite]:
-        return [rewrite for rewrite in self.row.pending if rewrite not in self.outcomes]
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether no further column of the row follows."""
-        return not any(rewrite.extra for rewrite in self.row.pending)
-
-    @property
-    def swap(self) -> Swap:
-        return Swap(self.row.pk, self.row.cells or {}, self.texts)
-
-    def journal(self, run_id: str, at: datetime) -> Iterable[Entry]:
-        """Return a line for each rewrite that is to be made, and for each that lost already."""
-        for rewrite in self.row.pending:
-            outcome = self.outcomes.get(rewrite)
-            if outcome not in _NOTHING_TO_TELL and rewrite not in self.entries:
-                entry = _entry(rewrite, self.row)
-                entry.run_id, entry.at = run_id, at
-                entry.state = ChangeState.CONFLICT if outcome else ChangeState.DONE
-                entry.made = self.made.get(rewrite, [])
-                self.entries[rewrite] = entry
-        return self.entries.values()
-
-    def write(self, *, is_done: bool | None = None) -> None:
-        """Update the row; when it is no longer as it was read, decide anew on what is there.
-
-        `is_done` tells how a first attempt ended that was made already.
-        """
-        for _ in range(ATTEMPTS):
-            rewrites = self.open
-            if not rewrites or (self._update(rewrites) if is_done is None else is_done):
-                self.outcomes.update(dict.fromkeys(rewrites, Swapped.DONE))
-                return
-            is_done = None
-            _read([self.row], lock=True)
-            self._decide(rewrites)
-        # The row is as it was read and locked, and still the database leaves it alone.
-        self.outcomes.update(dict.fromkeys(self.open, Swapped.REFUSED))
-
-    def lost(self) -> list[Entry]:
-        """Return the lines of rewrites that were to be made and were not."""
-        lost = [
-            entry
-            for rewrite, entry in self.entries.items()
-            if entry.state == ChangeState.DONE and self.outcomes[rewrite] is not Swapped.DONE
-        ]
-        for entry in lost:
-            entry.state = ChangeState.CONFLICT
-        return lost
-
-    def moved(self) -> list[Entry]:
-        """Return the lines whose occurrences are others since the row was read again."""
-        moved = []
-        for rewrite, entry in self.entries.items():
-            made = self.made.get(rewrite, [])
-            if entry.state == ChangeState.DONE and entry.made != made:
-                entry.made = made
-                moved.append(entry)
-        return moved
-
-    def _update(self, rewrites: list[Rewrite]) -> bool:
-        extra = {name: value for each in rewrites for name, value in each.extra.items()}
-        return update_row(self.row.columns, self.swap, extra)
-
-    def _decide(self, rewrites: list[Rewrite]) -> None:
-        self.texts = {}
-        if self.row.cells is None:
-            self.outcomes.update(dict.fromkeys(rewrites, Swapped.GONE))
-            return
-        for name, column in self.row.columns.items():
-            mine = [rewrite for rewrite in rewrites if rewrite.reference.field == name]
-            result = exchange(column, self.row.cells[name], mine)
-            self.outcomes.update(result.settled)
-            self.made.update(result.made)
-            if len(result.settled) < len(set(mine)):
-                self.texts[name] = result.text
-
-
-_NOTHING_TO_TELL = (Swapped.DONE, Swapped.TOO_LONG, Swapped.REFUSED)
-"""Ends, known before anything is written, of which the journal has no line."""
-
-
-def _entry(rewrite: Rewrite, row: _Row) -> Entry:
-    at = rewrite.reference
-    return Entry(
-        kind=ChangeKind.REWRITE,
-        database=at.database,
-        model=at.model,
-        row=at.pk,
-        field=at.field,
-        path=at.path,
-        shape=at.shape.value if at.shape is Shape.EMBEDDED else "",
-        old=at.value,
-        new=rewrite.new,
-        old_key=at.target.key if at.target.kind is Kind.BUCKET else "",
-        key=rewrite.key,
-        sha256=rewrite.sha256,
-        extra={name: [row.extra.get(name), value] for name, value in rewrite.extra.items()},
-    )
-
-
 # Afterwards
 
 
-def _announce(database: str, steps: list[_Step], journal: Journal) -> None:
+def _announce(database: str, steps: list[Step], journal: Journal) -> None:
     done = [step for step in steps if _written(step)]
     for _, group in groupby(done, key=lambda step: step.row.model):
         same = list(group)
@@ -396,8 +283,12 @@ def _announce(database: str, steps: list[_Step], journal: Journal) -> None:
         )
 
 
-def _written(step: _Step) -> list[Entry]:
+def _written(step: Step) -> list[Entry]:
     return [entry for entry in step.entries.values() if entry.state == ChangeState.DONE]
+
+
+def _refusal(error: DjangoDatabaseError) -> Swapped:
+    return Swapped.TOO_LONG if error_code(error) in _TOO_LONG else Swapped.REFUSED
 
 
 def _require_contained(alias: str, error: DjangoDatabaseError) -> None:

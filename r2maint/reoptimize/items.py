@@ -36,7 +36,9 @@ class Item:
     selected: Selected
     action: Action
     reason: str = ""
-    """Of a skip or a failure; of a conversion, why some reference kept its value."""
+    """Of a skip or a failure."""
+    detail: str = ""
+    """What the reason is about: of "not_swappable", what else names the object."""
     new_key: str = ""
     """"" in a plan for what was not sampled."""
     format: str = ""
@@ -44,8 +46,6 @@ class Item:
     bytes_after: int | None = None
     ssim: float | None = None
     rewritten: int = 0
-    kept: int = 0
-    """References whose value stayed."""
 
     @property
     def key(self) -> str:
@@ -65,6 +65,7 @@ class Item:
             "new_key": self.new_key or None,
             "action": self.action.value,
             "reason": self.reason or None,
+            "detail": self.detail or None,
             "format": self.format or None,
             "bytes_before": self.bytes_before,
             "bytes_after": self.bytes_after,
@@ -92,7 +93,6 @@ class Tally:
     failed: int
     skipped: Mapping[str, int]
     rewritten: int
-    kept: int
     before: int
     """Bytes of the pictures converted, or to be."""
     saved: Mapping[str, int]
@@ -116,10 +116,10 @@ class Tally:
 def count_items(items: Iterable[Item], remaining_share: float = 1.0) -> Tally:
     """Count; what was not encoded is taken to keep `remaining_share` of its bytes."""
     actions, skipped, saved = Counter[Action](), Counter[str](), Counter[str]()
-    before = rewritten = kept = 0
+    before = rewritten = 0
     for item in items:
         actions[item.action] += 1
-        rewritten, kept = rewritten + item.rewritten, kept + item.kept
+        rewritten += item.rewritten
         if item.action is Action.SKIP:
             skipped[item.reason] += 1
         elif item.action is Action.CONVERT:
@@ -135,7 +135,6 @@ def count_items(items: Iterable[Item], remaining_share: float = 1.0) -> Tally:
         failed=actions[Action.FAIL],
         skipped=dict(sorted(skipped.items())),
         rewritten=rewritten,
-        kept=kept,
         before=before,
         saved=dict(saved),
     )
@@ -149,6 +148,8 @@ class Reoptimization:
     tally: Tally
     sampled: int
     """Pictures the plan encoded."""
+    versions: Spool[tuple[Item, Version | None]]
+    """What it made of them."""
     scope: Scope
     stored: Mapping[str, int]
     """Bytes listed, by storage class."""
@@ -158,6 +159,8 @@ class Reoptimization:
     converted: int = 0
     applied: bool = False
     stopped: Stopped | None = None
+    unremembered: str = ""
+    """Why a later run has to look at all again, in a sentence; "" when it has not."""
 
     @property
     def has_work(self) -> bool:
@@ -165,7 +168,7 @@ class Reoptimization:
 
     @property
     def findings(self) -> bool:
-        return bool(self.tally.failed or self.tally.kept)
+        return bool(self.tally.failed)
 
     @property
     def databases(self) -> frozenset[str]:
@@ -224,10 +227,7 @@ def _notes(result: Reoptimization) -> Iterator[str]:
             "The old objects stay, so that the run can be undone; the space is free once"
             f" purge_orphans takes them, from {result.freed_at:%Y-%m-%d} on."
         )
-    if tally.kept:
-        yield (
-            f"{format_count(tally.kept, 'reference')} kept the old value: edited meanwhile, locked,"
-            " or refused by the database."
-        )
     if result.scope.prefix:
         yield "The saving is that of a bucket that holds only what is below --prefix."
+    if result.unremembered:
+        yield result.unremembered

@@ -35,6 +35,7 @@ class Selected:
     recipe: Recipe
     reason: str = ""
     """Why it stays as it is, as far as that is known without its bytes."""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,7 @@ def iter_selected(
     config: Config,
     writer: Writer,
     bucket: Bucket,
+    listed: Inventory,
     *,
     scope: Scope,
     recipe: Recipe,
@@ -109,23 +111,22 @@ def iter_selected(
 ) -> Iterator[Selected]:
     """Yield the pictures in scope, in key order, each with all its references, in scope or not.
 
-    The bytes listed are added to `stored`, by storage class.
+    The objects listed are added to `listed`, and their bytes to `stored`, by storage class.
     Raises: UsageError, DatabaseError, BucketError, Stopped.
     """
     is_chosen = _chooser(config, writer.addresses, scope, control)
-    with Inventory() as inventory:
-        found = iter_references(writer.columns.values(), writer.addresses, control=control)
-        inventory.add_references(each for each in found if each.target.kind is Kind.BUCKET)
-        pages = _weighed(bucket.list_pages(scope.prefix), stored)
-        inventory.add_objects(pages, control=control)
-        for item, references in inventory.join_references():
-            if item is None or not any(map(is_chosen, references)):
-                continue
-            if _is_picture(item.key):
-                rules = [column.rule for each in references if (column := writer.column(each))]
-                own = strictest(recipe, rules, overrides)
-                selected = Selected(object=item, references=references, recipe=own)
-                yield replace(selected, reason=_reason_to_keep(selected, writer))
+    found = iter_references(writer.columns.values(), writer.addresses, control=control)
+    listed.add_references(each for each in found if each.target.kind is Kind.BUCKET)
+    listed.add_objects(_weighed(bucket.list_pages(scope.prefix), stored), control=control)
+    for item, references in listed.join_references():
+        if item is None or not any(map(is_chosen, references)):
+            continue
+        if _is_picture(item.key):
+            rules = [column.rule for each in references if (column := writer.column(each))]
+            own = strictest(recipe, rules, overrides)
+            selected = Selected(object=item, references=references, recipe=own)
+            reason, detail = _reason_to_keep(selected, writer)
+            yield replace(selected, reason=reason, detail=detail)
 
 
 def _weighed(
@@ -158,18 +159,21 @@ def _is_picture(key: str) -> bool:
     return ext is None or ext[0] in _PICTURES | UNTOUCHED
 
 
-def _reason_to_keep(selected: Selected, writer: Writer) -> str:
+def _reason_to_keep(selected: Selected, writer: Writer) -> tuple[str, str]:
     ext = _EXT.search(selected.object.key.lower())
     if ext and ext[0] in UNTOUCHED:
-        return "unsupported"
+        return "unsupported", ""
     if not can_write(selected.recipe.to):
-        return "encoder_missing"
+        return "encoder_missing", ""
     if selected.object.size > Limits().max_bytes:
-        return "too_large"
+        return "too_large", ""
     if selected.object.size <= selected.recipe.min_saving_bytes:
-        return "too_small"
+        return "too_small", ""
+    if len(databases := {each.database for each in selected.references}) > 1:
+        # No transaction spans them.
+        return "not_swappable", f"named in several databases: {', '.join(sorted(databases))}"
     try:
         writer.new_key(selected, sha256=_ANY_SHA256, ext=".webp")
     except ValueError:
-        return "not_swappable"
-    return ""
+        return "not_swappable", "a reference has no room for another address"
+    return "", ""

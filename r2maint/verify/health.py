@@ -6,12 +6,9 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timezone
-from functools import lru_cache
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models.constants import OnConflict
-from django.utils import timezone as django_time
 
 from r2maint import journal
 from r2maint.batching import batched
@@ -19,14 +16,12 @@ from r2maint.databases import reading, table_names
 from r2maint.keys import redact
 from r2maint.models import Health
 from r2maint.report.cells import printable
+from r2maint.upserts import Upsert, parameter, storable
 from r2maint.verify.items import History
 
 _BATCH = 500
-_PARAMETERS = 900
-"""SQLite before 3.32 takes at most 999."""
-_KEY = ("bucket", "level", "digest")
 _STATE = ("failures", "first_failed_at", "last_ok_at", "last_seen_at")
-_COLUMNS = (*_KEY, "subject", *_STATE)
+_UPSERT = Upsert(Health, ("bucket", "level", "digest"), ("subject",), _STATE)
 _SLOTS = 1 << 22
 
 
@@ -56,17 +51,11 @@ class Records:
 
     def write(self, histories: Mapping[str, History], now: datetime) -> None:
         """Remember these, seen now, in place of what was remembered of the same subjects."""
-        connection = connections[self._alias]
         # In one order, so that two runs never wait for each other in a circle.
         rows = sorted((digest(subject), subject) for subject in histories)
-        with self._reading(), transaction.atomic(using=self._alias), connection.cursor() as cursor:
-            for batch in batched(rows, _PARAMETERS // len(_COLUMNS)):
-                values = [
-                    value
-                    for name, subject in batch
-                    for value in self._values(name, subject, histories[subject], now)
-                ]
-                cursor.execute(_upsert(self._alias, len(batch)), values)
+        values = (self._values(name, each, histories[each], now) for name, each in rows)
+        with self._reading():
+            _UPSERT.write(self._alias, values)
 
     def renew(self, subjects: Iterable[str], now: datetime) -> None:
         """Remember that these are fine, as seen now; all of them or none."""
@@ -80,7 +69,7 @@ class Records:
 
     def _renew_known(self, digests: list[str], now: datetime) -> int:
         """Renew what is remembered already, and return how many rows that is."""
-        rows, time = self._rows().filter(digest__in=digests), _storable(now)
+        rows, time = self._rows().filter(digest__in=digests), storable(now)
         if connections[self._alias].features.has_select_for_update:
             # In one order, as in `write`.
             list(rows.order_by("digest").select_for_update().values_list("pk"))
@@ -98,7 +87,7 @@ class Records:
         """Forget, at every level of the bucket, what was not seen since."""
         rows = Health.objects.using(self._alias).filter(bucket=self._bucket)
         with self._reading():
-            rows.filter(last_seen_at__lt=_storable(moment)).delete()
+            rows.filter(last_seen_at__lt=storable(moment)).delete()
 
     def failing(self) -> Suspects:
         """Return those that failed when they were last seen."""
@@ -130,7 +119,7 @@ class Records:
     def _values(self, name: str, subject: str, history: History, now: datetime) -> tuple[Any, ...]:
         shown = printable(redact(subject))
         times = (history.first_failed_at, history.last_ok_at, now)
-        adapted = (_adapted(self._alias, _storable(each)) for each in times)
+        adapted = (parameter(self._alias, each) for each in times)
         return (self._bucket, self._level, name, shown, history.failures, *adapted)
 
 
@@ -191,31 +180,6 @@ def digest(subject: str) -> str:
 
 def _slot(name: str) -> int:
     return int(name[:8], 16) % _SLOTS
-
-
-@lru_cache(maxsize=8)
-def _upsert(alias: str, rows: int) -> str:
-    ops = connections[alias].ops
-    row = f"({', '.join(['%s'] * len(_COLUMNS))})"
-    columns = ", ".join(map(ops.quote_name, _COLUMNS))
-    conflict = ops.on_conflict_suffix_sql(
-        [Health._meta.get_field(name) for name in _COLUMNS], OnConflict.UPDATE, _STATE, _KEY
-    )
-    return (
-        f"INSERT INTO {ops.quote_name(Health._meta.db_table)} ({columns})"
-        f" VALUES {', '.join([row] * rows)} {conflict}"
-    )
-
-
-@lru_cache(maxsize=4096)
-def _adapted(alias: str, time: datetime | None) -> Any:
-    return connections[alias].ops.adapt_datetimefield_value(time)
-
-
-def _storable(time: datetime | None) -> datetime | None:
-    """Return what Django takes: in a project without USE_TZ, UTC that does not say so."""
-    is_plain = time is not None and django_time.is_naive(django_time.now())
-    return time.replace(tzinfo=None) if time is not None and is_plain else time
 
 
 def _aware(time: datetime | None) -> datetime | None:

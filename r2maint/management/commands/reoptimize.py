@@ -45,6 +45,7 @@ class Command(R2Command):
         Column("bytes_after", "After", Unit.BYTES),
         Column("ssim", "SSIM", Unit.RATIO),
         Column("reason", "Reason"),
+        Column("detail", "Detail"),
         Column("format", in_text=False),
         Column("references", in_text=False),
     )

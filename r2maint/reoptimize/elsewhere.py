@@ -1,0 +1,103 @@
+"""Which pictures something names that could not follow them: those stay as they are.
+
+The keep set is read for them as a purge reads it: every text of every database, files, callables
+and objects of `EXTRA_REFERENCES`. r2maint's own journal does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from r2maint import journal, keys
+from r2maint.batching import batched
+from r2maint.bucket import Bucket
+from r2maint.conf import Config
+from r2maint.control import Control
+from r2maint.inventory import Inventory
+from r2maint.keepset.keyfinder import Found
+from r2maint.keepset.reading import JOURNAL, KeepSet, storage_locations
+from r2maint.reoptimize.items import Action, Item
+from r2maint.reoptimize.selection import Writer
+from r2maint.scratch import ScratchIndex
+from r2maint.spool import Spool
+
+_SCHEMA = """
+CREATE TABLE named (
+    id TEXT NOT NULL, source TEXT NOT NULL, PRIMARY KEY (id, source)
+) WITHOUT ROWID;
+"""
+_BATCH = 1000
+
+
+class _Namings(ScratchIndex):
+    """Which sources name which keys."""
+
+    def __init__(self) -> None:
+        super().__init__(_SCHEMA)
+
+    def add(self, source: str, names: Iterable[str]) -> None:
+        rows = ((keys.identity(name), source) for name in names)
+        self._db.executemany("INSERT OR IGNORE INTO named VALUES (?, ?)", rows)
+
+    def sources(self, key: str) -> list[str]:
+        sql = "SELECT source FROM named WHERE id = ? ORDER BY source"
+        return [source for (source,) in self._db.execute(sql, (keys.identity(key),))]
+
+
+def hold_back(
+    items: Spool[Item],
+    config: Config,
+    bucket: Bucket,
+    writer: Writer,
+    listed: Inventory,
+    prefix: str,
+    control: Control,
+) -> Spool[Item]:
+    """Return the items, those "not_swappable" that something else than their references names.
+
+    The whole database is read once, unless nothing is to be converted.
+    Raises: DatabaseError, ConfigError or BucketError when a source cannot be read; Stopped.
+    """
+    wanted = (item.selected.object for item in items if item.action is Action.CONVERT)
+    with Inventory() as candidates, _Namings() as namings:
+        if not candidates.add_objects(batched(wanted, _BATCH), control=Control()).count:
+            return items
+
+        def take(source: str, found: Found) -> None:
+            if source and source != JOURNAL:
+                namings.add(source, filter(candidates.has_object, found.names))
+
+        finder = candidates.finder(locations=storage_locations(config))
+        KeepSet(config, bucket, now=journal.now()).read(
+            finder,
+            take,
+            object_keys=lambda: _listed_keys(listed, bucket, prefix),
+            control=control,
+        )
+        return Spool.of(_held_back(items, namings, writer))
+
+
+def _listed_keys(listed: Inventory, bucket: Bucket, prefix: str) -> Iterator[str]:
+    """Yield every key of the bucket, of which only those below `prefix` were listed so far."""
+    if not prefix:
+        return (item.key for item in listed.iter_objects())
+    return (item.key for page in bucket.list_pages() for item in page)
+
+
+def _held_back(items: Iterable[Item], namings: _Namings, writer: Writer) -> Iterator[Item]:
+    for item in items:
+        if item.action is Action.CONVERT:
+            own = set(_sources_of(item, writer))
+            if others := [each for each in namings.sources(item.key) if each not in own]:
+                detail = f"also named in {', '.join(others)}"
+                item = replace(item, action=Action.SKIP, reason="not_swappable", detail=detail)
+        yield item
+
+
+def _sources_of(item: Item, writer: Writer) -> Iterator[str]:
+    """Yield the columns of the item's references, as the keep set names them."""
+    for reference in item.references:
+        if column := writer.column(reference):
+            table = column.table.replace('"', "")
+            yield f"{column.database}.{table}.{column.column}"

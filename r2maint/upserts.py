@@ -1,0 +1,73 @@
+"""Write many rows of r2maint's own tables at once, in place of what they held before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+from django.db import connections, models, transaction
+from django.db.models.constants import OnConflict
+from django.utils import timezone as django_time
+
+from r2maint.batching import batched
+
+PARAMETERS = 900
+"""SQLite before 3.32 takes at most 999."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Rows of one table that are told apart by `unique`, and keep nothing of `updated`."""
+
+    model: type[models.Model]
+    unique: tuple[str, ...]
+    fixed: tuple[str, ...]
+    """Columns that follow from `unique`."""
+    updated: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The order of the values in a row."""
+        return (*self.unique, *self.fixed, *self.updated)
+
+    def write(self, alias: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Insert or update all rows in one transaction.
+
+        Given in the order of `unique`, two writers never wait for each other in a circle.
+        """
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            for batch in batched(rows, PARAMETERS // len(self.columns)):
+                cursor.execute(_statement(alias, self, len(batch)), [*chain.from_iterable(batch)])
+
+
+@lru_cache(maxsize=16)
+def _statement(alias: str, upsert: Upsert, rows: int) -> str:
+    ops, options = connections[alias].ops, upsert.model._meta
+    row = f"({', '.join(['%s'] * len(upsert.columns))})"
+    fields = [options.get_field(name) for name in upsert.columns]
+    columns = ", ".join(map(ops.quote_name, upsert.columns))
+    conflict = ops.on_conflict_suffix_sql(fields, OnConflict.UPDATE, upsert.updated, upsert.unique)
+    return (
+        f"INSERT INTO {ops.quote_name(options.db_table)} ({columns})"
+        f" VALUES {', '.join([row] * rows)} {conflict}"
+    )
+
+
+def storable(time: datetime | None) -> datetime | None:
+    """Return what Django takes: in a project without USE_TZ, UTC that does not say so."""
+    is_plain = time is not None and django_time.is_naive(django_time.now())
+    return time.replace(tzinfo=None) if time is not None and is_plain else time
+
+
+def parameter(alias: str, time: datetime | None) -> Any:
+    """Return a time as the driver of a database takes it."""
+    return _adapted(alias, storable(time))
+
+
+@lru_cache(maxsize=4096)
+def _adapted(alias: str, time: datetime | None) -> Any:
+    return connections[alias].ops.adapt_datetimefield_value(time)
