@@ -54,7 +54,7 @@ from r2maint.spool import Spool
 SAMPLE = 20
 """Pictures a plan encodes."""
 _HEADS = 1000
-_BROKEN = {"corrupt", "empty", "crashed", "encoder_failed"}
+_BROKEN = {"corrupt", "empty", "crashed", "encoder_failed", "out_of_memory", "too_slow"}
 """Reasons that are findings; the others only say that nothing is to be gained."""
 
 __all__ = [

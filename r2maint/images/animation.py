@@ -1,0 +1,243 @@
+"""From an animation to a smaller one in WebP: each moment looks the same, as long and as often."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from PIL import Image
+
+from r2maint.images.drafts import fitted, is_flat, is_lossless, rights_of, shown
+from r2maint.images.reading import contained, refuse_pixels
+from r2maint.images.similarity import SURELY_BROKEN, Original, patch_error
+from r2maint.images.values import Encoded, ImageError, Limits, Recipe, Skip
+from r2maint.images.writing import HOPELESS, WEBP
+
+_LOSSLESS_PIXELS = 20_000_000
+"""Of all frames together; above it lossless WebP takes too many seconds."""
+_MAX_PATCH_ERROR = 24
+_HURRIED = 10
+"""Milliseconds; browsers show frames of no more for a tenth of a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Animation:
+    frames: tuple[Image.Image, ...]
+    """As they are shown, all of one size, RGB or RGBA."""
+    durations: tuple[int, ...]
+    """In milliseconds."""
+    loop: int
+    """How often it is shown; 0 for without end."""
+    extra: Mapping[str, Any]
+    is_lossless: bool
+
+    @property
+    def pixels(self) -> int:
+        return sum(frame.width * frame.height for frame in self.frames)
+
+    def scaled(self, scale: float) -> _Animation:
+        if scale == 1.0:
+            return self
+        width, height = (max(1, round(side * scale)) for side in self.frames[0].size)
+        resized = (frame.resize((width, height), Image.Resampling.LANCZOS) for frame in self.frames)
+        return replace(self, frames=tuple(resized))
+
+
+def reencode_animation(
+    image: Image.Image, data: bytes, recipe: Recipe, limits: Limits
+) -> Encoded | Skip:
+    """Return a smaller animation that looks the same, or why there is none. Raises: ImageError."""
+    width, height = fitted(image.size, recipe.box)
+    if width * height * len(_places(image)) > limits.max_animation_pixels:
+        return Skip(reason="animated")
+    with contained():
+        animation = _read(image, data, recipe, limits)
+    reason = "not_smaller"
+    for quality, scale in recipe.attempts():
+        tried = animation.scaled(scale)
+        for body in _written(tried, quality, recipe.method):
+            reason = recipe.objection(len(data), len(body))
+            if reason:
+                break
+            ssim = _least_similarity(tried, body)
+            if ssim >= (SURELY_BROKEN if recipe.min_ssim is None else recipe.min_ssim):
+                return _encoded(tried, body, ssim)
+            reason = "too_different"
+        if reason == "not_smaller" and not recipe.max_bytes:
+            break
+    return Skip(reason=reason)
+
+
+def _encoded(animation: _Animation, body: bytes, ssim: float) -> Encoded:
+    width, height = animation.frames[0].size
+    return Encoded(body=body, type=WEBP, width=width, height=height, ssim=round(ssim, 4))
+
+
+# Reading
+
+
+def _places(image: Image.Image) -> range:
+    """Return the numbers of the frames that are shown.
+
+    Of an APNG the first may be a still for programs that know nothing of animations.
+    """
+    has_still = image.format == "PNG" and image.info.get("default_image", False)
+    return range(1 if has_still else 0, getattr(image, "n_frames", 1))
+
+
+def _read(image: Image.Image, data: bytes, recipe: Recipe, limits: Limits) -> _Animation:
+    rights, loop = rights_of(image), _times_shown(image)
+    frames: list[Image.Image] = []
+    ends, pixels, profile = [0.0], 0, None
+    for place in _places(image):
+        image.seek(place)
+        refuse_pixels(image.size, limits)
+        image.load()
+        pixels += image.width * image.height
+        if pixels > limits.max_total_pixels:
+            raise ImageError("too_many_pixels", f"more than {pixels} pixels in its frames")
+        ends.append(ends[-1] + float(image.info.get("duration") or 0))
+        frame, profile = shown(image, recipe.box)
+        frames.append(frame)
+    if len({frame.size for frame in frames}) != 1:
+        raise ImageError("corrupt", "its frames leave its canvas")
+    extra = {"icc_profile": profile, "exif": rights.removeprefix(b"Exif\0\0")}
+    return _Animation(
+        frames=tuple(frames),
+        durations=_whole_milliseconds(ends),
+        loop=loop,
+        extra={name: value for name, value in extra.items() if value},
+        is_lossless=is_lossless(image, data),
+    )
+
+
+def _whole_milliseconds(ends: list[float]) -> tuple[int, ...]:
+    """Return durations whose rounding never adds up: APNG counts in fractions of seconds."""
+    rounded = [round(end) for end in ends]
+    return tuple(end - begin for begin, end in pairwise(rounded))
+
+
+def _times_shown(image: Image.Image) -> int:
+    """Return how often an animation is shown, 0 for without end.
+
+    A GIF says how often it is repeated, or nothing if it is not. Source: gif2webp of libwebp.
+    """
+    loop = image.info.get("loop")
+    if image.format != "GIF":
+        return int(loop or 0)
+    if loop is None:
+        return 1
+    return min(int(loop) + 1, 0xFFFF) if loop else 0
+
+
+# Writing
+
+
+def _written(animation: _Animation, quality: int, method: int) -> Iterator[bytes]:
+    """Yield the animation lossy and, where it has a chance to be smaller, lossless; least first."""
+    # Where the source lost nothing, each frame may be stored in the way that takes fewer bytes.
+    mixed = animation.is_lossless
+    lossy = _save(animation, quality=quality, method=method, allow_mixed=mixed)
+    lossless = _write_lossless(animation, method=method, beside=len(lossy))
+    yield from sorted([lossy] if lossless is None else [lossless, lossy], key=len)
+
+
+def _write_lossless(animation: _Animation, *, method: int, beside: int) -> bytes | None:
+    if not animation.is_lossless or animation.pixels > _LOSSLESS_PIXELS:
+        return None
+    if not all(is_flat(frame) for frame in animation.frames):
+        return None
+    hurried = _save(animation, lossless=True, quality=20, method=1)
+    if len(hurried) > HOPELESS * beside:
+        return None
+    return _save(animation, lossless=True, quality=75, method=method)
+
+
+def _save(animation: _Animation, **parameters: Any) -> bytes:
+    out = io.BytesIO()
+    first, *others = animation.frames
+    # What is not named here, Pillow takes from `image.info`, places included.
+    beside = {"icc_profile": None, "exif": b"", "xmp": b"", **animation.extra}
+    first.save(
+        out,
+        "WEBP",
+        save_all=True,
+        append_images=others,
+        duration=list(animation.durations),
+        loop=animation.loop,
+        background=(0, 0, 0, 0),
+        # No frames are stored whole just to be jumped to.
+        kmin=0,
+        kmax=0,
+        **beside,
+        **parameters,
+    )
+    return out.getvalue()
+
+
+# Comparing
+
+
+def _least_similarity(animation: _Animation, body: bytes) -> float:
+    """Decode what was written and return how alike the least alike moment looks, 0 to 1."""
+    with Image.open(io.BytesIO(body), formats=("WEBP",)) as written:
+        loop = written.info.get("loop") if _count(written) > 1 else animation.loop
+        places = _matched(animation.durations, _durations(written))
+        if places is None or loop != animation.loop:
+            return 0.0
+        least = 1.0
+        for frame, place in zip(animation.frames, places, strict=True):
+            written.seek(place)
+            written.load()
+            least = min(least, _similarity(frame, written))
+        return least
+
+
+def _similarity(frame: Image.Image, written: Image.Image) -> float:
+    mode = "RGBA" if frame.has_transparency_data or written.has_transparency_data else "RGB"
+    original, found = frame.convert(mode), written.convert(mode)
+    if found.size != original.size or patch_error(original, found) > _MAX_PATCH_ERROR:
+        return 0.0
+    return Original(original, exact=False).likeness_of(found).ssim
+
+
+def _count(image: Image.Image) -> int:
+    return int(getattr(image, "n_frames", 1))
+
+
+def _durations(written: Image.Image) -> tuple[int, ...]:
+    found = []
+    for place in range(_count(written)):
+        written.seek(place)
+        written.load()
+        found.append(int(written.info.get("duration") or 0))
+    return tuple(found)
+
+
+def _matched(wanted: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return which frame that was written stands for each that was wanted, or None.
+
+    The encoder joins frames that look the same; then their durations must add up.
+    """
+    if len(found) == len(wanted):
+        return tuple(range(len(found))) if found == wanted or len(found) == 1 else None
+    if len(found) == 1:
+        return (0,) * len(wanted)
+    if min(wanted) <= _HURRIED:
+        # Joined, they would be shown for another time than they are in browsers.
+        return None
+    places, place, left = [], -1, 0
+    for duration in wanted:
+        if left == 0:
+            place += 1
+            if place == len(found):
+                return None
+            left = found[place]
+        left -= duration
+        if left < 0:
+            return None
+        places.append(place)
+    return tuple(places) if left == 0 and place == len(found) - 1 else None
