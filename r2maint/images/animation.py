@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from r2maint.images.drafts import fitted, is_flat, is_lossless, rights_of, shown
+from r2maint.images.drafts import fitted, is_flat, is_lossless, is_opaque, rights_of, shown
 from r2maint.images.reading import contained, refuse_pixels
 from r2maint.images.similarity import SURELY_BROKEN, Original, patch_error
 from r2maint.images.values import Encoded, ImageError, Limits, Recipe, Skip
@@ -53,8 +53,8 @@ def reencode_animation(
     width, height = fitted(image.size, recipe.box)
     if width * height * len(_places(image)) > limits.max_animation_pixels:
         return Skip(reason="animated")
-    with contained():
-        animation = _read(image, data, recipe, limits)
+    with contained(), _with_alpha(image, data) as source:
+        animation = _read(source, data, recipe, limits)
     reason = "not_smaller"
     for quality, scale in recipe.attempts():
         tried = animation.scaled(scale)
@@ -88,6 +88,24 @@ def _places(image: Image.Image) -> range:
     return range(1 if has_still else 0, getattr(image, "n_frames", 1))
 
 
+def _with_alpha(image: Image.Image, data: bytes) -> Image.Image:
+    """Return the animation with what no frame covers transparent, as browsers show it."""
+    if image.format != "WEBP":
+        return image
+    return Image.open(io.BytesIO(_declare_alpha(data)), formats=("WEBP",))
+
+
+def _declare_alpha(data: bytes) -> bytes:
+    """Return a WebP that says it has alpha.
+
+    libwebp says so only if a frame has, though opaque frames may leave some of the canvas empty.
+    Source: https://developers.google.com/speed/webp/docs/riff_container (VP8X).
+    """
+    if data[12:16] != b"VP8X":
+        return data
+    return data[:20] + bytes([data[20] | 0x10]) + data[21:]
+
+
 def _read(image: Image.Image, data: bytes, recipe: Recipe, limits: Limits) -> _Animation:
     rights, loop = rights_of(image), _times_shown(image)
     frames: list[Image.Image] = []
@@ -106,12 +124,17 @@ def _read(image: Image.Image, data: bytes, recipe: Recipe, limits: Limits) -> _A
         raise ImageError("corrupt", "its frames leave its canvas")
     extra = {"icc_profile": profile, "exif": rights.removeprefix(b"Exif\0\0")}
     return _Animation(
-        frames=tuple(frames),
+        frames=_without_idle_alpha(frames),
         durations=_whole_milliseconds(ends),
         loop=loop,
         extra={name: value for name, value in extra.items() if value},
         is_lossless=is_lossless(image, data),
     )
+
+
+def _without_idle_alpha(frames: list[Image.Image]) -> tuple[Image.Image, ...]:
+    has_alpha = any(not is_opaque(frame) for frame in frames)
+    return tuple(frame.convert("RGBA" if has_alpha else "RGB") for frame in frames)
 
 
 def _whole_milliseconds(ends: list[float]) -> tuple[int, ...]:
@@ -175,7 +198,7 @@ def _save(animation: _Animation, **parameters: Any) -> bytes:
         **beside,
         **parameters,
     )
-    return out.getvalue()
+    return _declare_alpha(out.getvalue()) if first.mode == "RGBA" else out.getvalue()
 
 
 # Comparing
@@ -197,11 +220,12 @@ def _least_similarity(animation: _Animation, body: bytes) -> float:
 
 
 def _similarity(frame: Image.Image, written: Image.Image) -> float:
-    mode = "RGBA" if frame.has_transparency_data or written.has_transparency_data else "RGB"
-    original, found = frame.convert(mode), written.convert(mode)
-    if found.size != original.size or patch_error(original, found) > _MAX_PATCH_ERROR:
+    # Frames that change a part of the canvas are transparent elsewhere.
+    is_idle = frame.mode == "RGB" and is_opaque(written)
+    found = written.convert("RGB") if is_idle else written
+    if found.size != frame.size or patch_error(frame, found) > _MAX_PATCH_ERROR:
         return 0.0
-    return Original(original, exact=False).likeness_of(found).ssim
+    return Original(frame, exact=False).likeness_of(found).ssim
 
 
 def _count(image: Image.Image) -> int:

@@ -184,9 +184,12 @@ def _to_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Ima
     return found
 
 
+def is_opaque(image: Image.Image) -> bool:
+    return image.mode != "RGBA" or image.getchannel("A").getextrema() == (255, 255)
+
+
 def _without_idle_alpha(image: Image.Image) -> Image.Image:
-    opaque = image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255)
-    return image.convert("RGB") if opaque else image
+    return image.convert("RGB") if is_opaque(image) else image
 
 
 def rights_of(image: Image.Image) -> bytes:
