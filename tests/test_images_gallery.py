@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageStat
 
-from r2maint.images import Encoded, ImageError, Job, Recipe, Skip, reencode, reencode_many
+from r2maint.images import Encoded, ImageError, Job, Limits, Recipe, Skip, reencode, reencode_many
 from r2maint.images.similarity import Original
 from tests.gallery import (
     COLOURS,
@@ -309,6 +309,45 @@ def test_a_name_says_nothing_of_a_file():
     """An extension never reaches the encoder: the type comes from the bytes alone."""
     result = reencode(jpeg(scene()), ANYTHING)
     assert result.type.content_type == "image/webp"
+
+
+def test_frames_that_repeat_are_joined_and_frames_that_hardly_differ_are_not():
+    first, second, *_ = moving()
+    data, _ = animated([first, second, second], "GIF", durations=[50, 60, 70], loop=0)
+    with Image.open(io.BytesIO(reencode(data, ANYTHING).body)) as written:
+        assert durations(written) == [50, 130]
+
+    fade = [scene(grain=False).point(lambda level, step=step: level + step) for step in range(8)]
+    data, _ = animated(fade, "PNG", durations=[50] * 8, loop=0)
+    with Image.open(io.BytesIO(reencode(data, ANYTHING).body)) as written:
+        assert durations(written) == [50] * 8
+
+
+def test_an_animation_that_never_moves_becomes_a_still():
+    frames = [scene(grain=False).convert("RGBA") for _ in range(2)]
+    for frame, hidden in zip(frames, COLOURS, strict=False):
+        frame.paste((*hidden, 0), (0, 0, SIDE, SIDE))
+    data, _ = animated(frames, "PNG", durations=[90, 90], loop=0)
+    with Image.open(io.BytesIO(data)) as source:
+        assert source.n_frames == 2
+    with Image.open(io.BytesIO(reencode(data, ANYTHING).body)) as written:
+        assert getattr(written, "n_frames", 1) == 1
+        assert_alike(frames[0], written, exact=True)
+
+
+def test_an_animation_of_too_many_pixels_stays_as_it_is():
+    data, _ = gif(loop=0)
+    limits = Limits(max_animation_pixels=6 * 3 * SIDE**2 * 5 - 1)
+    assert reencode(data, ANYTHING, limits=limits) == Skip(reason="animated")
+
+
+def durations(written: Image.Image) -> list[int]:
+    found = []
+    for place in range(written.n_frames):
+        written.seek(place)
+        written.load()
+        found.append(written.info["duration"])
+    return found
 
 
 # What is skipped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -20,7 +20,7 @@ _LOSSLESS_PIXELS = 20_000_000
 """Of all frames together; above it lossless WebP takes too many seconds."""
 _MAX_PATCH_ERROR = 24
 _HURRIED = 10
-"""Milliseconds; browsers show frames of no more for a tenth of a second."""
+"""Milliseconds; browsers show frames of no more for a tenth of a second, so they do not add up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ def reencode_animation(
         return Skip(reason="animated")
     with contained(), _with_alpha(image, data) as source:
         animation = _read(source, data, recipe, limits)
-    reason = "not_smaller"
+    reason = "too_different"
     for quality, scale in recipe.attempts():
         tried = animation.scaled(scale)
         for body in _written(tried, quality, recipe.method):
@@ -123,9 +123,10 @@ def _read(image: Image.Image, data: bytes, recipe: Recipe, limits: Limits) -> _A
     if len({frame.size for frame in frames}) != 1:
         raise ImageError("corrupt", "its frames leave its canvas")
     extra = {"icc_profile": profile, "exif": rights.removeprefix(b"Exif\0\0")}
+    joined, durations = _joined(_without_idle_alpha(frames), _whole_milliseconds(ends))
     return _Animation(
-        frames=_without_idle_alpha(frames),
-        durations=_whole_milliseconds(ends),
+        frames=joined,
+        durations=durations,
         loop=loop,
         extra={name: value for name, value in extra.items() if value},
         is_lossless=is_lossless(image, data),
@@ -141,6 +142,26 @@ def _whole_milliseconds(ends: list[float]) -> tuple[int, ...]:
     """Return durations whose rounding never adds up: APNG counts in fractions of seconds."""
     rounded = [round(end) for end in ends]
     return tuple(end - begin for begin, end in pairwise(rounded))
+
+
+def _joined(
+    frames: tuple[Image.Image, ...], durations: tuple[int, ...]
+) -> tuple[tuple[Image.Image, ...], tuple[int, ...]]:
+    """Return the frames without those that repeat the one before, which is shown the longer."""
+    kept, lasting = [frames[0]], [durations[0]]
+    for frame, duration in zip(frames[1:], durations[1:], strict=True):
+        if _is_same(kept[-1], frame) and min(lasting[-1], duration) > _HURRIED:
+            lasting[-1] += duration
+        else:
+            kept.append(frame)
+            lasting.append(duration)
+    return tuple(kept), tuple(lasting)
+
+
+def _is_same(first: Image.Image, second: Image.Image) -> bool:
+    # Premultiplied: nobody sees the colour of what is transparent.
+    mode = "RGBa" if first.mode == "RGBA" else first.mode
+    return first.convert(mode).tobytes() == second.convert(mode).tobytes()
 
 
 def _times_shown(image: Image.Image) -> int:
@@ -159,24 +180,32 @@ def _times_shown(image: Image.Image) -> int:
 # Writing
 
 
-def _written(animation: _Animation, quality: int, method: int) -> Iterator[bytes]:
-    """Yield the animation lossy and, where it has a chance to be smaller, lossless; least first."""
+def _written(animation: _Animation, quality: int, method: int) -> list[bytes]:
+    """Return the animation lossy and, where it may be smaller, lossless; least bytes first."""
     # Where the source lost nothing, each frame may be stored in the way that takes fewer bytes.
     mixed = animation.is_lossless
     lossy = _save(animation, quality=quality, method=method, allow_mixed=mixed)
-    lossless = _write_lossless(animation, method=method, beside=len(lossy))
-    yield from sorted([lossy] if lossless is None else [lossless, lossy], key=len)
+    if not _has_every_frame(animation, lossy):
+        return _lossless(animation, method=method, beside=None)
+    return sorted([lossy, *_lossless(animation, method=method, beside=len(lossy))], key=len)
 
 
-def _write_lossless(animation: _Animation, *, method: int, beside: int) -> bytes | None:
+def _has_every_frame(animation: _Animation, body: bytes) -> bool:
+    """Tell whether none was joined with the one before, as the encoder does with near twins."""
+    with Image.open(io.BytesIO(body), formats=("WEBP",)) as written:
+        return bool(getattr(written, "n_frames", 1) == len(animation.frames))
+
+
+def _lossless(animation: _Animation, *, method: int, beside: int | None) -> list[bytes]:
+    """Return it as lossless WebP, if that has a chance to be as small as `beside` bytes."""
     if not animation.is_lossless or animation.pixels > _LOSSLESS_PIXELS:
-        return None
-    if not all(is_flat(frame) for frame in animation.frames):
-        return None
-    hurried = _save(animation, lossless=True, quality=20, method=1)
-    if len(hurried) > HOPELESS * beside:
-        return None
-    return _save(animation, lossless=True, quality=75, method=method)
+        return []
+    if beside is not None:
+        if not all(is_flat(frame) for frame in animation.frames):
+            return []
+        if len(_save(animation, lossless=True, quality=20, method=1)) > HOPELESS * beside:
+            return []
+    return [_save(animation, lossless=True, quality=75, method=method)]
 
 
 def _save(animation: _Animation, **parameters: Any) -> bytes:
@@ -205,18 +234,20 @@ def _save(animation: _Animation, **parameters: Any) -> bytes:
 
 
 def _least_similarity(animation: _Animation, body: bytes) -> float:
-    """Decode what was written and return how alike the least alike moment looks, 0 to 1."""
+    """Decode what was written and return how alike the least alike frame looks, 0 to 1."""
     with Image.open(io.BytesIO(body), formats=("WEBP",)) as written:
-        loop = written.info.get("loop") if _count(written) > 1 else animation.loop
-        places = _matched(animation.durations, _durations(written))
-        if places is None or loop != animation.loop:
+        if len(animation.frames) > 1 and not _is_timed_alike(animation, written):
             return 0.0
         least = 1.0
-        for frame, place in zip(animation.frames, places, strict=True):
+        for place, frame in enumerate(animation.frames):
             written.seek(place)
             written.load()
             least = min(least, _similarity(frame, written))
         return least
+
+
+def _is_timed_alike(animation: _Animation, written: Image.Image) -> bool:
+    return _durations(written) == animation.durations and written.info["loop"] == animation.loop
 
 
 def _similarity(frame: Image.Image, written: Image.Image) -> float:
@@ -228,40 +259,10 @@ def _similarity(frame: Image.Image, written: Image.Image) -> float:
     return Original(frame, exact=False).likeness_of(found).ssim
 
 
-def _count(image: Image.Image) -> int:
-    return int(getattr(image, "n_frames", 1))
-
-
 def _durations(written: Image.Image) -> tuple[int, ...]:
     found = []
-    for place in range(_count(written)):
+    for place in range(getattr(written, "n_frames", 1)):
         written.seek(place)
         written.load()
         found.append(int(written.info.get("duration") or 0))
     return tuple(found)
-
-
-def _matched(wanted: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return which frame that was written stands for each that was wanted, or None.
-
-    The encoder joins frames that look the same; then their durations must add up.
-    """
-    if len(found) == len(wanted):
-        return tuple(range(len(found))) if found == wanted or len(found) == 1 else None
-    if len(found) == 1:
-        return (0,) * len(wanted)
-    if min(wanted) <= _HURRIED:
-        # Joined, they would be shown for another time than they are in browsers.
-        return None
-    places, place, left = [], -1, 0
-    for duration in wanted:
-        if left == 0:
-            place += 1
-            if place == len(found):
-                return None
-            left = found[place]
-        left -= duration
-        if left < 0:
-            return None
-        places.append(place)
-    return tuple(places) if left == 0 and place == len(found) - 1 else None
