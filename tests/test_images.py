@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +30,7 @@ from PIL import (
 
 from r2maint import images
 from r2maint.images import (
+    Allowance,
     Encoded,
     ImageError,
     Job,
@@ -38,6 +42,7 @@ from r2maint.images import (
     reencode_many,
     sniff,
 )
+from r2maint.images.limits import own_share
 from r2maint.images.similarity import Original
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
@@ -250,11 +255,6 @@ def test_warning_filters_are_put_back_after_many_threads():
 
 
 # What is left alone
-
-
-@pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG"])
-def test_animations_are_never_flattened(name):
-    assert reencode(animation(name), Recipe()) == Skip(reason="animated")
 
 
 @needs_avif
@@ -574,22 +574,51 @@ def test_the_fingerprint_tells_recipes_apart():
 # Many at once
 
 
-def die_on_red(data: bytes, recipe: Recipe):
-    with Image.open(io.BytesIO(data)) as image:
-        if image.getpixel((0, 0)) == (255, 0, 0):
-            os._exit(11)
+def meet_fate(data: bytes, recipe: Recipe):
+    with Path(os.environ["ATTEMPTS"]).open("ab") as attempts:
+        attempts.write(hashlib.sha256(data).digest())
+    if data == b"crash":
+        os._exit(11)
+    if data == b"killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if data == b"stuck":
+        hashlib.pbkdf2_hmac("sha256", b"inside C", b"", 2**31 - 1)
     return reencode(data, recipe)
 
 
-def test_a_crash_fails_one_picture_only():
-    good, bad = saved(photo((100, 100))), saved(Image.new("RGB", (50, 50), (255, 0, 0)))
-    jobs = [Job(number, bad if number == 2 else good, Recipe()) for number in range(4)]
-    results = list(reencode_many(jobs, workers=2, encode=die_on_red))
-    assert [finished.label for finished in results] == [0, 1, 2, 3]
-    assert [type(finished.result) for finished in results] == [
-        Encoded, Encoded, ImageError, Encoded,
-    ]  # fmt: skip
-    assert results[2].result.reason == "crashed"
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing limits memory here")
+def test_what_kills_a_process_costs_one_picture_and_none_is_encoded_twice(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
+    large = saved(Image.new("RGB", (4000, 4000), "red"))
+    bodies = [b"crash", b"stuck", large, b"killed"]
+    bodies = [body for bad in bodies for body in (bad, saved(photo((100, 100 + len(bad) % 97))))]
+    allowance = Allowance(memory=40 * 2**20, seconds=1)
+
+    jobs = [Job(number, body, Recipe()) for number, body in enumerate(bodies)]
+    results = list(reencode_many(jobs, workers=2, encode=meet_fate, allowance=allowance))
+
+    assert [finished.label for finished in results] == list(range(8))
+    reasons = [getattr(finished.result, "reason", "") for finished in results]
+    assert reasons[::2] == ["crashed", "too_slow", "out_of_memory", "out_of_memory"]
+    assert all(isinstance(finished.result, Encoded) for finished in results[1::2])
+    attempts = (tmp_path / "attempts").read_bytes()
+    assert len(attempts) == 32 * len(bodies)
+
+
+def test_what_is_left_to_encode_is_dropped_when_nobody_waits(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
+    jobs = [Job(number, body, Recipe()) for number, body in enumerate([b"", b"stuck", b"stuck"])]
+    results = reencode_many(jobs, workers=1, encode=meet_fate)
+    assert next(results).result.reason == "empty"
+    results.close()
+    assert not multiprocessing.active_children()
+
+
+def test_an_even_share_of_the_machine_is_what_a_process_may_take():
+    shares = [own_share(Allowance(), processes).memory for processes in (1, 2, 10_000)]
+    assert shares[0] // 2 == shares[1]
+    assert shares[2] == 512 * 2**20
+    assert own_share(Allowance(memory=7), 2).memory == 7
 
 
 def fail(data: bytes, recipe: Recipe):

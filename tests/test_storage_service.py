@@ -325,8 +325,18 @@ def _already_small() -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("body", [_animation(), _already_small()], ids=["animated", "small"])
-def test_a_picture_that_gains_nothing_is_stored_as_it_is(web, body):
+def test_an_animation_is_stored_smaller_and_goes_on_moving(web):
+    answer_with(web, _animation())
+
+    url = get_storage_service().optimize_and_upload(f"{web.url}/a.gif", prefix="icons")
+
+    _, found = stored(url)
+    assert inspect(found).frames == 3
+    assert len(found) < len(_animation())
+
+
+def test_a_picture_that_gains_nothing_is_stored_as_it_is(web):
+    body = _already_small()
     answer_with(web, body)
 
     url = get_storage_service().optimize_and_upload(f"{web.url}/a.png", prefix="icons")

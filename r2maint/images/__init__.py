@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from r2maint.images.values import (
         RECIPE_KEY,
         SOURCE_KEY,
+        Allowance,
         Encoded,
         ImageError,
         Limits,
@@ -31,6 +32,7 @@ __all__ = [
     "HEAD_BYTES",
     "RECIPE_KEY",
     "SOURCE_KEY",
+    "Allowance",
     "Encoded",
     "FileType",
     "Finished",
@@ -52,8 +54,8 @@ _MODULES = {
     "pool": ("Finished", "Job", "reencode_many"),
     "reading": ("inspect",),
     "values": (
-        *("RECIPE_KEY", "SOURCE_KEY", "Encoded", "ImageError", "Limits", "Picture", "Recipe"),
-        *("Skip", "can_write"),
+        *("RECIPE_KEY", "SOURCE_KEY", "Allowance", "Encoded", "ImageError", "Limits", "Picture"),
+        *("Recipe", "Skip", "can_write"),
     ),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageCms
 from r2maint.images.values import Recipe
 
 _REENCODED = {"PNG", "JPEG", "MPO", "GIF", "WEBP", "AVIF", "BMP", "TIFF"}
+_MOVING = {"GIF", "PNG", "WEBP", "AVIF"}
 _ALREADY_SMALL = {"WEBP": "already_webp", "AVIF": "already_avif"}
 _FLAT_COLOURS = 2048
 _FLAT_GREYS = 32
@@ -45,15 +46,17 @@ def reason_to_keep(image: Image.Image, data: bytes, recipe: Recipe) -> str:
     """Return why a picture is left as it is, as far as its header tells, or ""."""
     if image.format not in _REENCODED:
         return "unsupported"
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        return "several_pages" if image.format == "TIFF" else "animated"
+    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+        return "several_pages"
+    if image.format == "AVIF" and is_animated(image):
+        return "animated"
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         return "unsupported"
     if image.mode.startswith("I") and "transparency" in image.info:
         return "unsupported"
-    fits = _fitted(image.size, recipe.max_size) == image.size
+    fits = recipe.max_size is None or fitted(image.size, recipe.max_size) == image.size
     within = not recipe.max_bytes or len(data) <= recipe.max_bytes
-    if fits and within and not _is_lossless(image, data):
+    if fits and within and not is_lossless(image, data):
         # A second lossy pass would cost quality for a few percent.
         return _ALREADY_SMALL.get(image.format or "", "")
     return ""
@@ -61,30 +64,53 @@ def reason_to_keep(image: Image.Image, data: bytes, recipe: Recipe) -> str:
 
 def prepare(image: Image.Image, data: bytes, recipe: Recipe) -> Draft:
     """Return the pixels to encode; a profile other than sRGB stays with RGB pixels."""
-    exact = _is_lossless(image, data)
-    profile, rights = image.info.get("icc_profile"), _rights(image)
-    turned = _upright(_eight_bits(image), image.getexif().get(ExifTags.Base.Orientation))
-    size = _fitted(turned.size, recipe.max_size)
-    if size != turned.size:
-        turned = turned.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    pixels, kept_profile = _managed(turned, profile)
-    extra = {"icc_profile": kept_profile, "exif": rights}
+    exact, rights = is_lossless(image, data), rights_of(image)
+    pixels, profile = shown(image, recipe.box)
     pixels = _without_idle_alpha(pixels)
+    extra = {"icc_profile": profile, "exif": rights}
     return Draft(
         image=pixels,
         extra={name: value for name, value in extra.items() if value},
-        is_flat=exact and _is_flat(pixels),
+        is_flat=exact and is_flat(pixels),
     )
 
 
-def _is_lossless(image: Image.Image, data: bytes) -> bool:
+def shown(image: Image.Image, box: tuple[int, int]) -> tuple[Image.Image, bytes | None]:
+    """Return the current frame upright and fitted, and the profile its pixels need."""
+    profile = image.info.get("icc_profile")
+    turned = _upright(_eight_bits(image), image.getexif().get(ExifTags.Base.Orientation))
+    size = fitted(turned.size, box)
+    if size != turned.size:
+        turned = turned.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return _managed(turned, profile)
+
+
+def is_animated(image: Image.Image) -> bool:
+    return image.format in _MOVING and getattr(image, "n_frames", 1) > 1
+
+
+def is_lossless(image: Image.Image, data: bytes) -> bool:
+    """Tell whether nothing was lost when a file was written."""
     if image.format == "WEBP":
-        # Source: https://developers.google.com/speed/webp/docs/riff_container (VP8L).
-        return b"VP8L" in data[12:256]
+        return "VP8 " not in _webp_chunks(data)
     return image.format not in ("JPEG", "MPO", "AVIF")
 
 
-def _is_flat(image: Image.Image) -> bool:
+def _webp_chunks(data: bytes) -> set[str]:
+    """Return the names of a WebP's chunks, those inside its frames too.
+
+    Source: https://developers.google.com/speed/webp/docs/riff_container.
+    """
+    found, at = set(), 12
+    while at + 8 <= len(data):
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        found.add(name.decode("latin-1"))
+        # A frame begins with 16 bytes about itself, then come chunks of its own.
+        at += 8 + (16 if name == b"ANMF" else size + size % 2)
+    return found
+
+
+def is_flat(image: Image.Image) -> bool:
     """Tell drawings, which lossless WebP may store best, from photographs: by few colours.
 
     Asked of the pixels that are written: scaling gives every edge colours of its own.
@@ -98,9 +124,7 @@ def _is_flat(image: Image.Image) -> bool:
     return not is_grey or len(colours) <= _FLAT_GREYS or ground >= _GROUND
 
 
-def _fitted(size: tuple[int, int], box: tuple[int, int] | None) -> tuple[int, int]:
-    if box is None:
-        return size
+def fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
     scale = min(box[0] / size[0], box[1] / size[1], 1.0)
     return (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
 
@@ -160,12 +184,15 @@ def _to_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Ima
     return found
 
 
+def is_opaque(image: Image.Image) -> bool:
+    return image.mode != "RGBA" or image.getchannel("A").getextrema() == (255, 255)
+
+
 def _without_idle_alpha(image: Image.Image) -> Image.Image:
-    opaque = image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255)
-    return image.convert("RGB") if opaque else image
+    return image.convert("RGB") if is_opaque(image) else image
 
 
-def _rights(image: Image.Image) -> bytes:
+def rights_of(image: Image.Image) -> bytes:
     """Return EXIF with author and copyright alone: no place, no camera, no thumbnail."""
     found = image.getexif()
     kept = Image.Exif()

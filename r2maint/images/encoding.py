@@ -7,16 +7,15 @@ from dataclasses import replace
 
 from PIL import Image
 
-from r2maint.images.drafts import Draft, prepare, reason_to_keep
+from r2maint.images.animation import reencode_animation
+from r2maint.images.drafts import Draft, is_animated, prepare, reason_to_keep
 from r2maint.images.magic import UNTOUCHED, sniff
 from r2maint.images.reading import opened
 from r2maint.images.search import find_smallest
-from r2maint.images.similarity import Original
+from r2maint.images.similarity import SURELY_BROKEN, Original
 from r2maint.images.values import Encoded, Limits, Recipe, Skip
 from r2maint.images.writing import Written, fits, write_avif, write_webp
 
-_SURELY_BROKEN = 0.85
-"""Similarity below which a file of a fixed quality is not what its encoder was given."""
 _AVIF_OFFSET = 20
 """libaom reaches the similarity of libwebp's quality q at about q - 20."""
 
@@ -26,18 +25,24 @@ def reencode(data: bytes, recipe: Recipe, *, limits: Limits | None = None) -> En
 
     Orientation is applied, alpha and wide colour profiles are kept, CMYK, grey profiles and 16 bits
     become 8-bit sRGB; EXIF and GPS are dropped but for author and copyright. Pictures larger than
-    `max_size` are fitted into it. Animations are never touched. Raises: ImageError.
+    `max_size` are fitted into it. Animations become animated WebP. Raises: ImageError.
     """
     kind = sniff(data)
     if kind is not None and kind.ext in UNTOUCHED:
         return Skip(reason="unsupported")
-    with opened(data, limits or Limits()) as image:
+    limits = limits or Limits()
+    with opened(data, limits) as image:
+        made = _reencoded(image, data, recipe, limits)
         width, height = image.size
-        reason = reason_to_keep(image, data, recipe)
-        if reason:
-            return Skip(reason=reason, width=width, height=height)
-        made = _encode(prepare(image, data, recipe), recipe, len(data))
     return replace(made, width=width, height=height) if isinstance(made, Skip) else made
+
+
+def _reencoded(image: Image.Image, data: bytes, recipe: Recipe, limits: Limits) -> Encoded | Skip:
+    if reason := reason_to_keep(image, data, recipe):
+        return Skip(reason=reason)
+    if is_animated(image):
+        return reencode_animation(image, data, recipe, limits)
+    return _encode(prepare(image, data, recipe), recipe, len(data))
 
 
 def _encode(draft: Draft, recipe: Recipe, before: int) -> Encoded | Skip:
@@ -63,7 +68,7 @@ def _first_good(
         reason = recipe.objection(before, len(written.body))
         if not reason:
             ssim = Original(tried.image, exact=False).likeness(written.body).ssim
-            if ssim >= (_SURELY_BROKEN if least is None else least):
+            if ssim >= (SURELY_BROKEN if least is None else least):
                 return _encoded(tried, written, ssim)
             reason = "too_different"
     return Skip(reason=reason)
@@ -77,23 +82,11 @@ def _encoded(draft: Draft, written: Written, ssim: float) -> Encoded:
 
 
 def _attempts(draft: Draft, recipe: Recipe) -> Iterator[tuple[Draft, Written]]:
-    """Yield what may do: ever fewer bytes to meet a limit, more of them to meet a similarity."""
-    for quality, scale in _settings(recipe):
+    for quality, scale in recipe.attempts():
         tried = _scaled(draft, scale)
         written = [_write(tried, to, quality, recipe) for to in recipe.formats if fits(tried, to)]
         if written:
             yield tried, min(written, key=lambda each: len(each.body))
-
-
-def _settings(recipe: Recipe) -> Iterator[tuple[int, float]]:
-    """Yield (quality, scale)."""
-    quality = recipe.quality
-    yield quality, 1.0
-    if recipe.max_bytes:
-        low = max(quality - 20, 1)
-        yield from ((max(quality - 10, 1), 1.0), (low, 1.0), (low, 0.75), (low, 0.5))
-    else:
-        yield (quality + 100) // 2, 1.0
 
 
 def _scaled(draft: Draft, scale: float) -> Draft:

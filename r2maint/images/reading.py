@@ -25,7 +25,7 @@ def inspect(data: bytes, *, limits: Limits | None = None) -> Picture:
         kind = sniff(data)
         assert kind is not None
         mode, alpha = image.mode, image.has_transparency_data
-        with _contained():
+        with contained():
             frames = _decode_frames(image, limits)
         return Picture(
             type=kind,
@@ -45,9 +45,9 @@ def opened(data: bytes, limits: Limits) -> Iterator[Image.Image]:
     """
     _refuse_bytes(data, limits)
     with _quiet():
-        with _contained():
+        with contained():
             image = Image.open(io.BytesIO(data), formats=_READABLE)
-            _refuse_pixels(image.size, limits)
+            refuse_pixels(image.size, limits)
             # Some formats count their frames, and find them broken, only when asked.
             getattr(image, "n_frames", 1)
             image.load()
@@ -57,7 +57,7 @@ def opened(data: bytes, limits: Limits) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def _contained() -> Iterator[None]:
+def contained() -> Iterator[None]:
     """Turn every failure of a decoder into ImageError."""
     try:
         yield
@@ -65,9 +65,11 @@ def _contained() -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", "too many pixels to decode") from error
+    except MemoryError as error:
+        raise ImageError("out_of_memory", "more memory to decode it than there is") from error
     except Exception as error:
         # Pillow's decoders raise whatever a malformed file makes them trip over: OSError,
-        # SyntaxError, struct.error, IndexError, ZeroDivisionError, MemoryError and more.
+        # SyntaxError, struct.error, IndexError, ZeroDivisionError and more.
         raise ImageError("corrupt", f"it does not decode ({type(error).__name__})") from error
 
 
@@ -82,7 +84,7 @@ def _refuse_bytes(data: bytes, limits: Limits) -> None:
         raise ImageError("unsupported", f"{found} cannot be decoded")
 
 
-def _refuse_pixels(size: tuple[int, int], limits: Limits) -> None:
+def refuse_pixels(size: tuple[int, int], limits: Limits) -> None:
     if size[0] * size[1] > limits.max_pixels:
         detail = f"{size[0]}×{size[1]} pixels, the limit is {limits.max_pixels}"
         raise ImageError("too_many_pixels", detail)
@@ -93,7 +95,7 @@ def _decode_frames(image: Image.Image, limits: Limits) -> int:
     try:
         while True:
             image.seek(frames)
-            _refuse_pixels(image.size, limits)
+            refuse_pixels(image.size, limits)
             image.load()
             frames += 1
             pixels += image.width * image.height

@@ -19,8 +19,6 @@ _STRICTER = 0.95
 """Of what WebP lacks to being identical: another program may have scaled a little more softly."""
 _COLOUR_TIMES, _COLOUR_BESIDE = 1.25, 0.25
 """How far colours may be off: times what they are off in WebP, and levels beside that."""
-_ELSEWHERE = 0.95
-"""Least similarity of a picture that WebP cannot hold."""
 _TRIES = 6
 _NEAR = 0.96
 """A find that lacks at least this part of what it may lack ends a search."""
@@ -79,33 +77,24 @@ class _Search:
         self._original = Original(draft.image)
 
     def smallest(self) -> Found | None:
-        usual = self._usual()
+        usual = self._found(self._webp(self._recipe.quality))
         floor = self._floor(usual)
         every = (self._lossy(usual, floor), self._lossless(usual), self._avif(floor))
         good = [found for found in every if found is not None]
         return min(good, key=lambda found: found.size, default=None)
 
-    def _usual(self) -> Found | None:
-        if not fits(self._draft, "webp"):
-            return None
-        return self._found(self._webp(self._recipe.quality))
-
-    def _floor(self, usual: Found | None) -> _Floor:
+    def _floor(self, usual: Found) -> _Floor:
         given = self._recipe.min_ssim
-        if usual is None:
-            return _Floor(ssim=_ELSEWHERE if given is None else given)
         reached = 1 - usual.lacking * _STRICTER
         colour = usual.likeness.colour_error * _COLOUR_TIMES + _COLOUR_BESIDE
         return _Floor(ssim=reached if given is None else given, colour_error=colour)
 
-    def _lossy(self, usual: Found | None, floor: _Floor) -> Found | None:
-        if usual is None or self._recipe.min_ssim is None:
+    def _lossy(self, usual: Found, floor: _Floor) -> Found | None:
+        if self._recipe.min_ssim is None:
             return usual
         return self._lowest(self._webp, floor, begin=self._recipe.quality)
 
-    def _lossless(self, usual: Found | None) -> Found | None:
-        if usual is None:
-            return None
+    def _lossless(self, usual: Found) -> Found | None:
         written = write_lossless(self._draft, method=self._recipe.method, beside=usual.size)
         return None if written is None else self._found(written)
 

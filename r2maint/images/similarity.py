@@ -21,6 +21,8 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _OFFSETS = ((0, 0), (2, 4), (4, 1), (6, 5), (1, 6), (3, 3), (5, 2))
 """Where windows begin: each row and column of a window's places once."""
 _MAX_ALPHA_ERROR = 2.0
+SURELY_BROKEN = 0.85
+"""Similarity below which a file of a fixed quality is not what its encoder was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,12 @@ class Original:
             value, count = _mean_similarity(planes, box)
             total, windows = total + value * count, windows + count
         return total / windows
+
+
+def patch_error(first: Image.Image, second: Image.Image) -> int:
+    """Return how far the mean colour of any 8 × 8 pixels is off at most, in levels of 255."""
+    difference = ImageChops.difference(*(_grounded(image).reduce(8) for image in (first, second)))
+    return int(max(most for _, most in ImageStat.Stat(difference).extrema))
 
 
 def _box(size: tuple[int, int], offset: tuple[int, int]) -> tuple[int, int, int, int] | None:

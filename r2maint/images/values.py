@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -16,12 +17,15 @@ RECIPE_KEY = "r2maint-recipe"
 SOURCE_KEY = "r2maint-source-sha256"
 """Metadata of an object: what its picture was made from."""
 
+_LONGEST_SIDE = 16383
+"""Of a WebP. Source: https://developers.google.com/speed/webp/faq."""
+
 
 class ImageError(R2MaintError):
     """Bytes that are no usable picture; `reason` is one of a report's words.
 
-    "empty", "unsupported", "corrupt", "too_large" (bytes) or "too_many_pixels"; from a pool also
-    "crashed" and "encoder_failed".
+    "empty", "unsupported", "corrupt", "too_large" (bytes), "too_many_pixels" or "out_of_memory";
+    from a pool also "too_slow", "crashed" and "encoder_failed".
     """
 
     code: ClassVar[str] = "image"
@@ -44,6 +48,18 @@ class Limits:
     max_total_pixels: int = 1_000_000_000
     """Of all frames together; checked between frames."""
     max_bytes: int = 64 * 2**20
+    max_animation_pixels: int = 100_000_000
+    """Of all frames of an animation together, at the size they are written in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What re-encoding one picture may cost a process."""
+
+    memory: int | None = None
+    """Bytes of address space beside what an idle process has; None for an even share."""
+    seconds: float = 120
+    """By the clock; 0 for no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +84,10 @@ class Recipe:
     quality: int = 85
     """On libwebp's scale, 1 to 100."""
     max_size: tuple[int, int] | None = (2000, 2000)
-    """Width and height a larger picture is fitted into; smaller ones are never enlarged."""
+    """Width and height a larger picture is fitted into; smaller ones are never enlarged.
+
+    None for as large as the formats hold.
+    """
     max_bytes: int = 0
     """Quality, then size, are lowered to stay within it; 0 for no limit."""
     min_ssim: float | None = None
@@ -83,6 +102,22 @@ class Recipe:
         return ("webp", "avif") if self.to == "auto" else (self.to,)
 
     @property
+    def box(self) -> tuple[int, int]:
+        """Width and height that what is written fits into."""
+        width, height = self.max_size or (_LONGEST_SIDE, _LONGEST_SIDE)
+        return (min(width, _LONGEST_SIDE), min(height, _LONGEST_SIDE))
+
+    def attempts(self) -> Iterator[tuple[int, float]]:
+        """Yield (quality, scale): ever fewer bytes to meet `max_bytes`, more for a similarity."""
+        quality = self.quality
+        yield quality, 1.0
+        if self.max_bytes:
+            low = max(quality - 20, 1)
+            yield from ((max(quality - 10, 1), 1.0), (low, 1.0), (low, 0.75), (low, 0.5))
+        else:
+            yield (quality + 100) // 2, 1.0
+
+    @property
     def fingerprint(self) -> str:
         """ASCII that changes whenever the same picture could become other bytes."""
         size = "x".join(map(str, self.max_size)) if self.max_size else "any"
@@ -90,7 +125,7 @@ class Recipe:
         limits = f"{size} max{self.max_bytes} ssim{least}"
         encoders = " ".join(f"{name}/{features.version(name)}" for name in self.formats)
         steps = f"{self.to} q{self.quality} m{self.method} {limits}"
-        return f"2 {steps} pillow/{PIL.__version__} {encoders}"
+        return f"3 {steps} pillow/{PIL.__version__} {encoders}"
 
     def objection(self, before: int, after: int) -> str:
         """Return why `after` bytes instead of `before` are not worth a new object, or ""."""
@@ -117,7 +152,8 @@ class Encoded:
 class Skip:
     """Why a picture stays as it is; `reason` is one of a report's words.
 
-    "animated", "several_pages", "unsupported", "already_webp", "already_avif", "not_smaller",
+    "animated" (an AVIF, or too many pixels in all frames together), "several_pages",
+    "unsupported", "already_webp", "already_avif", "not_smaller",
     "over_max_bytes", "too_different".
     """
 

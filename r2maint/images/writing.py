@@ -15,8 +15,7 @@ _LOSSLESS_PIXELS = 4_000_000
 """Above it lossless WebP takes too many seconds for a picture that may not need it."""
 _AVIF_PIXELS = 16_000_000
 """Above it libaom takes minutes and gigabytes for one picture."""
-_LONGEST_SIDE = {"webp": 16383, "avif": 16384}
-_HOPELESS = 1.5
+HOPELESS = 1.5
 """Times the bytes of lossy WebP that a hurried lossless one may have, to be worth a full try."""
 
 
@@ -28,10 +27,8 @@ class Written(NamedTuple):
 
 
 def fits(draft: Draft, to: str) -> bool:
-    """Tell whether a format takes a picture of this size."""
-    size = draft.image.size
-    small = to != "avif" or size[0] * size[1] <= _AVIF_PIXELS
-    return small and max(size) <= _LONGEST_SIDE[to]
+    """Tell whether a picture of this size is written in a format."""
+    return to != "avif" or draft.image.width * draft.image.height <= _AVIF_PIXELS
 
 
 def write_webp(draft: Draft, *, quality: int, method: int) -> Written:
@@ -51,7 +48,7 @@ def write_lossless(draft: Draft, *, method: int, beside: int) -> Written | None:
     if not draft.is_flat or pixels > _LOSSLESS_PIXELS:
         return None
     hurried = _save(draft, "WEBP", lossless=True, quality=20, method=1)
-    if len(hurried) > _HOPELESS * beside:
+    if len(hurried) > HOPELESS * beside:
         return None
     return Written(_save(draft, "WEBP", lossless=True, quality=75, method=method), WEBP)
 

@@ -11,7 +11,7 @@ ALREADY = "already"
 """The reason to leave what a recipe made."""
 UNTRIED = ""
 """The reason of an object that tells of no recipe."""
-BROKEN = frozenset(("corrupt", "empty", "crashed", "encoder_failed"))
+BROKEN = frozenset(("corrupt", "empty", "crashed", "encoder_failed", "out_of_memory", "too_slow"))
 """Reasons that are findings; the others only say that nothing is to be gained."""
 
 

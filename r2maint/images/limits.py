@@ -1,0 +1,88 @@
+"""What one process may take of the machine, where the operating system can see to it."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from r2maint.images.values import Allowance
+
+if sys.platform == "linux":
+    import resource
+
+_SHARE = 0.75
+"""Of the machine's memory, for all processes together."""
+_LEAST = 512 * 2**20
+"""Bytes; a picture of 50 megapixels takes that much when it is written as WebP."""
+_STRAIN = 0.5
+"""Of what is allowed; what fails after more was taken is thought to have been refused the rest."""
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def own_share(allowance: Allowance, processes: int) -> Allowance:
+    """Return the allowance with a memory limit for each of so many processes."""
+    machine = machine_memory()
+    if allowance.memory is not None or machine is None:
+        return allowance
+    return replace(allowance, memory=max(_LEAST, int(machine * _SHARE) // processes))
+
+
+def machine_memory() -> int | None:
+    """Return the bytes of memory of this machine or container; None where that is not told."""
+    try:
+        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, OSError, ValueError):
+        return None
+    for path in _CGROUP_LIMITS:
+        # Absent, or the word "max".
+        with suppress(OSError, ValueError):
+            found.append(int(Path(path).read_text()))
+    return min(found)
+
+
+class MemoryLimit:
+    """Lets this process take so many bytes of address space beside what it has now.
+
+    On Linux alone: macOS does not keep such a limit.
+    """
+
+    def __init__(self, beside: int | None) -> None:
+        self._strained_at = math.inf
+        if beside is not None and sys.platform == "linux":
+            now = _status("VmSize")
+            self._strained_at = now + beside * _STRAIN
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            limit = now + beside if hard == resource.RLIM_INFINITY else min(now + beside, hard)
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+    def is_strained(self) -> bool:
+        """Tell whether ever since much of what is allowed was taken."""
+        return self._strained_at < math.inf and _status("VmPeak") >= self._strained_at
+
+
+def _status(name: str) -> int:
+    """Return a value of proc(5)'s status in bytes."""
+    found = re.search(rf"^{name}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Let the operating system end this process when the block takes longer, even inside C."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
