@@ -14,6 +14,8 @@ from django.db import connections
 
 from tests.attacked import sqlite
 
+pytestmark = pytest.mark.attack
+
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = 4
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.test_migrate_attacked import attack, task  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.attack
 
 KILLS = 2
 

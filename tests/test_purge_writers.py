@@ -19,6 +19,8 @@ from r2maint.bucket import Upload, put
 from r2maint.bucket.r2 import R2Bucket
 from tests.test_purge_orphans import SETTINGS
 
+pytestmark = pytest.mark.attack
+
 ROOT = Path(__file__).resolve().parent.parent
 LASTS_SECONDS = 2
 """Of leases that somebody else is to take over."""

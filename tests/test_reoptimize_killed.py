@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.attacked import sqlite
+
+pytestmark = pytest.mark.attack
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = 2
