@@ -292,9 +292,9 @@ def _migrate(batch: int, *options: str) -> str:
 
     read = swap._read
 
-    def read_slowly(database: str, rows: Any, *, lock: bool = False) -> None:
-        read(database, rows, lock=lock)
-        time.sleep(0 if lock else READING_SECONDS)
+    def read_slowly(database: str, rows: Any) -> None:
+        read(database, rows)
+        time.sleep(READING_SECONDS)
 
     moving.BATCH, swap._read = batch, read_slowly
     return attacked.migrate(*options)
