@@ -20,14 +20,14 @@ from r2maint.bucket import Bucket, PendingUpload
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.entries import Entry
-from r2maint.errors import NoSuchKey, Refused, Stopped
+from r2maint.errors import NoSuchKey, Stopped
 from r2maint.inventory import outermost
 from r2maint.journal import Journal
 from r2maint.keys import identity
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.purge.identity import Standing, read_standing, settle
 from r2maint.purge.items import Action
-from r2maint.purge.rechecks import Lifted, agree
+from r2maint.purge.rechecks import Lifted, agree, require_no_brake
 from r2maint.report import Refusal, format_bytes, format_count
 from r2maint.spool import Spool
 
@@ -179,8 +179,7 @@ def apply_aborting(
 
     Raises: Refused while a brake holds, LeaseHeld when the lease is lost, BucketError.
     """
-    if plan.refusals:
-        raise Refused(f"A brake holds: {plan.refusals[0].brake}.", plan.refusals[0].message)
+    require_no_brake(plan.refusals)
     standing = agree(bucket, plan.standing, run, plan.options.lifted)
     _settle_interrupted(plan, run)
     stops: list[Stopped] = []

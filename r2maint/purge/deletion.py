@@ -14,7 +14,7 @@ from r2maint import journal
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.errors import Refused, Stopped
+from r2maint.errors import Stopped
 from r2maint.journal import Journal
 from r2maint.models import Run
 from r2maint.purge import identity
@@ -24,7 +24,13 @@ from r2maint.purge.items import Action, PurgeItem, PurgePlan
 from r2maint.purge.outcome import PurgeOutcome, outcome_of
 from r2maint.purge.plan import circumstances
 from r2maint.purge.quarantine import Quarantined, new_token, write_manifest
-from r2maint.purge.rereading import read_again
+from r2maint.purge.rechecks import (
+    Lifted,
+    agree,
+    find_named,
+    require_no_brake,
+    require_same_sources,
+)
 from r2maint.purge.restoring import Restorer
 from r2maint.purge.sightings import Sightings
 from r2maint.purge.steps import Steps
@@ -47,9 +53,7 @@ def apply_purge(
     BucketError when something cannot be read as a whole; nothing is deleted after that, and
     applying a new plan goes on with the run.
     """
-    if plan.refusals:
-        brakes = ", ".join(one.brake for one in plan.refusals)
-        raise Refused(f"A brake holds: {brakes}.", plan.refusals[0].message)
+    require_no_brake(plan.refusals)
     steps = Steps(run=run, bucket=bucket)
     deletion = _Deletion(plan, config, bucket, run, control or Control(), steps)
     return deletion.run_to_end()
@@ -92,29 +96,13 @@ class _Deletion:
 
     def _agree(self) -> None:
         """Make sure once more, now under the lease, that bucket and database belong together."""
-        standing, planned = identity.read_standing(self.bucket), self.plan.standing
-        if (standing.owner_id, standing.fault) != (planned.owner_id, planned.fault):
-            raise Refused(
-                "The bucket's marker changed since the plan.", "Run the same command again."
-            )
-        if standing.fault and not (self.plan.options.adopt or self._is_overridden()):
-            raise Refused("A brake holds: identity.", f"It says: {standing.fault}. See --adopt.")
-        if self.run.lease is not None:
-            self.run.lease.check()
-        if not standing.fault:
-            self.standing = identity.renew(self.bucket, standing)
-        elif self.plan.options.adopt:
-            self._adopt(standing)
-
-    def _is_overridden(self) -> bool:
-        return "identity" in self.plan.options.overrides
-
-    def _adopt(self, standing: identity.Standing) -> None:
-        adopted = identity.adopt(self.bucket, standing)
-        if standing.is_first:
-            now = circumstances(self.config, adopted.owner_id, self.plan.reading.sources)
+        planned, options = self.plan.standing, self.plan.options
+        lifted = Lifted(adopt=options.adopt, overrides=options.overrides)
+        self.standing = agree(self.bucket, planned, self.run, lifted)
+        if planned.is_first and self.standing.owner_id:
+            owner_id, sources = self.standing.owner_id, self.plan.reading.sources
             seen = Sightings(self.bucket.name, self.plan.circumstances, journal.now())
-            seen.carry_over(now)
+            seen.carry_over(circumstances(self.config, owner_id, sources))
 
     # Copy, delete, restore
 
@@ -148,12 +136,12 @@ class _Deletion:
             write_manifest(self.bucket, self.steps.token(), self.run.run_id, entries)
         try:
             objects = (one.object for one in entries)
-            again = read_again(objects, self.config, self.bucket, control=self.control)
+            named, reading = find_named(self.config, self.bucket, objects, control=self.control)
         except Stopped as reason:
             self.stopped = reason
             return
-        again.require_sources_of(self.plan.reading)
-        deleter = Deleter(steps=self.steps, control=self.control, named=again.named)
+        require_same_sources(self.plan.reading, reading)
+        deleter = Deleter(steps=self.steps, control=self.control, named=named)
         yield from deleter.delete(entries)
         self.locked, self.stopped = deleter.locked, deleter.stopped
 

@@ -18,7 +18,7 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.entries import Entry
-from r2maint.errors import BucketError, NoSuchKey, Refused, Stopped
+from r2maint.errors import BucketError, NoSuchKey, Stopped
 from r2maint.inventory import Inventory
 from r2maint.journal import Journal
 from r2maint.models import Change, ChangeKind, ChangeState
@@ -28,7 +28,7 @@ from r2maint.purge.identity import settle
 from r2maint.purge.items import AS_CONFIGURED, Action
 from r2maint.purge.judging import Judge
 from r2maint.purge.quarantine import PREFIX, Manifest, is_manifest
-from r2maint.purge.rechecks import agree, read_again, require_same_sources
+from r2maint.purge.rechecks import agree, read_again, require_no_brake, require_same_sources
 from r2maint.purge.sparing import holds_copies, reason_to_stay, spared_runs
 from r2maint.spool import Spool
 
@@ -50,9 +50,7 @@ def apply_emptying(
     BucketError when something cannot be read as a whole; nothing is removed after that, and
     applying a new plan goes on with the run.
     """
-    if plan.refusals:
-        brakes = ", ".join(one.brake for one in plan.refusals)
-        raise Refused(f"A brake holds: {brakes}.", plan.refusals[0].message)
+    require_no_brake(plan.refusals)
     return _Execution(plan, config, bucket, run, control or Control()).run_to_end()
 
 

@@ -18,7 +18,7 @@ from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.errors import BucketError, DatabaseError
+from r2maint.errors import BucketError
 from r2maint.inventory import Inventory, outermost
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading, storage_locations
@@ -31,6 +31,7 @@ from r2maint.purge.emptied import MAX_RUNS, Emptying, EmptyingItem, EmptyingOpti
 from r2maint.purge.identity import Standing, read_standing
 from r2maint.purge.items import AS_CONFIGURED, Action
 from r2maint.purge.judging import Judge
+from r2maint.purge.plan import COMMAND, require_cells
 from r2maint.purge.quarantine import (
     PREFIX,
     Manifest,
@@ -43,7 +44,6 @@ from r2maint.purge.sparing import holds_copies, reason_to_stay, spared_runs
 from r2maint.report import Refusal
 from r2maint.spool import Spool
 
-COMMAND = "purge_orphans"
 ABOUT = {"empty_quarantine": True}
 """What tells such a run from other runs of the command."""
 DEFAULT_AGE = timedelta(days=30)
@@ -188,11 +188,7 @@ class _Planner:
             object_keys=lambda: iter_keys(self.bucket),
             control=self.control,
         )
-        if not any(reading.cells.values()):
-            raise DatabaseError(
-                "Nothing could be read that might name an object: every table is empty.",
-                "Check DATABASES: this looks like an empty database.",
-            )
+        require_cells(reading)
         return reading
 
     def _take(self, source: str, found: Found) -> None:

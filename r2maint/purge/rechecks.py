@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from r2maint import journal
+from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -15,7 +16,9 @@ from r2maint.journal import Journal
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading, storage_locations
 from r2maint.purge import identity
+from r2maint.report import Refusal
 
+_BATCH = 1000
 _KEPT_CELLS = 0.80
 """The part of the cells of the first reading that a later one must find."""
 
@@ -28,6 +31,13 @@ class Lifted:
     """Make the bucket belong to this database."""
     overrides: frozenset[str] = frozenset()
     """Names of brakes that do not hold this time."""
+
+
+def require_no_brake(refusals: Sequence[Refusal]) -> None:
+    """Raise Refused when a brake holds, naming all that do."""
+    if refusals:
+        brakes = ", ".join(one.brake for one in refusals)
+        raise Refused(f"A brake holds: {brakes}.", refusals[0].message)
 
 
 def agree(
@@ -57,15 +67,31 @@ def read_again(
     *,
     control: Control,
 ) -> Reading:
-    """Look for these objects alone in the whole keep set; the inventory then knows their names."""
+    """Look for these objects alone in the whole keep set; the inventory then knows their names.
+
+    Raises: DatabaseError, ConfigError or BucketError when anything cannot be read as a whole.
+    """
     inventory.add_objects(objects, control=control)
 
     def take(source: str, found: Found) -> None:
         inventory.add_names(found.names)
 
     keep_set = KeepSet(config, bucket, now=journal.now())
-    finder = inventory.finder(locations=storage_locations(config))
+    finder = inventory.finder(locations=storage_locations(config), absent=False)
     return keep_set.read(finder, take, object_keys=lambda: iter_keys(bucket), control=control)
+
+
+def find_named(
+    config: Config, bucket: Bucket, objects: Iterable[StoredObject], *, control: Control
+) -> tuple[frozenset[str], Reading]:
+    """Return which of these objects are named by now, and the reading that tells so.
+
+    The keys are few, because each was named while the run was under way. Raises as `read_again`.
+    """
+    with Inventory() as inventory:
+        pages = batched(objects, _BATCH)
+        reading = read_again(config, bucket, inventory, pages, control=control)
+        return frozenset(item.key for item in inventory.iter_named(("",))), reading
 
 
 def iter_keys(bucket: Bucket) -> Iterator[str]:

@@ -20,7 +20,7 @@ from r2maint.purge import steps
 from r2maint.purge.deleting import fate
 from r2maint.purge.items import Action, PurgeItem
 from r2maint.purge.quarantine import Quarantined, Restored, restore_all
-from r2maint.purge.rereading import read_again
+from r2maint.purge.rechecks import find_named, require_same_sources
 from r2maint.purge.steps import Steps, step
 
 _PERHAPS_DELETED = (ChangeState.DONE, ChangeState.INTENDED)
@@ -44,12 +44,12 @@ class Restorer:
         if not self.steps.changes(ChangeKind.DELETE, *_PERHAPS_DELETED).exists():
             return
         with self._time_to_finish():
-            again = read_again(
-                self._deleted(), self.config, self.steps.bucket, control=self.control
+            named, reading = find_named(
+                self.config, self.steps.bucket, self._deleted(), control=self.control
             )
-            for batch in batched(self._last_versions(again.named), steps.BATCH):
+            for batch in batched(self._last_versions(named), steps.BATCH):
                 self._restore(batch)
-            again.require_sources_of(before)
+            require_same_sources(before, reading)
 
     def _deleted(self) -> Iterator[StoredObject]:
         rows = self.steps.changes(ChangeKind.DELETE, *_PERHAPS_DELETED)
