@@ -110,9 +110,13 @@ class Journal:
             self.command, run_id=self.run_id, state=str(state), summary=dict(summary)
         )
 
-    def _commit(self, batch: list[Entry]) -> None:
+    def check_lease(self) -> None:
+        """Raise LeaseHeld when the run holds a lease that is no longer its own."""
         if self.lease is not None:
             self.lease.check()
+
+    def _commit(self, batch: list[Entry]) -> None:
+        self.check_lease()
         refuse_open_transaction(home())
         with short_transaction(home()):
             insert_entries(home(), batch)

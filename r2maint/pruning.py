@@ -203,8 +203,7 @@ def _prune(item: PrunedRun, keeper: _Keeper, journal_run: Journal) -> PrunedRun:
         return item._replace(action="pruned")
     if reason := keeper.reason(found):
         return item._replace(action="keep", reason=reason)
-    if journal_run.lease is not None:
-        journal_run.lease.check()
+    journal_run.check_lease()
     for alias in journal.journal_aliases():
         lines = Change.objects.using(alias).filter(run_id=item.run_id)
         while batch := list(lines.order_by("pk").values_list("pk", flat=True)[:_BATCH]):

@@ -219,8 +219,7 @@ def _aborted(
 def _abort(batch: list[AbortItem], bucket: Bucket, run: Journal) -> Iterator[AbortItem]:
     entries = [_entry(item) for item in batch]
     run.intend(entries)
-    if run.lease is not None:
-        run.lease.check()
+    run.check_lease()
     results = list(bucket.abort_uploads(item.upload for item in batch))
     ends = list(zip(batch, entries, [result.error for result in results], strict=True))
     run.settle((entry for _, entry, error in ends if error), ChangeState.CONFLICT)

@@ -100,17 +100,13 @@ class Deleter:
     def _send(self, entries: dict[str, Entry]) -> dict[str, BucketError]:
         """Delete the objects; return what the bucket did not vouch for."""
         try:
-            results = self.steps.bucket.delete_many(entries, permit=self._require_lease)
+            results = self.steps.bucket.delete_many(entries, permit=self.steps.run.check_lease)
             return {one.request: one.error for one in results if one.error is not None}
         except AccessDenied:
             # Every later batch would be denied too. Reading is allowed: say what is still there.
             with suppress(BucketError):
                 self.steps.settle_unsure(list(entries.values()))
             raise
-
-    def _require_lease(self) -> None:
-        if self.steps.run.lease is not None:
-            self.steps.run.lease.check()
 
     def _ended(self, item: StoredObject, error: BucketError | None) -> PurgeItem:
         if error is None:

@@ -143,8 +143,7 @@ class _Execution:
         if not removals:
             return {}
         self.run.intend(removals.values())
-        if self.run.lease is not None:
-            self.run.lease.check()
+        self.run.check_lease()
         results = self.bucket.delete_many(removals)
         faults = {result.request: result.error for result in results if result.error}
         done = (entry for name, entry in removals.items() if name not in faults)

@@ -52,8 +52,7 @@ def agree(
         raise Refused("The bucket's marker changed since the plan.", "Run the same command again.")
     if standing.fault and not (lifted.adopt or "identity" in lifted.overrides):
         raise Refused("A brake holds: identity.", f"It says: {standing.fault}. See --adopt.")
-    if run.lease is not None:
-        run.lease.check()
+    run.check_lease()
     if not standing.fault:
         return identity.renew(bucket, standing)
     return identity.adopt(bucket, standing) if lifted.adopt else identity.Standing()

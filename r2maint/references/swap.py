@@ -239,8 +239,7 @@ def _commit(
     With `whole` nothing is committed unless every element is what it should become: _OneStays.
     Without `together` each row is a statement of its own.
     """
-    if journal.lease is not None:
-        journal.lease.check()
+    journal.check_lease()
     steps = [Step(row) for row in rows if row.pending]
     if whole:
         _require_done(how for step in steps for how in step.outcomes.values())
