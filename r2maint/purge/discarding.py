@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from django.db.models import QuerySet
 
@@ -18,7 +19,7 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.entries import Entry
-from r2maint.errors import BucketError, NoSuchKey, Stopped
+from r2maint.errors import BucketError, Stopped
 from r2maint.inventory import Inventory
 from r2maint.journal import Journal
 from r2maint.models import Change, ChangeKind, ChangeState
@@ -30,6 +31,7 @@ from r2maint.purge.judging import Judge
 from r2maint.purge.quarantine import PREFIX, Manifest, is_manifest
 from r2maint.purge.rechecks import agree, read_again, require_no_brake, require_same_sources
 from r2maint.purge.sparing import holds_copies, reason_to_stay, spared_runs
+from r2maint.purge.steps import settle_unsure
 from r2maint.spool import Spool
 
 BATCH = 500
@@ -89,13 +91,8 @@ class _Execution:
             self._settle_unsure(batch)
 
     def _settle_unsure(self, removals: Sequence[Change | Entry]) -> set[str]:
-        """Look what became of removals nobody vouches for; return the copies that are gone."""
-        results = list(self.bucket.head_many(one.new for one in removals))
-        gone = {one.request for one in results if isinstance(one.error, NoSuchKey)}
-        there = {one.request for one in results if one.value is not None}
-        self.run.settle((one for one in removals if one.new in gone), ChangeState.DONE)
-        self.run.settle((one for one in removals if one.new in there), ChangeState.CONFLICT)
-        return gone
+        """Look what became of removals; return the copies that are gone."""
+        return settle_unsure(self.run, self.bucket, removals, attrgetter("new"))
 
     def _fates(self) -> Iterator[EmptyingItem]:
         """Remove what still may go; yield what became of each copy."""

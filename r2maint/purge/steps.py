@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from django.db.models import QuerySet
 
@@ -57,16 +58,26 @@ class Steps:
             self.run.settle(ended, state)
 
     def settle_unsure(self, deletions: Collection[Change | Entry]) -> set[str]:
-        """Look what became of deletions nobody vouches for; return the keys that are gone.
+        """Look what became of deletions; return the keys that are gone."""
+        return settle_unsure(self.run, self.bucket, deletions, attrgetter("old"))
 
-        What cannot be told either stays INTENDED: it can be restored and undone like the others.
-        """
-        results = list(self.bucket.head_many(change.old for change in deletions))
-        gone = {one.request for one in results if isinstance(one.error, NoSuchKey)}
-        there = {one.request for one in results if one.value is not None}
-        self.run.settle((one for one in deletions if one.old in gone), ChangeState.DONE)
-        self.run.settle((one for one in deletions if one.old in there), ChangeState.CONFLICT)
-        return gone
+
+def settle_unsure(
+    run: Journal,
+    bucket: Bucket,
+    removals: Collection[Change | Entry],
+    name_of: Callable[[Change | Entry], str],
+) -> set[str]:
+    """Look what became of removals nobody vouches for; return the names that are gone.
+
+    What cannot be told either stays INTENDED: it can be restored and undone like the others.
+    """
+    results = list(bucket.head_many(map(name_of, removals)))
+    gone = {one.request for one in results if isinstance(one.error, NoSuchKey)}
+    there = {one.request for one in results if one.value is not None}
+    run.settle((one for one in removals if name_of(one) in gone), ChangeState.DONE)
+    run.settle((one for one in removals if name_of(one) in there), ChangeState.CONFLICT)
+    return gone
 
 
 def step(kind: str, item: StoredObject, copy: str) -> Entry:
