@@ -27,6 +27,7 @@ from r2maint.bucket.guard import guarded, guarded_page
 from r2maint.errors import (
     BucketError,
     BucketUnreachable,
+    LeaseHeld,
     NoSuchKey,
     ObjectLocked,
     PreconditionFailed,
@@ -291,3 +292,15 @@ def fail_on(
             raise error() if error else BucketUnreachable("The endpoint does not answer: fake.")
 
     return before
+
+
+class LostLease:
+    """A lease that is another's after so many checks."""
+
+    def __init__(self, checks: int) -> None:
+        self.checks = checks
+
+    def check(self) -> None:
+        self.checks -= 1
+        if self.checks < 0:
+            raise LeaseHeld("Another run holds the lease.")

@@ -42,7 +42,7 @@ from r2maint.purge.quarantine import (
     restore_all,
 )
 from tests.conftest import DATABASES
-from tests.fakes import FakeClock, R2Fake, fail_on
+from tests.fakes import FakeClock, LostLease, R2Fake, fail_on
 from tests.oddities.models import Article
 from tests.test_keepset import dropped
 
@@ -756,16 +756,6 @@ def test_what_became_of_a_killed_deletion_is_not_guessed_from_a_failed_probe(buc
     Article.objects.create(body=ORPHAN)
     assert actions(purge(bucket)) == {ORPHAN: "restore"}
     assert ORPHAN in media(bucket)
-
-
-class LostLease:
-    def __init__(self, checks: int) -> None:
-        self.checks = checks
-
-    def check(self) -> None:
-        self.checks -= 1
-        if self.checks < 0:
-            raise LeaseHeld("Another run holds the lease.")
 
 
 @pytest.mark.parametrize("checks", range(4))

@@ -25,7 +25,7 @@ from r2maint.purge.plan import plan_purge
 from r2maint.purge.quarantine import PREFIX, is_manifest, list_manifests, read_manifest, restore
 from r2maint.purge.rechecks import Lifted
 from tests.conftest import DATABASES
-from tests.fakes import FakeClock, R2Fake, fail_on
+from tests.fakes import FakeClock, LostLease, R2Fake, fail_on
 from tests.oddities.models import Article
 
 pytestmark = pytest.mark.django_db(databases=DATABASES)
@@ -374,16 +374,6 @@ def test_a_source_that_emptied_since_the_plan_empties_nothing(bucket):
     with pytest.raises(Refused, match="oddities_article"):
         apply_emptying(planned, conf.load(), bucket, run)
     assert copies(bucket) == ORPHANS
-
-
-class LostLease:
-    def __init__(self, checks: int) -> None:
-        self.checks = checks
-
-    def check(self) -> None:
-        self.checks -= 1
-        if self.checks < 0:
-            raise LeaseHeld("Another run holds the lease.")
 
 
 @pytest.mark.parametrize("checks", range(3))

@@ -140,8 +140,7 @@ class _Execution:
         if not removals:
             return {}
         self.run.intend(removals.values())
-        self.run.check_lease()
-        results = self.bucket.delete_many(removals)
+        results = self.bucket.delete_many(removals, permit=self.run.check_lease)
         faults = {result.request: result.error for result in results if result.error}
         done = (entry for name, entry in removals.items() if name not in faults)
         self.run.settle(done, ChangeState.DONE)
