@@ -741,6 +741,23 @@ def test_a_deletion_nobody_can_find_out_about_stays_open(bucket):
     assert Change.objects.get(kind="delete").state == ChangeState.INTENDED
 
 
+@pytest.mark.parametrize(("late", "action"), [(0, "delete"), (1, "delete"), (1.5, "kept")])
+def test_a_listing_that_rounds_times_up_where_a_head_cuts_them_off_is_no_change(
+    bucket, monkeypatch, late, action
+):
+    truly = bucket.list_pages
+
+    def listed_late(*where, **more):
+        for page in truly(*where, **more):
+            yield [
+                item._replace(modified_at=item.modified_at + timedelta(seconds=late))
+                for item in page
+            ]
+
+    monkeypatch.setattr(bucket, "list_pages", listed_late)
+    assert actions(purge(bucket)) == {ORPHAN: action}
+
+
 def test_what_became_of_a_killed_deletion_is_not_guessed_from_a_failed_probe(bucket):
     planned, run = plan(bucket), open_run(bucket)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -145,6 +146,23 @@ def test_manifests_are_found_without_listing_the_copies():
     ]
     assert len(bucket.calls) < 10
     assert [one.run_id for one in find_manifests(bucket)] == ["run-a", "run-c", "run-c"]
+
+
+class Careless(R2Fake):
+    """Replaces objects that were to be new, as `rclone serve s3` does."""
+
+    def put_many(self, uploads):
+        return super().put_many(replace(upload, if_absent=False) for upload in uploads)
+
+
+@pytest.mark.parametrize("kind", [R2Fake, Careless])
+def test_a_manifest_never_replaces_an_earlier_one(kind):
+    bucket = kind()
+    earlier = write_manifest(bucket, "a" * 32, "run", [lost("a.png", "copy-of-a", 1)])
+    later = write_manifest(bucket, "a" * 32, "run", [lost("b.png", "copy-of-b", 1)])
+    assert earlier != later
+    assert b"copy-of-a" in get(bucket, earlier).body
+    assert b"copy-of-b" in get(bucket, later).body
 
 
 def lost(key: str, copy: str, size: int) -> Quarantined:

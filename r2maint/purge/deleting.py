@@ -125,6 +125,8 @@ def _has_all(copy: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
 def _changed(item: StoredObject, info: ObjectInfo) -> bool:
     """Tell whether an object is no longer the one that was listed."""
-    # A HEAD tells whole seconds, a listing may tell finer.
-    then, now = int(item.modified_at.timestamp()), int(info.modified_at.timestamp())
-    return (item.etag, item.size, then) != (info.etag, info.size, now)
+    # A HEAD tells whole seconds, cut off; a listing tells milliseconds, which may be rounded up.
+    latest = item.modified_at.timestamp()
+    seconds = {int(latest), int(latest - 0.001)}
+    is_same = (item.etag, item.size) == (info.etag, info.size)
+    return not (is_same and int(info.modified_at.timestamp()) in seconds)

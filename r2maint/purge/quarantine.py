@@ -117,13 +117,19 @@ def write_manifest(bucket: Bucket, token: str, run_id: str, entries: Iterable[Qu
         number = 1
         while True:
             key = f"{PREFIX}{token}{MANIFEST}{number:04d}"
-            try:
-                put(bucket, Upload(key=key, body=path, headers=headers))
-            except PreconditionFailed:
-                # An earlier execution of the same run wrote that one, and it stays valid.
-                number += 1
-            else:
+            # Looked at first, too: there are servers that ignore If-None-Match.
+            if head(bucket, key) is None and _is_put(bucket, key, path, headers):
                 return key
+            # An earlier execution of the same run wrote that one, and it stays valid.
+            number += 1
+
+
+def _is_put(bucket: Bucket, key: str, path: Path, headers: Headers) -> bool:
+    try:
+        put(bucket, Upload(key=key, body=path, headers=headers))
+    except PreconditionFailed:
+        return False
+    return True
 
 
 def list_manifests(bucket: Bucket) -> Iterator[str]:
