@@ -43,7 +43,7 @@ from r2maint.images import (
     sniff,
 )
 from r2maint.images.limits import own_share
-from r2maint.images.similarity import Original
+from r2maint.images.similarity import SURELY_BROKEN, Original
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 needs_avif = pytest.mark.skipif(not images.can_write("avif"), reason="this Pillow writes no AVIF")
@@ -507,6 +507,23 @@ def test_avif_is_written_on_request():
     assert isinstance(avif, Encoded)
     assert avif.type.content_type == "image/avif"
     assert sniff(avif.body) == avif.type
+
+
+def test_a_quick_look_tells_what_an_exact_one_does():
+    image = photo((640, 480))
+    for quality in (20, 60, 90):
+        body = saved(image, "WEBP", quality=quality)
+        quick, exact = (Original(image, exact=exact).likeness(body) for exact in (False, True))
+        assert quick.ssim == pytest.approx(exact.ssim, abs=0.01)
+        assert quick != exact
+
+
+def test_a_quick_look_sees_that_a_part_is_missing():
+    image = photo((640, 480))
+    broken = image.copy()
+    broken.paste("grey", (0, 320, 640, 480))
+    assert Original(image, exact=False).likeness_of(image).ssim == pytest.approx(1)
+    assert Original(image, exact=False).likeness_of(broken).ssim < SURELY_BROKEN
 
 
 @needs_avif

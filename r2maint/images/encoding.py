@@ -67,7 +67,9 @@ def _first_good(
     for tried, written in attempts:
         reason = recipe.objection(before, len(written.body))
         if not reason:
-            ssim = Original(tried.image, exact=False).likeness(written.body).ssim
+            # To see that it is not broken a quick look is enough; a floor is held exactly.
+            original = Original(tried.image, exact=least is not None)
+            ssim = original.likeness(written.body).ssim
             if ssim >= (SURELY_BROKEN if least is None else least):
                 return _encoded(tried, written, ssim)
             reason = "too_different"

@@ -95,7 +95,7 @@ class _Search:
         return self._lowest(self._webp, floor, begin=self._recipe.quality)
 
     def _lossless(self, usual: Found) -> Found | None:
-        written = write_lossless(self._draft, method=self._recipe.method, beside=usual.size)
+        written = write_lossless(self._draft, beside=usual.size)
         return None if written is None else self._found(written)
 
     def _avif(self, floor: _Floor) -> Found | None:

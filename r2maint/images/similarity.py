@@ -3,6 +3,7 @@
 The measure is the mean structural similarity of the luma in windows of 7 × 7 pixels, which is what
 scikit-image's `structural_similarity` computes by default, here from every seventh window: on
 photographs the two differ by less than 0.00002. Colour, which it cannot see, is compared beside it.
+A quick look, from a 196th of the windows, differs by about 0.001 at most.
 Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment", 2004;
 https://scikit-image.org/docs/stable/api/skimage.metrics.html
 """
@@ -20,6 +21,8 @@ _WINDOW = 7
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _OFFSETS = ((0, 0), (2, 4), (4, 1), (6, 5), (1, 6), (3, 3), (5, 2))
 """Where windows begin: each row and column of a window's places once."""
+_BAND_STEP = 4
+"""A quick look sees one of so many rows of windows."""
 _MAX_ALPHA_ERROR = 2.0
 SURELY_BROKEN = 0.85
 """Similarity below which a file of a fixed quality is not what its encoder was given."""
@@ -42,7 +45,7 @@ class Original:
     """A picture that others are compared with."""
 
     def __init__(self, image: Image.Image, *, exact: bool = True) -> None:
-        """`exact` looks at more windows and at colour too, for about three times the cost."""
+        """`exact` looks at more windows and at colour too, for about ten times the cost."""
         self._image = image
         self._exact = exact
         self._offsets = _OFFSETS if exact else _OFFSETS[:1]
@@ -59,7 +62,7 @@ class Original:
             return _UNLIKE
         if image.mode == "RGBA" and _alpha_error(image, written) > _MAX_ALPHA_ERROR:
             return _UNLIKE
-        shown = _grounded(written)
+        shown = self._seen(written)
         return Likeness(
             ssim=self._ssim(shown.convert("L").convert("F")),
             colour_error=_colour_error(self._shown, shown) if self._exact else 0.0,
@@ -67,7 +70,10 @@ class Original:
 
     @cached_property
     def _shown(self) -> Image.Image:
-        return _grounded(self._image)
+        return self._seen(self._image)
+
+    def _seen(self, image: Image.Image) -> Image.Image:
+        return _grounded(image if self._exact else _bands(image))
 
     @cached_property
     def _luma(self) -> Image.Image:
@@ -144,6 +150,17 @@ def _grounded(image: Image.Image) -> Image.Image:
         return image
     ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
     return Image.alpha_composite(ground, image).convert("RGB")
+
+
+def _bands(image: Image.Image) -> Image.Image:
+    """Return some rows of windows, evenly spread, as one picture; few rows are all seen."""
+    tops = range(0, image.height - _WINDOW + 1, _WINDOW * _BAND_STEP)
+    if len(tops) < _BAND_STEP:
+        return image
+    bands = Image.new(image.mode, (image.width, len(tops) * _WINDOW))
+    for number, top in enumerate(tops):
+        bands.paste(image.crop((0, top, image.width, top + _WINDOW)), (0, number * _WINDOW))
+    return bands
 
 
 def _alpha_error(first: Image.Image, second: Image.Image) -> float:

