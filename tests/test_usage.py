@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -17,8 +19,12 @@ from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import Stopped, Unsupported
 from r2maint.keys import Addresses
-from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, bill, month_of
+from r2maint.management.commands._options import gigabytes
+from r2maint.management.commands.usage_report import Command
+from r2maint.pricing import CLOUDFLARE, GB, INFREQUENT_ACCESS, STANDARD, bill, load_prices, month_of
 from r2maint.references.reading import Scope
+from r2maint.report import Report
+from r2maint.report.as_text import write_text
 from r2maint.usage.grouping import (
     AGES,
     Count,
@@ -35,6 +41,7 @@ from tests.conftest import DATABASES
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixtures("project")]
+PAGE = (Path(__file__).parent.parent / "docs" / "usage.md").read_text()
 PUBLIC = "https://media.example.org/"
 
 
@@ -279,6 +286,44 @@ def test_the_bill_is_that_of_the_listing_and_the_operations_given():
     assert usage.cost.total_usd == Decimal("14.90") + Decimal("4.50") + Decimal("104.40")
 
 
+def test_days_before_count_with_their_peaks_and_the_bill_says_so():
+    size = {STANDARD: 40 * GB}
+    usage = measure(
+        Listed(listed("a", 10 * GB)),
+        peaks={NOW.date() - timedelta(days=29): size, NOW.date(): {STANDARD: 25 * GB}},
+    )
+    # 29 days of 40 GB and today's peak of 25 GB: 39.5 GB-months, 10 of them free.
+    assert usage.cost.storage_usd == 30 * Decimal("0.015")
+    assert any("2 of 30 as reports saw them" in each for each in usage.cost.assumptions)
+
+
+def test_without_days_before_what_is_stored_stays():
+    usage = measure(Listed(listed("a", 11 * GB)))
+    assert any("stored now stays all month" in each for each in usage.cost.assumptions)
+
+
+def test_what_is_stored_by_now_is_the_peak_when_it_is_more():
+    usage = measure(Listed(listed("a", 12 * GB)), peaks={NOW.date(): {STANDARD: GB}})
+    assert usage.cost.storage_usd == Decimal("0.030")
+
+
+def test_the_same_month_is_priced_at_s3_when_asked():
+    bucket = Listed(listed("a", 1000 * GB))
+    options = {"class_a": 100_000, "egress_bytes": 1024 * GB}
+    r2, s3 = measure(bucket, compare=True, **options).comparison
+    assert r2.by_rules.total_usd == Decimal("14.85")
+    assert s3.by_rules.total_usd == Decimal("21.42") + Decimal("0.50") + Decimal("76.83")
+    assert measure(bucket, **options).comparison == ()
+
+
+def test_egress_that_nobody_told_is_no_cost_and_missed():
+    _, s3 = measure(Listed(listed("a", GB)), compare=True).comparison
+    assert s3.by_rules.egress_usd == 0
+    assert "give --egress" in s3.assumptions[-1]
+    _, s3 = measure(Listed(listed("a", GB)), compare=True, egress_bytes=0).comparison
+    assert not any("--egress" in each for each in s3.assumptions)
+
+
 def test_savings_are_what_the_bill_falls_by():
     usage = measure(Listed(listed("a", 11 * GB), listed("b", 3 * GB)))
     saved = {saving.what: saving.usd_per_month for saving in usage.savings}
@@ -378,6 +423,81 @@ def test_the_document_holds_what_the_contract_names():
     assert document["run_id"] is None
 
 
+def test_the_comparison_is_in_the_document():
+    fill()
+    code, document = usage_report("--compare", "--egress", "1TiB")
+    assert code == 0
+    r2, s3 = document["comparison"]
+    assert (r2["provider"], s3["provider"]) == ("Cloudflare R2", "Amazon S3")
+    assert (r2["egress_usd"], s3["egress_usd"], s3["total_usd"]) == ("0.00", "83.16", "83.16")
+    assert s3["list_price"]["egress_usd"] == "98.96"
+    assert usage_report()[1]["comparison"] == []
+
+
+def test_text_shows_the_comparison_and_what_it_assumes():
+    fill()
+    out = StringIO()
+    call_command("usage_report", compare=True, egress=1024, stdout=out)
+    for part in ("Compared with Amazon S3", "Cloudflare R2", "$76.83", "$92.16", "2^30 bytes"):
+        assert part in out.getvalue()
+
+
+def test_the_comparison_of_the_page_is_what_is_printed():
+    month = measure(
+        Listed(listed("a", 1000 * GB)), compare=True, class_a=100_000, egress_bytes=1024 * GB
+    )
+    out = StringIO()
+    (table,) = [each for each in Command().sections(month) if each.title.startswith("Compared")]
+    write_text(
+        Report(
+            command="usage_report", bucket="", started_at=NOW, finished_at=NOW, sections=[table]
+        ),
+        out,
+    )
+    lines = out.getvalue().rstrip().splitlines()
+    assert len(lines) == 6
+    assert "".join(f"    {line}\n" for line in lines) in PAGE
+
+
+def test_the_prices_of_the_page_are_those_of_the_tables():
+    s3, r2 = CLOUDFLARE.aws_s3, CLOUDFLARE
+    for price in (
+        *(tier.price for tier in (*s3.storage, *s3.egress) if tier.price),
+        s3.put,
+        s3.get,
+    ):
+        assert f"| ${price} |" in PAGE
+    for name in ("storage", "class_a", "class_b"):
+        row = f"| ${getattr(r2.standard, name)} | ${getattr(r2.infrequent_access, name)} |"
+        assert row in PAGE
+    assert f"As of {s3.as_of:%-d %B %Y}" in PAGE
+
+
+def test_the_prices_of_ones_own_on_the_page_can_be_loaded():
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict = {}
+    exec(compile(example, "usage.md", "exec"), names)
+    prices = load_prices(names["R2MAINT"]["PRICES"])
+    assert (prices.source, len(prices.aws_s3.egress)) == ("contract 17", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("500", 500 * GB),
+        ("500GB", 500 * GB),
+        ("1.5 TB", 1500 * GB),
+        ("1tib", 2**40),
+        ("20 b", 20),
+        ("3KB", 3000),
+        ("1PiB", 2**50),
+    ],
+)
+def test_a_size_is_decimal_unless_it_says_binary(text, size):
+    assert gigabytes(text) * GB == size
+
+
 def test_csv_lists_the_groups():
     fill()
     out = StringIO()
@@ -407,6 +527,10 @@ def test_text_tells_cost_assumptions_and_limits():
         ["--depth", "0"],
         ["--budget", "lots"],
         ["--max-orphans", "-1%"],
+        ["--egress", "1TB"],
+        ["--compare", "--egress", "lots"],
+        ["--compare", "--egress", "-1"],
+        ["--compare", "--egress", "1iB"],
     ],
 )
 def test_usage_errors_exit_2(words):

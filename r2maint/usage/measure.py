@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -15,12 +16,13 @@ from r2maint.control import Control
 from r2maint.errors import Unsupported
 from r2maint.inventory import Inventory, Joined
 from r2maint.keys import Addresses, Kind
-from r2maint.pricing import Bill, Prices, bill, load_prices, month_of, priced_as, storage_saving
+from r2maint.pricing import Bill, Offer, Prices, load_prices, priced_as, storage_saving
 from r2maint.purge.quarantine import PREFIX as QUARANTINE_PREFIX
 from r2maint.purge.quarantine import is_own
 from r2maint.references.columns import Scope, discover
 from r2maint.references.reading import Reference, Shape, iter_references
 from r2maint.report import Refusal, format_bytes, format_count, format_usd
+from r2maint.usage.cost import Month
 from r2maint.usage.grouping import (
     MAX_GROUPS,
     Count,
@@ -58,6 +60,12 @@ class UsageOptions:
     class_a: int = 0
     """Operations a month."""
     class_b: int = 0
+    egress_bytes: int | None = None
+    """Bytes a month sent to the internet, for the comparison; None when nobody knows."""
+    peaks: Mapping[date, Mapping[str, int]] = field(default_factory=dict)
+    """The largest bytes by storage class of days before; without any, today's stay all month."""
+    compare: bool = False
+    """Whether the month is priced at Amazon S3, too."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -100,6 +108,8 @@ class UsageReport:
     """None when the server cannot tell."""
     groups: Mapping[GroupBy, tuple[Group, ...]]
     cost: Bill
+    comparison: tuple[Offer, ...]
+    """What others ask for the same month; empty unless asked for."""
     savings: tuple[Saving, ...]
     crossed: tuple[str, ...]
     """A sentence for each limit that does not hold."""
@@ -138,6 +148,7 @@ class UsageReport:
                 by.value: [group.as_dict() for group in found] for by, found in self.groups.items()
             },
             "savings": [saving.as_dict() for saving in self.savings],
+            "comparison": [offer.as_dict() for offer in self.comparison],
         }
 
 
@@ -165,16 +176,25 @@ def measure_usage(
         inventory.add_references(filter(_may_name_object, references))
         inventory.add_objects(bucket.list_pages(scope.prefix), control=control)
         found = control.track(inventory.join_references(), "Counting")
+        now = bucket.now()
         tally = _Tally(
             listings={by: Listing() for by in options.by},
-            namers=namers(depth=options.depth, now=bucket.now()),
+            namers=namers(depth=options.depth, now=now),
             prefix=scope.prefix,
         )
         with closing(_Copies()) as copies:
             tally.read(copies.record(_in_scope(found, is_narrowed)))
             duplicates = copies.count()
     pending = _count_uploads(bucket, scope.prefix)
-    return _conclude(tally, duplicates, pending, prices, options, is_narrowed=is_narrowed)
+    month = Month(
+        stored=tally.total.by_class,
+        today=now.date(),
+        class_a=options.class_a,
+        class_b=options.class_b,
+        egress_bytes=options.egress_bytes,
+        peaks=options.peaks,
+    )
+    return _conclude(tally, duplicates, pending, month, prices, options, is_narrowed=is_narrowed)
 
 
 def _count_uploads(bucket: Bucket, prefix: str) -> int | None:
@@ -291,14 +311,14 @@ def _conclude(
     tally: _Tally,
     duplicates: Count,
     pending: int | None,
+    month: Month,
     prices: Prices,
     options: UsageOptions,
     *,
     is_narrowed: bool,
 ) -> UsageReport:
-    stored = tally.total.by_class
-    month = month_of(stored, class_a=options.class_a, class_b=options.class_b)
-    cost = bill(month, prices)
+    stored = month.stored
+    cost = month.bill(prices)
     orphans = None if is_narrowed else tally.orphans
     removable = {"orphans": orphans, "quarantine": tally.quarantined, "duplicates": duplicates}
     return UsageReport(
@@ -313,7 +333,8 @@ def _conclude(
             by: groups_of(tally.listings[by], by, cost, stored, top=options.top)
             for by in options.by
         },
-        cost=_with_assumptions(cost, options),
+        cost=cost,
+        comparison=month.compare(prices) if options.compare else (),
         savings=tuple(
             _saving(what, count, stored, prices)
             for what, count in removable.items()
@@ -322,23 +343,6 @@ def _conclude(
         crossed=tuple(_crossed(tally, orphans, cost, options.limits)),
         notes=tuple(_notes(tally, options, orphans, pending)),
     )
-
-
-def _with_assumptions(cost: Bill, options: UsageOptions) -> Bill:
-    operations = (
-        f"{options.class_a:,} Class A and {options.class_b:,} Class B operations a month, as given,"
-        " in Standard unless every object is in Infrequent Access."
-        if options.class_a or options.class_b
-        else "No operations: give --class-a and --class-b to include them."
-    )
-    assumptions = (
-        *cost.assumptions,
-        "What is stored now stays all month; nothing is retrieved from Infrequent Access.",
-        operations,
-        "A group's amount is its share of the storage bill by bytes, free tier and"
-        " rounding included; removing the group may save more or less.",
-    )
-    return replace(cost, assumptions=assumptions)
 
 
 def _saving(what: str, count: Count, stored: Mapping[str, int], prices: Prices) -> Saving:

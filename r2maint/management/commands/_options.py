@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +17,7 @@ from django.db import connections
 
 from r2maint.conf import parse_duration
 from r2maint.errors import UsageError
+from r2maint.pricing import GB
 from r2maint.report.as_json import encode
 
 EXIT_CODES = """\
@@ -179,6 +182,19 @@ def duration(text: str) -> timedelta:
         return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?((?:[kmgtp]i?)?b)?", re.IGNORECASE)
+
+
+def gigabytes(text: str) -> Decimal:
+    """Return GB of 10^9 bytes: "500", "500GB", "1.5TB", "1TiB"."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 500GB, 1.5TB or 1TiB.")
+    number, unit = match[1], (match[2] or "GB").upper()
+    base = 1024 if "I" in unit else 1000
+    return Decimal(number) * Decimal(base) ** "BKMGTP".index(unit[0]) / GB
 
 
 def not_empty(text: str) -> str:

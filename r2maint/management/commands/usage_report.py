@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
+from r2maint.errors import UsageError
 from r2maint.management.commands._base import Options, R2Command, Work
-from r2maint.management.commands._options import natural, positive
+from r2maint.management.commands._options import gigabytes, natural, positive
+from r2maint.pricing import GB
 from r2maint.report import Column, Section, Unit, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
 from r2maint.usage.grouping import GroupBy
@@ -75,6 +77,17 @@ class Command(R2Command):
             metavar="N",
             help="Class B operations a month (reads) to include in the bill.",
         )
+        add(
+            "--compare",
+            action="store_true",
+            help="Price the same month at Amazon S3, too.",
+        )
+        add(
+            "--egress",
+            type=gigabytes,
+            metavar="SIZE",
+            help="What is sent to the internet a month, for --compare: 500GB, 1.5TB, 1TiB.",
+        )
         add("--budget", type=dollars, metavar="USD", help="Exit with 3 if the bill is over this.")
         add(
             "--max-orphans",
@@ -102,6 +115,8 @@ class Command(R2Command):
                 top=options["top"],
                 class_a=options["class_a"],
                 class_b=options["class_b"],
+                egress_bytes=_egress(options),
+                compare=options["compare"],
                 limits=Limits(
                     budget=_exact(options["budget"]),
                     max_orphans=_exact(options["max_orphans"]),
@@ -132,6 +147,7 @@ class Command(R2Command):
             _cost(result),
             _savings(result),
             _lines("assumed", result.cost.assumptions),
+            *_comparison(result),
             _lines("over the limit", result.crossed),
         )
 
@@ -148,6 +164,32 @@ def _cost(result: UsageReport) -> Section:
     titles = ("Storage", "Class A", "Class B", "Retrieval", "Total")
     rows = [{"cost": title, "usd": cost[name]} for title, name in zip(titles, names, strict=True)]
     return Section(columns=(Column("cost"), Column("usd", "USD a month", Unit.USD)), rows=rows)
+
+
+def _comparison(result: UsageReport) -> Iterator[Section]:
+    if not result.comparison:
+        return
+    columns = (
+        Column("provider"),
+        Column("priced"),
+        Column("storage_usd", "Storage", Unit.USD),
+        Column("operations_usd", "Requests", Unit.USD),
+        Column("egress_usd", "Egress", Unit.USD),
+        Column("total_usd", "Total", Unit.USD),
+    )
+    rows = [
+        {"provider": offer.provider, "priced": priced, **amounts.as_dict()}
+        for offer in result.comparison
+        for priced, amounts in (
+            ("by its rules", offer.by_rules),
+            ("list price × quantity", offer.at_list_price),
+        )
+    ]
+    yield Section(title="Compared with Amazon S3, a month", columns=columns, rows=rows)
+    yield _lines(
+        "assumed in the comparison",
+        [f"{offer.provider}: {line}" for offer in result.comparison for line in offer.assumptions],
+    )
 
 
 def _savings(result: UsageReport) -> Section:
@@ -187,6 +229,15 @@ def _amount(number: str, text: str) -> Decimal:
     if not amount.is_finite() or amount < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no amount, 0 or above.")
     return amount
+
+
+def _egress(options: Options) -> int | None:
+    """Return bytes a month, None when not told."""
+    if options["egress"] is None:
+        return None
+    if not options["compare"]:
+        raise UsageError("--egress goes with --compare.", "R2 does not bill egress.")
+    return int(options["egress"] * GB)
 
 
 def _exact(value: Any) -> Decimal | None:

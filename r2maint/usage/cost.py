@@ -1,0 +1,88 @@
+"""The month a report prices: what the listing and the days before tell, and what is assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+from r2maint.pricing import (
+    MONTH_DAYS,
+    Bill,
+    Offer,
+    Prices,
+    Usage,
+    bill,
+    compare,
+    days_known,
+    month_of_peaks,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Month:
+    """The 30 days that end today."""
+
+    stored: Mapping[str, int]
+    """Bytes by storage class, now."""
+    today: date
+    class_a: int = 0
+    class_b: int = 0
+    egress_bytes: int | None = None
+    """Bytes sent to the internet; None when nobody knows."""
+    peaks: Mapping[date, Mapping[str, int]] = field(default_factory=dict)
+    """The largest bytes by storage class of days before."""
+
+    @property
+    def usage(self) -> Usage:
+        return month_of_peaks(
+            self._days, until=self.today, class_a=self.class_a, class_b=self.class_b
+        )
+
+    @property
+    def _days(self) -> dict[date, Mapping[str, int]]:
+        before = self.peaks.get(self.today, {})
+        names = {*self.stored, *before}
+        peak = {name: max(self.stored.get(name, 0), before.get(name, 0)) for name in names}
+        return {**self.peaks, self.today: peak}
+
+    def bill(self, prices: Prices) -> Bill:
+        """Return the bill, with what this month takes for granted among its assumptions."""
+        cost = bill(self.usage, prices)
+        return replace(cost, assumptions=(*cost.assumptions, *self._assumptions()))
+
+    def compare(self, prices: Prices) -> tuple[Offer, ...]:
+        """Return what R2 and S3 ask for it."""
+        r2, s3 = compare(self.usage, egress_bytes=self.egress_bytes or 0, prices=prices)
+        if self.egress_bytes is not None:
+            return (r2, s3)
+        missing = "No egress, which costs most: give --egress to include it."
+        return (r2, replace(s3, assumptions=(*s3.assumptions, missing)))
+
+    def _assumptions(self) -> tuple[str, ...]:
+        return (
+            self._storage(),
+            self._operations(),
+            "A group's amount is its share of the storage bill by bytes, free tier and"
+            " rounding included; removing the group may save more or less.",
+        )
+
+    def _storage(self) -> str:
+        known = days_known(self._days, until=self.today)
+        if known == 1 and not self.peaks:
+            return (
+                "What is stored now stays all month; nothing is retrieved from Infrequent Access."
+            )
+        return (
+            f"Storage is the average of 30 daily peaks, {known} of {MONTH_DAYS} as reports saw"
+            " them; another day counts as the one before it. Nothing is retrieved from Infrequent"
+            " Access, and what left it within 30 days is not seen."
+        )
+
+    def _operations(self) -> str:
+        if not (self.class_a or self.class_b):
+            return "No operations: give --class-a and --class-b to include them."
+        return (
+            f"{self.class_a:,} Class A and {self.class_b:,} Class B operations a month, as given,"
+            " in Standard unless every object is in Infrequent Access."
+        )
