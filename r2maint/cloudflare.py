@@ -129,7 +129,7 @@ class Cloudflare:
                 # Its own message may quote a proxy with its password.
                 told = _Told(failure=type(error).__name__, is_passing=True)
             else:
-                told = self._without_token(read(answer))
+                told = self._cleaned(read(answer))
                 if not told.is_passing:
                     return told
                 headers = answer.headers
@@ -153,9 +153,11 @@ class Cloudflare:
             allow_redirects=False,
         )
 
-    def _without_token(self, told: _Told) -> _Told:
+    def _cleaned(self, told: _Told) -> _Told:
         text = " ".join(told.failure.split()).replace(self.token, "…").rstrip(".")
-        return replace(told, failure=text[:_MAX_TOLD])
+        # What another server wrote may hold the escapes that steer a terminal.
+        plain = "".join(each for each in text if each.isprintable())
+        return replace(told, failure=plain[:_MAX_TOLD])
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
