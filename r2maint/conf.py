@@ -69,6 +69,8 @@ class Config:
     fetch_allow: tuple[str, ...] = ()
     """host or host:port that may be private."""
     api_token: str = field(default="", repr=False)
+    account_id: str = ""
+    """Of the bucket, as Cloudflare's API names it."""
     zone_id: str = ""
     prices: Mapping[str, Any] = field(default_factory=dict)
     base_dir: Path = field(default_factory=Path.cwd)
@@ -118,7 +120,11 @@ _PLAIN = (
 )
 """Settings that go into Config under their own name in lower case."""
 
-_CLOUDFLARE = {"API_TOKEN": "CLOUDFLARE_API_TOKEN", "ZONE_ID": "CLOUDFLARE_ZONE_ID"}
+_CLOUDFLARE = {
+    "ACCOUNT_ID": "CLOUDFLARE_ACCOUNT_ID",
+    "API_TOKEN": "CLOUDFLARE_API_TOKEN",
+    "ZONE_ID": "CLOUDFLARE_ZONE_ID",
+}
 """Settings, and the variables that Cloudflare's own tools read the same from."""
 
 
@@ -187,6 +193,7 @@ def build(surroundings: Surroundings) -> Config:
     return Config(
         **{name.lower(): given[name] for name in _PLAIN if name in given},
         api_token=_cloudflare(surroundings, given, "API_TOKEN"),
+        account_id=_account(surroundings, given, choice),
         zone_id=_cloudflare(surroundings, given, "ZONE_ID"),
         bucket=absolute_bucket(choice.bucket, surroundings.base_dir),
         connection=choice.connection,
@@ -205,6 +212,11 @@ def build(surroundings: Surroundings) -> Config:
 
 def _cloudflare(surroundings: Surroundings, given: Mapping[str, Any], name: str) -> str:
     return str(given.get(name) or surroundings.environ.get(_CLOUDFLARE[name], ""))
+
+
+def _account(surroundings: Surroundings, given: Mapping[str, Any], choice: Choice) -> str:
+    known = choice.connection.account_id if choice.connection else ""
+    return known or _cloudflare(surroundings, given, "ACCOUNT_ID")
 
 
 def _choose(surroundings: Surroundings) -> Choice:

@@ -118,15 +118,23 @@ class CloudflareError(R2MaintError):
 class CloudflareRefusal(CloudflareError):
     """What was asked is refused, and would be again.
 
-    `is_foreign`: a URL of another zone; `is_general`: whatever this token asks for there.
+    `is_foreign`: a URL of another zone; `is_general`: whatever this token asks for there;
+    `is_too_wide`: the same of a shorter time may be answered.
     """
 
     def __init__(
-        self, message: str, hint: str = "", *, is_foreign: bool = False, is_general: bool = False
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        is_foreign: bool = False,
+        is_general: bool = False,
+        is_too_wide: bool = False,
     ) -> None:
         super().__init__(message, hint)
         self.is_foreign = is_foreign
         self.is_general = is_general
+        self.is_too_wide = is_too_wide
 
 
 class StorageError(R2MaintError):

@@ -140,6 +140,13 @@ def test_the_token_is_in_no_text_and_no_log(api, caplog):
     assert TOKEN not in repr(made) + caplog.text
 
 
+def test_what_is_told_steers_no_terminal(api):
+    answering(api, told(400, (1, "one\x1b[2J\ntwo")))
+    with pytest.raises(CloudflareRefusal, match=r"one\[2J two") as raised:
+        cloudflare(api).purge_urls(ZONE, [URL])
+    assert str(raised.value).isprintable()
+
+
 def test_a_stop_is_heard_before_the_next_attempt(api):
     control = Control()
 

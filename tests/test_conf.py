@@ -371,7 +371,7 @@ def test_every_setting_has_a_place() -> None:
         "REGION",
     }
     fields = {field.name.upper() for field in dataclasses.fields(Config)}
-    others = {"CONNECTION", "CONNECTION_GAP", "BASE_DIR", "RENDITIONS"}
+    others = {"CONNECTION", "CONNECTION_GAP", "ACCOUNT_ID", "BASE_DIR", "RENDITIONS"}
     assert set(conf.SETTINGS) - connection == fields - others
 
 
@@ -522,6 +522,21 @@ def test_no_secret_is_in_any_repr() -> None:
     surroundings = Surroundings(own=OWN, environ=ENVIRON, django=AWS, base_dir=BASE)
     shown += repr(surroundings) + repr(conf.connection_sources(surroundings))
     assert not any(secret in shown for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("own", "account"),
+    [
+        (OWN, ACCOUNT),
+        ({**OWN, "ACCOUNT_ID": "other", "ENDPOINT_URL": "https://s3.example.org"}, "other"),
+        ({**OWN, "ACCOUNT_ID": "", "ENDPOINT_URL": "https://s3.example.org"}, "cloudflares"),
+        ({}, ACCOUNT),
+    ],
+    ids=["the connection's", "R2MAINT's", "the environment's", "the connection's in R2_*"],
+)
+def test_the_account_is_the_connections_wherever_that_has_one(own: Any, account: str) -> None:
+    environ = {**ENVIRON, "CLOUDFLARE_ACCOUNT_ID": "cloudflares"}
+    assert build(own, environ).account_id == account
 
 
 def test_the_configuration_is_frozen() -> None:

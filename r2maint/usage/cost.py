@@ -17,6 +17,7 @@ from r2maint.pricing import (
     days_known,
     month_of_peaks,
 )
+from r2maint.usage.analytics import Analytics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +33,15 @@ class Month:
     """Bytes sent to the internet; None when nobody knows."""
     peaks: Mapping[date, Mapping[str, int]] = field(default_factory=dict)
     """The largest bytes by storage class of days before."""
+    analytics: Analytics | None = None
+    """Its operations count in place of `class_a` and `class_b`."""
 
     @property
     def usage(self) -> Usage:
-        return month_of_peaks(
+        month = month_of_peaks(
             self._days, until=self.today, class_a=self.class_a, class_b=self.class_b
         )
+        return self.analytics.added_to(month) if self.analytics else month
 
     @property
     def _days(self) -> dict[date, Mapping[str, int]]:
@@ -74,14 +78,20 @@ class Month:
                 "What is stored now stays all month; nothing is retrieved from Infrequent Access."
             )
         return (
-            f"Storage is the average of 30 daily peaks, {known} of {MONTH_DAYS} as reports saw"
-            " them; another day counts as the one before it. Nothing is retrieved from Infrequent"
-            " Access, and what left it within 30 days is not seen."
+            f"Storage is the average of 30 daily peaks, {known} of {MONTH_DAYS} as {self._seen_by}"
+            " saw them; another day counts as the one before it. Nothing is retrieved from"
+            " Infrequent Access, and what left it within 30 days is not seen."
         )
 
+    @property
+    def _seen_by(self) -> str:
+        return "reports and Cloudflare's analytics" if self.analytics else "reports"
+
     def _operations(self) -> str:
+        if self.analytics is not None:
+            return self.analytics.assumption
         if not (self.class_a or self.class_b):
-            return "No operations: give --class-a and --class-b to include them."
+            return "No operations: --analytics, or --class-a and --class-b, include them."
         return (
             f"{self.class_a:,} Class A and {self.class_b:,} Class B operations a month, as given,"
             " in Standard unless every object is in Infrequent Access."

@@ -22,6 +22,7 @@ from r2maint.purge.quarantine import is_own
 from r2maint.references.columns import Scope, discover
 from r2maint.references.reading import Reference, Shape, iter_references
 from r2maint.report import Refusal, format_bytes, format_count, format_usd
+from r2maint.usage.analytics import Analytics
 from r2maint.usage.cost import Month
 from r2maint.usage.grouping import (
     MAX_GROUPS,
@@ -60,6 +61,8 @@ class UsageOptions:
     class_a: int = 0
     """Operations a month."""
     class_b: int = 0
+    analytics: Analytics | None = None
+    """Its operations and daily peaks are billed in place of those given here."""
     egress_bytes: int | None = None
     """Bytes a month sent to the internet, for the comparison; None when nobody knows."""
     peaks: Mapping[date, Mapping[str, int]] = field(default_factory=dict)
@@ -114,6 +117,8 @@ class UsageReport:
     crossed: tuple[str, ...]
     """A sentence for each limit that does not hold."""
     notes: tuple[str, ...]
+    analytics: Analytics | None = None
+    """None when nobody asked."""
     has_work: bool = False
     stopped: None = None
     refusals: tuple[Refusal, ...] = ()
@@ -149,6 +154,7 @@ class UsageReport:
             },
             "savings": [saving.as_dict() for saving in self.savings],
             "comparison": [offer.as_dict() for offer in self.comparison],
+            "analytics": self.analytics.as_dict() if self.analytics else None,
         }
 
 
@@ -192,9 +198,16 @@ def measure_usage(
         class_a=options.class_a,
         class_b=options.class_b,
         egress_bytes=options.egress_bytes,
-        peaks=options.peaks,
+        peaks=_peaks(options, is_whole=not (is_narrowed or scope.prefix)),
+        analytics=options.analytics,
     )
     return _conclude(tally, duplicates, pending, month, prices, options, is_narrowed=is_narrowed)
+
+
+def _peaks(options: UsageOptions, *, is_whole: bool) -> Mapping[date, Mapping[str, int]]:
+    """Return the peaks of days before; Cloudflare's are of the whole bucket, and of all moments."""
+    counted = options.analytics.peaks if options.analytics and is_whole else {}
+    return {**options.peaks, **counted}
 
 
 def _count_uploads(bucket: Bucket, prefix: str) -> int | None:
@@ -342,6 +355,7 @@ def _conclude(
         ),
         crossed=tuple(_crossed(tally, orphans, cost, options.limits)),
         notes=tuple(_notes(tally, options, orphans, pending)),
+        analytics=options.analytics,
     )
 
 
@@ -395,5 +409,7 @@ def _notes(
             f"{format_count(orphans.objects, 'orphan')}: no model field names them. purge_orphans"
             " also reads every other text in the database, and may keep some."
         )
+    if options.analytics is not None:
+        yield from options.analytics.notes()
     if any(tally.listings[by].is_folded for by in options.by):
         yield f'Over {MAX_GROUPS:,} groups in a listing: those met later are in "(other)".'

@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
+from r2maint.cloudflare import API_URL
 from r2maint.errors import UsageError
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import gigabytes, natural, positive
 from r2maint.pricing import GB
 from r2maint.report import Column, Section, Unit, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
+from r2maint.usage.analytics import Analytics, ask_analytics
 from r2maint.usage.grouping import GroupBy
 from r2maint.usage.measure import Limits, UsageOptions, UsageReport, measure_usage
 
@@ -32,11 +34,13 @@ class Command(R2Command):
     )
     examples = (
         "manage.py usage_report",
-        "manage.py usage_report --by prefix --depth 2 --top 10 --class-b 20000000",
+        "manage.py usage_report --by prefix --depth 2 --top 10 --analytics",
         "manage.py usage_report --budget 25 --max-orphans 10% --format json --output usage.json",
     )
     writes = False
     plan_finds = True
+    api_url: ClassVar[str] = API_URL
+    """Of Cloudflare's API."""
     rejects: ClassVar[Mapping[str, str]] = {"--limit": "a count of some objects is no count."}
     columns = (Column("by"), Column("name"), *_COUNTS)
 
@@ -66,16 +70,20 @@ class Command(R2Command):
         add(
             "--class-a",
             type=natural,
-            default=0,
             metavar="N",
             help="Class A operations a month (writes, lists) to include in the bill.",
         )
         add(
             "--class-b",
             type=natural,
-            default=0,
             metavar="N",
             help="Class B operations a month (reads) to include in the bill.",
+        )
+        add(
+            "--analytics",
+            action="store_true",
+            help="Ask Cloudflare for operations, daily storage and bandwidth of the last 30 days"
+            " (needs API_TOKEN), and bill those operations.",
         )
         add(
             "--compare",
@@ -103,6 +111,8 @@ class Command(R2Command):
         )
 
     def plan(self, work: Work, options: Options) -> UsageReport:
+        # First: a token that is refused is seen before the whole bucket is listed.
+        analytics = self._ask_analytics(work, options)
         measured = measure_usage(
             work.config,
             work.addresses,
@@ -113,8 +123,9 @@ class Command(R2Command):
                 by=tuple(map(GroupBy, options["by"])) or tuple(GroupBy),
                 depth=options["depth"],
                 top=options["top"],
-                class_a=options["class_a"],
-                class_b=options["class_b"],
+                class_a=options["class_a"] or 0,
+                class_b=options["class_b"] or 0,
+                analytics=analytics,
                 egress_bytes=_egress(options),
                 compare=options["compare"],
                 limits=Limits(
@@ -127,6 +138,18 @@ class Command(R2Command):
         if measured.crossed:
             threshold_crossed.send_robust(self.name, findings=measured.crossed)
         return measured
+
+    def _ask_analytics(self, work: Work, options: Options) -> Analytics | None:
+        if not options["analytics"]:
+            return None
+        if (options["class_a"], options["class_b"]) != (None, None):
+            raise UsageError(
+                "--analytics counts the operations that --class-a and --class-b give.",
+                "Pass the one or the others.",
+            )
+        return ask_analytics(
+            work.config, now=work.bucket.now(), control=work.control, api_url=self.api_url
+        )
 
     def headline(self, result: UsageReport, *, applied: bool) -> str:
         total = result.total
@@ -145,6 +168,7 @@ class Command(R2Command):
         return (
             *_groups(result),
             _cost(result),
+            *(_analytics(result.analytics) if result.analytics else ()),
             _savings(result),
             _lines("assumed", result.cost.assumptions),
             *_comparison(result),
@@ -164,6 +188,26 @@ def _cost(result: UsageReport) -> Section:
     titles = ("Storage", "Class A", "Class B", "Retrieval", "Total")
     rows = [{"cost": title, "usd": cost[name]} for title, name in zip(titles, names, strict=True)]
     return Section(columns=(Column("cost"), Column("usd", "USD a month", Unit.USD)), rows=rows)
+
+
+def _analytics(analytics: Analytics) -> Iterator[Section]:
+    days = f"{analytics.first_day} to {analytics.last_day} (UTC)"
+    yield Section(
+        title=f"Operations, {days}, by Cloudflare's analytics",
+        columns=(
+            Column("name", "Operation"),
+            Column("storage_class", "Storage class"),
+            Column("class", "Billed as"),
+            Column("requests", "Requests", Unit.COUNT),
+            Column("unbilled", "Not billed", Unit.COUNT),
+        ),
+        rows=[each.as_dict() for each in analytics.operations],
+    )
+    yield Section(
+        title=f"Storage and bandwidth, {days}, by Cloudflare's analytics",
+        columns=(Column("what", "What"), Column("bytes", "Size", Unit.BYTES)),
+        rows=[{"what": what, "bytes": size} for what, size in analytics.sizes()],
+    )
 
 
 def _comparison(result: UsageReport) -> Iterator[Section]:
