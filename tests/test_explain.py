@@ -385,6 +385,7 @@ TEXTS = st.builds(
 )
 
 
+@pytest.mark.thorough
 @given(
     keys=st.dictionaries(KEYS, st.integers(0, 30), min_size=2, max_size=6),
     texts=st.lists(TEXTS, max_size=4),

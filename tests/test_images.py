@@ -603,6 +603,7 @@ def meet_fate(data: bytes, recipe: Recipe):
     return reencode(data, recipe)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing limits memory here")
 def test_what_kills_a_process_costs_one_picture_and_none_is_encoded_twice(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))

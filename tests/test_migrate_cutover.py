@@ -19,7 +19,7 @@ from tests.test_migrate import PNG, dump, picture, stored, submission
 from tests.test_migrate_remote import keys
 from tests.test_r2_storage import switch
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
+pytestmark = [pytest.mark.thorough, pytest.mark.django_db(transaction=True, databases=DATABASES)]
 
 COMMAND = "migrate_media_to_r2"
 

@@ -21,7 +21,7 @@ from tests.fakes import R2Fake
 from tests.oddities.models import Gallery
 from tests.test_migrate import picture, stored, submission
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
+pytestmark = [pytest.mark.thorough, pytest.mark.django_db(transaction=True, databases=DATABASES)]
 
 COMMAND = "migrate_media_to_r2"
 NFD = unicodedata.normalize("NFD", "Café é")

@@ -24,7 +24,7 @@ from tests.test_migrate import dump, stored, submission
 from tests.test_real_media import PHOTOGRAPHS
 from tests.websites import reply, site
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
+pytestmark = [pytest.mark.thorough, pytest.mark.django_db(transaction=True, databases=DATABASES)]
 
 COMMAND = "migrate_media_to_r2"
 ONE = ("--workers", "1")

@@ -28,7 +28,7 @@ from tests.conftest import DATABASES
 from tests.fakes import FakeClock, LostLease, R2Fake, fail_on
 from tests.oddities.models import Article
 
-pytestmark = pytest.mark.django_db(databases=DATABASES)
+pytestmark = [pytest.mark.thorough, pytest.mark.django_db(databases=DATABASES)]
 
 NAMED = [f"submissions/1/named-{number:02}.webp" for number in range(20)]
 ORPHANS = [f"submissions/1/orphan-{number}.webp" for number in range(3)]

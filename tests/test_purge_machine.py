@@ -38,7 +38,7 @@ from tests.conftest import DATABASES
 from tests.fakes import FakeClock, R2Fake
 from tests.purgeworld import FORMS, HOUR, KEYS, SOURCE, TABLES, UNDO_WINDOW, Content, World, content
 
-STEPS = int(os.environ.get("R2MAINT_MACHINE_STEPS", "160"))
+STEPS = int(os.environ.get("R2MAINT_MACHINE_STEPS", "80"))
 EXAMPLE = 20
 """Steps until everything begins anew."""
 OWN = ".r2maint/"

@@ -198,6 +198,7 @@ class Site:
         return self.run("purge.py", str(killed_at), exit_code=code)
 
 
+@pytest.mark.thorough
 def test_a_purge_killed_at_several_points_ends_in_the_same_state(tmp_path):
     site = Site(tmp_path)
     bucket = DirectoryBucket(tmp_path / "bucket")

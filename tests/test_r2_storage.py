@@ -62,6 +62,7 @@ def store(key: str, body: bytes = b"x") -> None:
     put(open_bucket(load()), Upload(key=key, body=body, headers=Headers()))
 
 
+@pytest.mark.thorough
 @pytest.mark.django_db(databases=DATABASES)
 def test_a_file_field_lives_in_the_bucket(site, settings):
     switch(settings, location="media")

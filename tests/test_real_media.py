@@ -31,6 +31,7 @@ NAMES = (
 ROWS = 500
 
 pytestmark = [
+    pytest.mark.thorough,
     pytest.mark.django_db(transaction=True, databases=DATABASES),
     pytest.mark.skipif(
         not PHOTOGRAPHS.is_dir(), reason="the photographs are not beside the project"

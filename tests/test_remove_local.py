@@ -28,7 +28,7 @@ from tests.conftest import DATABASES
 from tests.oddities.models import Article, Gallery, LegacyBanner
 from tests.test_migrate import PNG, dump, picture, submission
 
-pytestmark = pytest.mark.django_db(databases=DATABASES)
+pytestmark = [pytest.mark.thorough, pytest.mark.django_db(databases=DATABASES)]
 
 COMMAND = "migrate_media_to_r2"
 ICON = "/media/pictures/icon.png"

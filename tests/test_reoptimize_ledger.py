@@ -30,7 +30,7 @@ from tests.fakes import R2Fake
 from tests.oddities.models import Gallery
 from tests.test_reoptimize import BASE, BucketStorage, picture, submission
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
+pytestmark = [pytest.mark.thorough, pytest.mark.django_db(transaction=True, databases=DATABASES)]
 
 READ = ("get", "head", "put", "copy", "delete")
 

@@ -206,6 +206,7 @@ class Nowhere:
         return False
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("format", ["text", "json", "jsonl", "csv"])
 def test_items_stream_so_memory_stays_flat(format):
     write(report(items=Many(10)), format, Nowhere())

@@ -545,6 +545,7 @@ def test_a_project_without_time_zones_is_remembered_in_utc(home, settings):
     assert (told.history.first_failed_at, told.history.last_ok_at) == (night(1), night(0))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("level", [Level.BUCKET, Level.HTTP])
 @pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.MISSING])
 def test_memory_stays_flat(level, outcome, monkeypatch):
