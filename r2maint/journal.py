@@ -31,6 +31,7 @@ from r2maint.models import (
     Run,
     RunState,
     Sighting,
+    Snapshot,
 )
 from r2maint.signals import run_finished
 
@@ -200,7 +201,7 @@ def require_tables(databases: Iterable[str]) -> None:
 
     The home database needs all of them, every other one the table of changes.
     """
-    everything = (Run, Change, Sighting, Health, Encoding, Identity)
+    everything = (Run, Change, Sighting, Health, Encoding, Snapshot, Identity)
     for alias in databases:
         models = everything if alias == home() else (Change,)
         own = {model._meta.db_table for model in models}

@@ -211,6 +211,31 @@ class Encoding(models.Model):
         return f"{self.bucket} {self.key}"
 
 
+class Snapshot(models.Model):
+    """What a bucket held on one day: peaks as the bill counts them, all else as last seen."""
+
+    id = models.BigAutoField(primary_key=True)
+    bucket = models.CharField(max_length=512)
+    day = models.DateField()
+    """In UTC, by the bucket's clock."""
+    standard_bytes = models.BigIntegerField()
+    """The most that any run of the day found in this storage class."""
+    infrequent_access_bytes = models.BigIntegerField()
+    summary = models.JSONField(default=dict)
+    """Of the day's last report."""
+    groups = models.JSONField(default=dict)
+    """The bytes of each group: {"type": {"png": 1024}, "prefix/2": {…}}."""
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["bucket", "day"], name="r2maint_snapshot_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.bucket} {self.day}"
+
+
 class Identity(models.Model):
     """Which bucket this database belongs to, and the nonce both last agreed on."""
 

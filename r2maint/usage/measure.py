@@ -35,6 +35,7 @@ from r2maint.usage.grouping import (
     groups_of,
     namers,
 )
+from r2maint.usage.outlook import Outlook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ class Limits:
     """Percent of all bytes."""
     max_missing: int | None = None
     """References."""
+    max_bytes: int | None = None
+    """Of all objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,9 @@ class UsageReport:
     notes: tuple[str, ...]
     analytics: Analytics | None = None
     """None when nobody asked."""
+    whole_groups: Mapping[GroupBy, Mapping[str, int]] = field(default_factory=dict)
+    """The bytes of every group, whatever `top` says."""
+    outlook: Outlook = field(default_factory=Outlook)
     has_work: bool = False
     stopped: None = None
     refusals: tuple[Refusal, ...] = ()
@@ -155,6 +161,7 @@ class UsageReport:
             "savings": [saving.as_dict() for saving in self.savings],
             "comparison": [offer.as_dict() for offer in self.comparison],
             "analytics": self.analytics.as_dict() if self.analytics else None,
+            **self.outlook.extra,
         }
 
 
@@ -356,6 +363,10 @@ def _conclude(
         crossed=tuple(_crossed(tally, orphans, cost, options.limits)),
         notes=tuple(_notes(tally, options, orphans, pending)),
         analytics=options.analytics,
+        whole_groups={
+            by: {name: count.bytes for name, count in tally.listings[by].counts.items()}
+            for by in options.by
+        },
     )
 
 
@@ -381,6 +392,10 @@ def _crossed(tally: _Tally, orphans: Count | None, cost: Bill, limits: Limits) -
     if limits.max_missing is not None and tally.missing_references > limits.max_missing:
         missing = format_count(tally.missing_references, "missing reference")
         yield f"There are {missing}, over --max-missing {limits.max_missing}."
+    if limits.max_bytes is not None and total > limits.max_bytes:
+        yield (
+            f"{format_bytes(total)} are stored, over --max-stored {format_bytes(limits.max_bytes)}."
+        )
 
 
 def _notes(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
@@ -12,13 +14,16 @@ from django.core.management.base import CommandParser
 from r2maint.cloudflare import API_URL
 from r2maint.errors import UsageError
 from r2maint.management.commands._base import Options, R2Command, Work
-from r2maint.management.commands._options import gigabytes, natural, positive
-from r2maint.pricing import GB
+from r2maint.management.commands._options import duration, gigabytes, natural, positive
+from r2maint.pricing import GB, load_prices
 from r2maint.report import Column, Section, Unit, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
 from r2maint.usage.analytics import Analytics, ask_analytics
 from r2maint.usage.grouping import GroupBy
 from r2maint.usage.measure import Limits, UsageOptions, UsageReport, measure_usage
+from r2maint.usage.outlook import HORIZONS
+from r2maint.usage.overtime import Looking, known_peaks, look_over_time
+from r2maint.usage.timetables import over_time
 
 _COUNTS = (
     Column("objects", unit=Unit.COUNT),
@@ -109,32 +114,45 @@ class Command(R2Command):
             metavar="N",
             help="Exit with 3 if more than N references name an object that is absent.",
         )
+        add(
+            "--max-stored",
+            type=gigabytes,
+            metavar="SIZE",
+            help="Exit with 3 if more is stored; the forecast says when it will be: 500GB, 1.5TB.",
+        )
+        add(
+            "--forecast",
+            action="append",
+            type=duration,
+            default=[],
+            metavar="90d",
+            help="How far to look ahead. Repeatable (default: 30, 90 and 365 days).",
+        )
 
     def plan(self, work: Work, options: Options) -> UsageReport:
-        # First: a token that is refused is seen before the whole bucket is listed.
-        analytics = self._ask_analytics(work, options)
+        chosen, horizons = _chosen(options), _horizons(options["forecast"])
+        chosen = replace(
+            chosen,
+            # First: a token that is refused is seen before the whole bucket is listed.
+            analytics=self._ask_analytics(work, options),
+            peaks=known_peaks(work.bucket.name, work.scope, until=work.bucket.now().date()),
+        )
         measured = measure_usage(
             work.config,
             work.addresses,
             work.bucket,
             scope=work.scope,
             control=work.control,
-            options=UsageOptions(
-                by=tuple(map(GroupBy, options["by"])) or tuple(GroupBy),
-                depth=options["depth"],
-                top=options["top"],
-                class_a=options["class_a"] or 0,
-                class_b=options["class_b"] or 0,
-                analytics=analytics,
-                egress_bytes=_egress(options),
-                compare=options["compare"],
-                limits=Limits(
-                    budget=_exact(options["budget"]),
-                    max_orphans=_exact(options["max_orphans"]),
-                    max_missing=options["max_missing"],
-                ),
-            ),
+            options=chosen,
         )
+        looking = Looking(
+            options=chosen,
+            prices=load_prices(work.config.prices),
+            scope=work.scope,
+            at=work.bucket.now(),
+            horizons=horizons,
+        )
+        measured = look_over_time(measured, work.bucket.name, looking)
         if measured.crossed:
             threshold_crossed.send_robust(self.name, findings=measured.crossed)
         return measured
@@ -170,10 +188,40 @@ class Command(R2Command):
             _cost(result),
             *(_analytics(result.analytics) if result.analytics else ()),
             _savings(result),
+            *over_time(result.outlook),
             _lines("assumed", result.cost.assumptions),
             *_comparison(result),
             _lines("over the limit", result.crossed),
         )
+
+
+def _chosen(options: Options) -> UsageOptions:
+    return UsageOptions(
+        by=tuple(map(GroupBy, options["by"])) or tuple(GroupBy),
+        depth=options["depth"],
+        top=options["top"],
+        class_a=options["class_a"] or 0,
+        class_b=options["class_b"] or 0,
+        egress_bytes=_egress(options),
+        compare=options["compare"],
+        limits=Limits(
+            budget=_exact(options["budget"]),
+            max_orphans=_exact(options["max_orphans"]),
+            max_missing=options["max_missing"],
+            max_bytes=_bytes(options["max_stored"]),
+        ),
+    )
+
+
+def _horizons(spans: Iterable[timedelta]) -> tuple[int, ...]:
+    days = {span.days for span in spans}
+    if 0 in days:
+        raise UsageError("--forecast: it looks one day ahead at least.", "Write 30d or more.")
+    return tuple(sorted(days)) or HORIZONS
+
+
+def _bytes(gigabytes: Decimal | None) -> int | None:
+    return None if gigabytes is None else int(Decimal(gigabytes) * GB)
 
 
 def _groups(result: UsageReport) -> Iterator[Section]:
