@@ -172,6 +172,11 @@ def test_duplicates_of_a_narrowed_report_are_among_what_it_counts():
     assert measure(bucket).summary()["duplicate_objects"] == 2
 
 
+def test_of_copies_in_infrequent_access_alone_one_stays():
+    bucket = Listed(*(listed(k, 9, etag="e", storage_class=INFREQUENT_ACCESS) for k in "abc"))
+    assert measure(bucket).duplicates == Count(2, {INFREQUENT_ACCESS: 18})
+
+
 def test_copies_in_quarantine_are_no_duplicates():
     bucket = Listed(listed("a", 9, etag="e"), listed(".r2maint/quarantine/t/a", 9, etag="e"))
     assert measure(bucket).duplicates == Count()
