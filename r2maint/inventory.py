@@ -66,8 +66,9 @@ class Inventory(ScratchIndex):
     Fill it (`add_*`), then read it (`iter_*`, `join_references`). One thread at a time.
     """
 
-    def __init__(self) -> None:
-        super().__init__(_SCHEMA)
+    def __init__(self, schema: str = "") -> None:
+        """With the tables of `schema` beside its own."""
+        super().__init__(_SCHEMA + schema)
 
     def add_objects(self, pages: Iterable[Sequence[StoredObject]], *, control: Control) -> Totals:
         """Store the listing and return its totals.

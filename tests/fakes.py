@@ -178,6 +178,12 @@ class R2Fake:
 
         return self._many("get", keys, lambda key: key, act)
 
+    def peek_many(self, keys: Iterable[str], *, count: int) -> Iterator[Result[str, bytes]]:
+        def act(key: str) -> bytes:
+            return self._find(key).body[:count]
+
+        return self._many("get", keys, lambda key: key, act)
+
     def download(self, key: str, path: Path) -> ObjectInfo:
         self._call("get", key)
         stored = self._find(key)

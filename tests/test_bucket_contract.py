@@ -306,6 +306,22 @@ def test_results_come_in_the_order_of_the_requests(bucket):
     assert {type(result.error) for result in results[1::2]} == {NoSuchKey}
 
 
+@pytest.mark.parametrize("keys", [ODD_KEYS, DOTTED_KEYS], ids=["odd", "dotted"])
+def test_beginnings_come_in_the_order_of_the_requests(bucket, keys):
+    list(bucket.put_many(Upload(key=key, body=key.encode() * 1000) for key in keys))
+    results = list(bucket.peek_many([*keys, "gone"], count=100))
+    assert [result.request for result in results] == [*keys, "gone"]
+    assert [result.value for result in results[:-1]] == [
+        (key.encode() * 1000)[:100] for key in keys
+    ]
+    assert type(results[-1].error) is NoSuchKey
+
+
+def test_the_beginning_of_a_short_object_is_all_of_it(bucket):
+    fill(bucket, ["short"])
+    assert [result.value for result in bucket.peek_many(["short"], count=1024)] == [b"short"]
+
+
 def test_requests_are_taken_as_they_are_needed(bucket):
     taken = []
 

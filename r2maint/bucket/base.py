@@ -197,6 +197,12 @@ class Bucket(Protocol):
     def get_many(self, keys: Iterable[str]) -> Iterator[Result[str, Download]]:
         """Yield each object whole, or NoSuchKey. One Class B request each."""
 
+    def peek_many(self, keys: Iterable[str], *, count: int) -> Iterator[Result[str, bytes]]:
+        """Yield the first `count` bytes of each object that holds any, or NoSuchKey.
+
+        One Class B request each.
+        """
+
     def download(self, key: str, path: Path) -> ObjectInfo:
         """Write one object to `path`, streaming; raises NoSuchKey."""
 

@@ -146,6 +146,13 @@ class DirectoryBucket:
     def get_many(self, keys: Iterable[str]) -> Iterator[Result[str, Download]]:
         return self._many(keys, self._get)
 
+    def peek_many(self, keys: Iterable[str], *, count: int) -> Iterator[Result[str, bytes]]:
+        def act(index: sqlite3.Connection, key: str) -> bytes:
+            with self._open(index, key)[1] as source:
+                return source.read(count)
+
+        return self._many(keys, act)
+
     def download(self, key: str, path: Path) -> ObjectInfo:
         with self._index() as index, self._translated():
             row, source = self._open(index, key)

@@ -50,6 +50,7 @@ _NO_RULES = "NoSuchLifecycleConfiguration"
 _CHUNK_BYTES = 2**16
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class R2Bucket:
@@ -174,7 +175,7 @@ class R2Bucket:
         with closing(self._wire.head_many(keys, otherwise=self._head)) as results:
             yield from raised(map(self._looked_into, results))
 
-    def _looked_into(self, result: Result[T, ObjectInfo]) -> Result[T, ObjectInfo]:
+    def _looked_into(self, result: Result[T, V]) -> Result[T, V]:
         """Return a result; raise what is wrong with bucket or token where that is why it failed."""
         if result.error is not None and not isinstance(result.error, BucketUnreachable):
             self._probe()
@@ -183,9 +184,21 @@ class R2Bucket:
     def get_many(self, keys: Iterable[str]) -> Iterator[Result[str, Download]]:
         return in_order(self._get, keys, workers=self._workers)
 
+    def peek_many(self, keys: Iterable[str], *, count: int) -> Iterator[Result[str, bytes]]:
+        otherwise = partial(self._peek, count)
+        with closing(self._wire.peek_many(keys, count=count, otherwise=otherwise)) as results:
+            yield from raised(map(self._looked_into, results))
+
     def _head(self, key: str) -> ObjectInfo:
         with self._about(key):
             return answers.info(key, self._client.head_object(Bucket=self.name, Key=key))
+
+    def _peek(self, count: int, key: str) -> bytes:
+        with self._about(key):
+            span = f"bytes=0-{count - 1}"
+            answer = self._client.get_object(Bucket=self.name, Key=key, Range=span)
+            with closing(answer["Body"]) as body:
+                return bytes(body.read(count))
 
     def _get(self, key: str) -> Download:
         body = io.BytesIO()

@@ -1,4 +1,6 @@
-"""PUT, COPY and HEAD of many objects through the bulk engine, signed, answered as buckets answer.
+"""PUT, COPY, HEAD and short GETs of many objects through the bulk engine, signed.
+
+They are answered as buckets answer.
 
 libcurl signs with its native Signature Version 4 and the SHA-256 of the very bytes, so that the
 server refuses any others. It resolves "." and ".." segments before it signs: `can_ask` is False for
@@ -99,6 +101,14 @@ class Wire:
             for outcome in outcomes:
                 yield _result(outcome, partial(self._found, outcome), otherwise)
 
+    def peek_many(
+        self, keys: Iterable[str], *, count: int, otherwise: Callable[[str], bytes]
+    ) -> Generator[Result[str, bytes], None, None]:
+        """Yield the first `count` bytes of each object; `otherwise` reads what it cannot."""
+        with closing(self._engine.send_many(keys, partial(self._peek, count))) as outcomes:
+            for outcome in outcomes:
+                yield _result(outcome, partial(self._beginning, outcome, count), otherwise)
+
     def put_many(
         self, uploads: Iterable[Upload], *, otherwise: Callable[[Upload], ObjectInfo]
     ) -> Generator[Result[Upload, ObjectInfo], None, None]:
@@ -126,6 +136,15 @@ class Wire:
     def _found(self, outcome: Outcome[str]) -> ObjectInfo:
         answer = self._answer(outcome, outcome.label, "HeadObject")
         return _info(outcome.label, answer)
+
+    def _peek(self, count: int, key: str) -> Request | None:
+        if not (rules.can_exist(key) and can_ask(key)):
+            return None
+        lines = (f"x-amz-content-sha256: {_EMPTY}", f"Range: bytes=0-{count - 1}")
+        return self._request("GET", key, lines)._replace(enough_bytes=count)
+
+    def _beginning(self, outcome: Outcome[str], count: int) -> bytes:
+        return self._answer(outcome, outcome.label, "GetObject").body[:count]
 
     # Storing
 
@@ -234,7 +253,7 @@ class Wire:
             raise no_answer(outcome.failure, self._place, key)
         answer = outcome.answer
         assert answer is not None
-        if answer.status in (200, 204):
+        if answer.status in (200, 204, 206):
             return answer
         raise self._refused(answer, key, operation)
 

@@ -210,6 +210,10 @@ def _pages(columns: list[Column], scope: Scope) -> Iterator[list[tuple[Any, ...]
 
 def _in_cell(column: Column, pk: str, cell: str, addresses: Addresses) -> list[Reference]:
     database, model, field = column.database, column.model, column.field
+    if column.kind is _TEXT and not column.rule.text:
+        # Most cells are one value, and most of the time goes into this line.
+        named = target_of(column, cell, addresses)
+        return [Reference(database, model, pk, field, "", cell, *named)] if named else []
     values = _values(column, pk, cell)
     if column.rule.text and column.kind is not _FILE:
         return [

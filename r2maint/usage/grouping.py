@@ -1,19 +1,17 @@
-"""Objects counted in groups: by prefix, type, model field, storage class or age. Pure, flat."""
+"""Objects counted in groups: by prefix, type, field, storage class, age or size. Pure, flat."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
-from r2maint.bucket.base import StoredObject
 from r2maint.pricing import Bill, priced_as
-from r2maint.purge.quarantine import PREFIX as QUARANTINE_PREFIX
-from r2maint.purge.quarantine import is_own
-from r2maint.references.reading import Reference
 
 OTHER = "(other)"
 UNREFERENCED = "(unreferenced)"
@@ -23,14 +21,21 @@ MAX_GROUPS = 50_000
 """Names kept apart in one listing; what comes later is counted together, so memory stays flat."""
 
 _MICRO = Decimal("0.000001")
-_AGES = (
-    (timedelta(days=7), "under 7 days"),
-    (timedelta(days=30), "7 to 30 days"),
-    (timedelta(days=90), "30 to 90 days"),
-    (timedelta(days=365), "90 days to a year"),
+_MICROSECOND = timedelta(microseconds=1)
+_AGE_LIMITS = tuple(timedelta(days=days) // _MICROSECOND for days in (7, 30, 90, 365))
+AGES = ("under 7 days", "7 to 30 days", "30 to 90 days", "90 days to a year", "over a year")
+_KIB, _MIB, _GIB = 2**10, 2**20, 2**30
+_SIZE_LIMITS = (1, 10 * _KIB, 100 * _KIB, _MIB, 10 * _MIB, 100 * _MIB, _GIB)
+SIZES = (
+    "empty",
+    "under 10 KiB",
+    "10 to 100 KiB",
+    "100 KiB to 1 MiB",
+    "1 to 10 MiB",
+    "10 to 100 MiB",
+    "100 MiB to 1 GiB",
+    "1 GiB and more",
 )
-_OLDEST = "over a year"
-AGES = (*(name for _, name in _AGES), _OLDEST)
 _SAME_TYPE = {"jpeg": "jpg", "jpe": "jpg", "tiff": "tif", "htm": "html", "jsonl": "json"}
 _LONGEST_EXTENSION = 10
 
@@ -43,6 +48,11 @@ class GroupBy(str, Enum):
     MODEL = "model"
     CLASS = "class"
     AGE = "age"
+    SIZE = "size"
+
+
+_SCALES = {GroupBy.AGE: AGES, GroupBy.SIZE: SIZES}
+"""Groups that have an order of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,17 +80,15 @@ class Count:
     objects: int = 0
     by_class: dict[str, int] = field(default_factory=dict)
 
-    def add(self, stored: StoredObject) -> None:
-        self.add_bytes(stored.size, priced_as(stored.storage_class), 1)
-
-    def add_bytes(self, size: int, storage_class: str, objects: int) -> None:
+    def add(self, objects: int, size: int, storage_class: str) -> None:
         self.objects += objects
-        self.by_class[storage_class] = self.by_class.get(storage_class, 0) + size
+        priced = priced_as(storage_class)
+        self.by_class[priced] = self.by_class.get(priced, 0) + size
 
     def merge(self, other: Count) -> None:
         self.objects += other.objects
         for storage_class, size in other.by_class.items():
-            self.add_bytes(size, storage_class, 0)
+            self.add(0, size, storage_class)
 
     @property
     def bytes(self) -> int:
@@ -89,38 +97,26 @@ class Count:
 
 @dataclass(slots=True)
 class Listing:
-    """One way to group, filled object by object."""
+    """One way to group."""
 
     counts: dict[str, Count] = field(default_factory=dict)
     is_folded: bool = False
     """More than MAX_GROUPS names came; the later ones are in "(other)"."""
 
-    def add(self, name: str, stored: StoredObject) -> None:
+    def add(self, name: str, objects: int, size: int, storage_class: str) -> None:
+        """Count objects of one name and storage class."""
         count = self.counts.get(name)
         if count is None:
             if len(self.counts) >= MAX_GROUPS:
                 self.is_folded, name = True, OTHER
             count = self.counts.setdefault(name, Count())
-        count.add(stored)
-
-
-Namer = Callable[[StoredObject, tuple[Reference, ...]], str]
-
-
-def namers(*, depth: int, now: datetime) -> Mapping[GroupBy, Namer]:
-    """Return for each way to group what names the group of an object and its references."""
-    return {
-        GroupBy.PREFIX: lambda stored, references: prefix_of(stored.key, depth),
-        GroupBy.TYPE: lambda stored, references: type_of(stored.key),
-        GroupBy.MODEL: lambda stored, references: field_of(stored.key, references),
-        GroupBy.CLASS: lambda stored, references: stored.storage_class,
-        GroupBy.AGE: lambda stored, references: age_of(now - stored.modified_at),
-    }
+        count.add(objects, size, storage_class)
 
 
 def prefix_of(key: str, depth: int) -> str:
     """Return the first `depth` segments with their "/"; "(top level)" for a key without any."""
-    return "".join(f"{part}/" for part in key.split("/")[:-1][:depth]) or "(top level)"
+    rest = key.split("/", depth)[-1]
+    return key[: len(key) - len(rest)] or "(top level)"
 
 
 def type_of(key: str) -> str:
@@ -129,33 +125,33 @@ def type_of(key: str) -> str:
     By name, as a listing tells no more.
     """
     _, dot, extension = key.rpartition("/")[2].rpartition(".")
+    return _type_named(extension) if dot else "(none)"
+
+
+@lru_cache(maxsize=1024)
+def _type_named(extension: str) -> str:
     extension = extension.lower()
-    if not dot or not extension.isalnum() or len(extension) > _LONGEST_EXTENSION:
+    if not extension.isalnum() or len(extension) > _LONGEST_EXTENSION:
         return "(none)"
     return _SAME_TYPE.get(extension, extension)
 
 
-def field_of(key: str, references: tuple[Reference, ...]) -> str:
-    """Return the first "app.Model.field" in alphabetical order that names an object."""
-    if is_own(key):
-        return QUARANTINE if key.startswith(QUARANTINE_PREFIX) else OWN
-    return min(fields_of(references), default=UNREFERENCED)
+def age_of(age: int) -> str:
+    """Return the span of time an age in microseconds falls into."""
+    return AGES[bisect_right(_AGE_LIMITS, age)]
 
 
-def fields_of(references: Iterable[Reference]) -> set[str]:
-    """Return every "app.Model.field" among references."""
-    return {f"{reference.model}.{reference.field}" for reference in references}
-
-
-def age_of(age: timedelta) -> str:
-    """Return the span of time an age falls into."""
-    return next((name for limit, name in _AGES if age < limit), _OLDEST)
+def size_of(size: int) -> str:
+    """Return the class of a size in bytes."""
+    return SIZES[bisect_right(_SIZE_LIMITS, size)]
 
 
 def groups_of(
     listing: Listing, by: GroupBy, bill: Bill, stored: Mapping[str, int], *, top: int | None
 ) -> tuple[Group, ...]:
-    """Return the groups of one listing, largest first (ages youngest first), with their shares.
+    """Return the groups of one listing, largest first, with their shares.
+
+    Ages come youngest first, sizes smallest first.
 
     Shares add up to the storage bill exactly: within a storage class they follow the bytes, and
     each is the difference of two roundings of the running sum. With `top`, what follows the `top`
@@ -176,8 +172,8 @@ def groups_of(
 
 
 def _order(by: GroupBy, name: str, count: Count) -> tuple[Any, ...]:
-    if by is GroupBy.AGE:
-        return (AGES.index(name),)
+    if name in (scale := _SCALES.get(by, ())):
+        return (False, scale.index(name))
     return (name == OTHER, -count.bytes, name)
 
 

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from r2maint.bucket import Bucket, StoredObject
+from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.errors import Unsupported
-from r2maint.inventory import Inventory, Joined
-from r2maint.keys import Addresses, Kind
-from r2maint.pricing import Bill, Offer, Prices, load_prices, priced_as, storage_saving
-from r2maint.purge.quarantine import PREFIX as QUARANTINE_PREFIX
-from r2maint.purge.quarantine import is_own
+from r2maint.keys import Addresses
+from r2maint.pricing import Bill, Offer, Prices, load_prices
 from r2maint.references.columns import Scope, discover
-from r2maint.references.reading import Reference, Shape, iter_references
+from r2maint.references.reading import iter_references
 from r2maint.report import Refusal, format_bytes, format_count, format_usd
 from r2maint.usage.analytics import Analytics
+from r2maint.usage.attribution import Attribution, Large
 from r2maint.usage.cost import Month
-from r2maint.usage.grouping import (
-    MAX_GROUPS,
-    Count,
-    Group,
-    GroupBy,
-    Listing,
-    Namer,
-    fields_of,
-    groups_of,
-    namers,
-)
+from r2maint.usage.counting import Rows, Tally, types_by_name
+from r2maint.usage.grouping import Count, Group, GroupBy, groups_of
+from r2maint.usage.notes import iter_notes
 from r2maint.usage.outlook import Outlook
+from r2maint.usage.remembered import iter_encoded, iter_sighted, measure_encoded
+from r2maint.usage.savings import Encoded, Removable, Saving, cooling, find_savings
+from r2maint.usage.sniffing import Sniffer
+from r2maint.usage.uploads import Pending, measure_pending
+
+LARGEST = 10
+"""Objects told one by one, unless `top` says how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +54,9 @@ class UsageOptions:
     depth: int = 1
     """Segments of a prefix."""
     top: int | None = None
-    """Groups of a listing; the rest is one."""
+    """Groups of a listing, of which the rest is one; and of the largest objects."""
+    sniff: bool = False
+    """Types by the first bytes of each object; one Class B request each."""
     class_a: int = 0
     """Operations a month."""
     class_b: int = 0
@@ -73,18 +69,6 @@ class UsageOptions:
     compare: bool = False
     """Whether the month is priced at Amazon S3, too."""
     limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saving:
-    """What would no longer be stored, and by how much the bill would fall."""
-
-    what: str
-    bytes: int
-    usd_per_month: Decimal
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"what": self.what, "bytes": self.bytes, "usd_per_month": self.usd_per_month}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,17 +90,23 @@ class UsageReport:
     referenced: Count
     orphans: Count | None
     """What no field names; None when the references were narrowed, so that nobody can tell."""
+    sighted: Count
+    """Of these, what the last complete plan of a purge found orphaned."""
     quarantined: Count
     duplicates: Count
     """Copies beyond the first of equal ETag and size."""
+    shared: Count
+    """Named by several fields; counted once everywhere."""
+    empty: Count
     missing_references: int
-    pending_uploads: int | None
+    pending: Pending | None
     """None when the server cannot tell."""
     groups: Mapping[GroupBy, tuple[Group, ...]]
     cost: Bill
     comparison: tuple[Offer, ...]
     """What others ask for the same month; empty unless asked for."""
     savings: tuple[Saving, ...]
+    largest: tuple[Large, ...]
     crossed: tuple[str, ...]
     """A sentence for each limit that does not hold."""
     notes: tuple[str, ...]
@@ -148,7 +138,12 @@ class UsageReport:
             "quarantined_bytes": self.quarantined.bytes,
             "missing_references": self.missing_references,
             "duplicate_bytes": self.duplicates.bytes,
-            "pending_uploads": self.pending_uploads,
+            "pending_uploads": self.pending.uploads if self.pending else None,
+            "pending_upload_bytes": self.pending.bytes if self.pending else None,
+            "shared_objects": self.shared.objects,
+            "shared_bytes": self.shared.bytes,
+            "duplicate_objects": self.duplicates.objects,
+            "empty_objects": self.empty.objects,
         }
 
     @property
@@ -159,6 +154,7 @@ class UsageReport:
                 by.value: [group.as_dict() for group in found] for by, found in self.groups.items()
             },
             "savings": [saving.as_dict() for saving in self.savings],
+            "largest": [large.as_dict() for large in self.largest],
             "comparison": [offer.as_dict() for offer in self.comparison],
             "analytics": self.analytics.as_dict() if self.analytics else None,
             **self.outlook.extra,
@@ -181,34 +177,43 @@ def measure_usage(
     Raises: UsageError, ConfigError, DatabaseError, BucketError, Stopped.
     """
     prices = load_prices(config.prices)
+    columns = discover(config, addresses, scope)
     is_narrowed = bool(scope.models or scope.fields or scope.where or scope.databases)
-    with Inventory() as inventory:
-        references = iter_references(
-            discover(config, addresses, scope), addresses, scope, control=control
+    with Attribution(columns, prefix=scope.prefix, narrowed=is_narrowed) as attribution:
+        attribution.add_uses(iter_references(columns, addresses, scope, control=control))
+        attribution.add_objects(bucket.list_pages(scope.prefix), control=control)
+        attribution.add_tried(iter_encoded(bucket.name))
+        attribution.add_sighted(iter_sighted(bucket.name))
+        attribution.settle()
+        sniffer = Sniffer(bucket) if options.sniff else None
+        tally = Tally(
+            by=options.by,
+            depth=options.depth,
+            now=bucket.now(),
+            names=attribution.names,
+            types=sniffer or types_by_name,
         )
-        inventory.add_references(filter(_may_name_object, references))
-        inventory.add_objects(bucket.list_pages(scope.prefix), control=control)
-        found = control.track(inventory.join_references(), "Counting")
-        now = bucket.now()
-        tally = _Tally(
-            listings={by: Listing() for by in options.by},
-            namers=namers(depth=options.depth, now=now),
-            prefix=scope.prefix,
+        tally.read(_tracked(attribution.iter_rows(), control))
+        found = _Found(
+            tally=tally,
+            duplicates=_count_copies(attribution),
+            missing=attribution.count_missing(),
+            largest=attribution.largest(options.top or LARGEST),
+            pending=measure_pending(bucket, scope.prefix),
+            encoded=measure_encoded(bucket.name),
+            sniffed=sniffer.told(prices) if sniffer else (),
+            is_narrowed=is_narrowed,
         )
-        with closing(_Copies()) as copies:
-            tally.read(copies.record(_in_scope(found, is_narrowed)))
-            duplicates = copies.count()
-    pending = _count_uploads(bucket, scope.prefix)
     month = Month(
         stored=tally.total.by_class,
-        today=now.date(),
+        today=tally.now.date(),
         class_a=options.class_a,
         class_b=options.class_b,
         egress_bytes=options.egress_bytes,
         peaks=_peaks(options, is_whole=not (is_narrowed or scope.prefix)),
         analytics=options.analytics,
     )
-    return _conclude(tally, duplicates, pending, month, prices, options, is_narrowed=is_narrowed)
+    return _conclude(found, month, prices, options)
 
 
 def _peaks(options: UsageOptions, *, is_whole: bool) -> Mapping[date, Mapping[str, int]]:
@@ -217,151 +222,76 @@ def _peaks(options: UsageOptions, *, is_whole: bool) -> Mapping[date, Mapping[st
     return {**options.peaks, **counted}
 
 
-def _count_uploads(bucket: Bucket, prefix: str) -> int | None:
-    try:
-        return sum(1 for _ in bucket.list_uploads(prefix))
-    except Unsupported:
-        return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    tally: Tally
+    duplicates: Count
+    missing: int
+    largest: tuple[Large, ...]
+    pending: Pending | None
+    encoded: Encoded
+    sniffed: tuple[str, ...]
+    is_narrowed: bool
 
 
-def _may_name_object(reference: Reference) -> bool:
-    return reference.target.kind is Kind.BUCKET or reference.shape is Shape.NAME
+def _tracked(pages: Iterator[Rows], control: Control) -> Iterator[Rows]:
+    with control.progress(None, "Counting", "object") as advance:
+        for rows in pages:
+            control.check()
+            yield rows
+            advance(len(rows))
 
 
-def _in_scope(found: Iterable[Joined], is_narrowed: bool) -> Iterator[Joined]:
-    return (pair for pair in found if pair[1] or not is_narrowed)
-
-
-# Counting
-
-
-@dataclass(slots=True, kw_only=True)
-class _Tally:
-    """Everything one pass over the join counts."""
-
-    listings: Mapping[GroupBy, Listing]
-    namers: Mapping[GroupBy, Namer]
-    prefix: str
-    total: Count = field(default_factory=Count)
-    referenced: Count = field(default_factory=Count)
-    orphans: Count = field(default_factory=Count)
-    quarantined: Count = field(default_factory=Count)
-    shared: Count = field(default_factory=Count)
-    missing_references: int = 0
-
-    def read(self, found: Iterable[Joined]) -> None:
-        for stored, references in found:
-            if stored is None:
-                self._add_missing(references)
-            else:
-                self._add(stored, references)
-
-    def _add_missing(self, references: tuple[Reference, ...]) -> None:
-        # A FileField whose file is still local names no object yet, and misses none.
-        self.missing_references += sum(
-            reference.target.kind is Kind.BUCKET and reference.target.key.startswith(self.prefix)
-            for reference in references
-        )
-
-    def _add(self, stored: StoredObject, references: tuple[Reference, ...]) -> None:
-        counts = [self.total, *self._kinds(stored, references)]
-        for count in counts:
-            count.add(stored)
-        for by, listing in self.listings.items():
-            listing.add(self.namers[by](stored, references), stored)
-
-    def _kinds(self, stored: StoredObject, references: tuple[Reference, ...]) -> Iterator[Count]:
-        if stored.key.startswith(QUARANTINE_PREFIX):
-            yield self.quarantined
-        elif references:
-            yield self.referenced
-            if len(fields_of(references)) > 1:
-                yield self.shared
-        elif not is_own(stored.key):
-            yield self.orphans
-
-
-_ROWS = 1000
-
-
-class _Copies:
-    """Objects of equal ETag and size, found on disk: SQLite's "" is a temporary file."""
-
-    def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None)
-        self._db.execute("CREATE TABLE seen (etag TEXT, size INTEGER, class TEXT)")
-        self._db.execute("BEGIN")
-        self._rows: list[tuple[str, int, str]] = []
-
-    def close(self) -> None:
-        self._db.close()
-
-    def record(self, found: Iterable[Joined]) -> Iterator[Joined]:
-        """Yield what comes, and remember its objects."""
-        for pair in found:
-            stored = pair[0]
-            if stored is not None and stored.size and not is_own(stored.key):
-                self._rows.append((stored.etag, stored.size, priced_as(stored.storage_class)))
-                if len(self._rows) == _ROWS:
-                    self._flush()
-            yield pair
-
-    def _flush(self) -> None:
-        self._db.executemany("INSERT INTO seen VALUES (?, ?, ?)", self._rows)
-        self._rows.clear()
-
-    def count(self) -> Count:
-        """Return the copies beyond the first; a copy in Standard is the one that stays."""
-        self._flush()
-        duplicates = Count()
-        rows = self._db.execute(
-            "SELECT class, sum(copies), sum(copies * size) FROM (SELECT class, size, count(*) -"
-            " (class = min(class) OVER (PARTITION BY etag, size)) AS copies"
-            " FROM seen GROUP BY etag, size, class) GROUP BY class HAVING sum(copies)"
-        )
-        for storage_class, copies, size in rows:
-            duplicates.add_bytes(size, storage_class, copies)
-        return duplicates
+def _count_copies(attribution: Attribution) -> Count:
+    duplicates = Count()
+    for copies in attribution.copies():
+        duplicates.add(copies.objects, copies.bytes, copies.storage_class)
+    return duplicates
 
 
 # Pricing and judging
 
 
-def _conclude(
-    tally: _Tally,
-    duplicates: Count,
-    pending: int | None,
-    month: Month,
-    prices: Prices,
-    options: UsageOptions,
-    *,
-    is_narrowed: bool,
-) -> UsageReport:
-    stored = month.stored
+def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions) -> UsageReport:
+    tally, stored = found.tally, month.stored
     cost = month.bill(prices)
-    orphans = None if is_narrowed else tally.orphans
-    removable = {"orphans": orphans, "quarantine": tally.quarantined, "duplicates": duplicates}
+    orphans = None if found.is_narrowed else tally.orphans
+    removable = Removable(
+        orphans=orphans,
+        sighted=tally.sighted,
+        quarantined=tally.quarantined,
+        duplicates=found.duplicates,
+        pictures=tally.pictures,
+        encoded=found.encoded,
+    )
     return UsageReport(
         total=tally.total,
         referenced=tally.referenced,
         orphans=orphans,
+        sighted=tally.sighted,
         quarantined=tally.quarantined,
-        duplicates=duplicates,
-        missing_references=tally.missing_references,
-        pending_uploads=pending,
+        duplicates=found.duplicates,
+        shared=tally.shared,
+        empty=tally.empty,
+        missing_references=found.missing,
+        pending=found.pending,
         groups={
             by: groups_of(tally.listings[by], by, cost, stored, top=options.top)
             for by in options.by
         },
         cost=cost,
         comparison=month.compare(prices) if options.compare else (),
-        savings=tuple(
-            _saving(what, count, stored, prices)
-            for what, count in removable.items()
-            if count is not None
+        savings=(
+            *find_savings(removable, stored=stored, prices=prices),
+            *cooling(tally.settled, month.usage, prices),
         ),
-        crossed=tuple(_crossed(tally, orphans, cost, options.limits)),
-        notes=tuple(_notes(tally, options, orphans, pending)),
+        largest=found.largest,
+        crossed=tuple(_crossed(found, orphans, cost, options.limits)),
+        notes=(
+            *iter_notes(tally, orphans=orphans, pending=found.pending),
+            *found.sniffed,
+            *(options.analytics.notes() if options.analytics else ()),
+        ),
         analytics=options.analytics,
         whole_groups={
             by: {name: count.bytes for name, count in tally.listings[by].counts.items()}
@@ -370,18 +300,13 @@ def _conclude(
     )
 
 
-def _saving(what: str, count: Count, stored: Mapping[str, int], prices: Prices) -> Saving:
-    amount = storage_saving(count.by_class, stored=stored, prices=prices)
-    return Saving(what=what, bytes=count.bytes, usd_per_month=amount)
-
-
-def _crossed(tally: _Tally, orphans: Count | None, cost: Bill, limits: Limits) -> Iterator[str]:
+def _crossed(found: _Found, orphans: Count | None, cost: Bill, limits: Limits) -> Iterator[str]:
     if limits.budget is not None and cost.total_usd > limits.budget:
         yield (
             f"The bill of {format_usd(cost.total_usd)} is over --budget"
             f" {format_usd(limits.budget)}."
         )
-    total = tally.total.bytes
+    total = found.tally.total.bytes
     if limits.max_orphans is not None and orphans is not None and total:
         percent = Decimal(100) * orphans.bytes / total
         if percent > limits.max_orphans:
@@ -389,42 +314,10 @@ def _crossed(tally: _Tally, orphans: Count | None, cost: Bill, limits: Limits) -
                 f"Orphans are {percent:.1f}% of all bytes, over --max-orphans"
                 f" {limits.max_orphans}%."
             )
-    if limits.max_missing is not None and tally.missing_references > limits.max_missing:
-        missing = format_count(tally.missing_references, "missing reference")
+    if limits.max_missing is not None and found.missing > limits.max_missing:
+        missing = format_count(found.missing, "missing reference")
         yield f"There are {missing}, over --max-missing {limits.max_missing}."
     if limits.max_bytes is not None and total > limits.max_bytes:
         yield (
             f"{format_bytes(total)} are stored, over --max-stored {format_bytes(limits.max_bytes)}."
         )
-
-
-def _notes(
-    tally: _Tally, options: UsageOptions, orphans: Count | None, pending: int | None
-) -> Iterator[str]:
-    if pending is None:
-        yield "Unfinished uploads are not counted: this server cannot list them."
-    elif pending:
-        yield (
-            f"{format_count(pending, 'unfinished upload')}: billed until R2 aborts them, after 7"
-            " days unless a rule says otherwise. purge_orphans --abort-uploads does it now."
-        )
-    if tally.shared.objects:
-        yield (
-            f"{format_count(tally.shared.objects, 'object')}"
-            f" ({format_bytes(tally.shared.bytes)}) named by several fields; each counts once, for"
-            " the first field in alphabetical order."
-        )
-    if orphans is None:
-        yield (
-            "Only objects named by the given models, fields, rows and databases are counted; what"
-            " is an orphan cannot be told from them."
-        )
-    elif orphans.objects:
-        yield (
-            f"{format_count(orphans.objects, 'orphan')}: no model field names them. purge_orphans"
-            " also reads every other text in the database, and may keep some."
-        )
-    if options.analytics is not None:
-        yield from options.analytics.notes()
-    if any(tally.listings[by].is_folded for by in options.by):
-        yield f'Over {MAX_GROUPS:,} groups in a listing: those met later are in "(other)".'

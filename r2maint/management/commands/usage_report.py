@@ -19,6 +19,7 @@ from r2maint.pricing import GB, load_prices
 from r2maint.report import Column, Section, Unit, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
 from r2maint.usage.analytics import Analytics, ask_analytics
+from r2maint.usage.attribution import Large
 from r2maint.usage.grouping import GroupBy
 from r2maint.usage.measure import Limits, UsageOptions, UsageReport, measure_usage
 from r2maint.usage.outlook import HORIZONS
@@ -34,8 +35,8 @@ _COUNTS = (
 
 class Command(R2Command):
     help = (
-        "Report what is in the bucket by prefix, type, model field, storage class and age, and what"
-        " it costs a month."
+        "Report what is in the bucket by prefix, type, model field, storage class, age and size,"
+        " and what it costs a month."
     )
     examples = (
         "manage.py usage_report",
@@ -70,7 +71,14 @@ class Command(R2Command):
             "--top",
             type=positive,
             metavar="N",
-            help="Show the N largest groups; the others become one.",
+            help="Show the N largest groups, of which the others become one, and the N largest"
+            " objects (default: all groups, 10 objects).",
+        )
+        add(
+            "--sniff",
+            action="store_true",
+            help="Tell types by the first bytes of every object and not by its name. One Class B"
+            " request an object.",
         )
         add(
             "--class-a",
@@ -185,6 +193,7 @@ class Command(R2Command):
     def sections(self, result: UsageReport) -> tuple[Section, ...]:
         return (
             *_groups(result),
+            _largest(result),
             _cost(result),
             *(_analytics(result.analytics) if result.analytics else ()),
             _savings(result),
@@ -200,6 +209,7 @@ def _chosen(options: Options) -> UsageOptions:
         by=tuple(map(GroupBy, options["by"])) or tuple(GroupBy),
         depth=options["depth"],
         top=options["top"],
+        sniff=options["sniff"],
         class_a=options["class_a"] or 0,
         class_b=options["class_b"] or 0,
         egress_bytes=_egress(options),
@@ -228,6 +238,27 @@ def _groups(result: UsageReport) -> Iterator[Section]:
     for by, groups in result.groups.items():
         columns = (Column("name", by.value.capitalize()), *_COUNTS)
         yield Section(columns=columns, rows=[group.as_dict() for group in groups])
+
+
+def _largest(result: UsageReport) -> Section:
+    columns = (
+        Column("key", "Largest"),
+        Column("bytes", "Size", Unit.BYTES),
+        Column("owner", "Named by"),
+    )
+    rows = [
+        {"key": large.key, "bytes": large.bytes, "owner": _owner(large)} for large in result.largest
+    ]
+    return Section(columns=columns, rows=rows)
+
+
+def _owner(large: Large) -> str:
+    """Return the first cell that names an object, and how many others do."""
+    if not large.owners:
+        return ""
+    first, others = large.owners[0], large.references - 1
+    told = f"{first.column.model} {first.pk} {first.column.field}"
+    return f"{told} and {others:,} more" if others else told
 
 
 def _cost(result: UsageReport) -> Section:
@@ -290,6 +321,7 @@ def _savings(result: UsageReport) -> Section:
             Column("what", "Without"),
             _COUNTS[1],
             Column("usd_per_month", "Saves a month", Unit.USD),
+            Column("how", "By"),
         ),
         rows=[
             saving.as_dict() | {"what": saving.what.capitalize()}

@@ -1,0 +1,72 @@
+"""What earlier commands found of objects: pictures looked at, and what a purge saw orphaned.
+
+Both live in tables of r2maint's own, and nothing depends on them: where one is missing, nothing is
+remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.models import Count, Model, Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
+
+from r2maint import journal
+from r2maint.databases import reading, table_names
+from r2maint.models import Encoding, Sighting
+from r2maint.usage.savings import Encoded
+
+_PAGE = 2000
+
+
+def iter_encoded(bucket: str) -> Iterator[tuple[str, str]]:
+    """Yield (key, ETag) of each picture a re-encoding made or left. Raises: DatabaseError."""
+    return _versions(Encoding, bucket)
+
+
+def iter_sighted(bucket: str) -> Iterator[tuple[str, str]]:
+    """Yield (key, ETag) of what the last complete plan of a purge found orphaned.
+
+    Raises: DatabaseError.
+    """
+    return _versions(Sighting, bucket)
+
+
+def measure_encoded(bucket: str) -> Encoded:
+    """Return what re-encoding made of the originals it tried. Raises: DatabaseError."""
+    rows = _rows(Encoding, bucket)
+    if rows is None:
+        return Encoded()
+    # Of what was made elsewhere its metadata tell, but not from how many bytes.
+    left = Q(bytes_after=None, made_by="") & ~Q(fingerprint="") & ~Q(reason="already")
+    tried = rows.filter(left | Q(bytes_after__isnull=False))
+    after = Sum(Coalesce("bytes_after", "bytes_before"))
+    with reading(journal.home(), Encoding._meta.db_table):
+        found = tried.aggregate(pictures=Count("pk"), before=Sum("bytes_before"), after=after)
+    return Encoded(
+        pictures=found["pictures"],
+        bytes_before=int(found["before"] or 0),
+        bytes_after=int(found["after"] or 0),
+    )
+
+
+def _rows(model: type[Model], bucket: str) -> QuerySet[Any] | None:
+    if model._meta.db_table not in table_names(journal.home()):
+        return None
+    rows: QuerySet[Any] = QuerySet(model, using=journal.home()).filter(bucket=bucket)
+    return rows
+
+
+def _versions(model: type[Model], bucket: str) -> Iterator[tuple[str, str]]:
+    rows = _rows(model, bucket)
+    last = 0
+    while rows is not None:
+        with reading(journal.home(), model._meta.db_table):
+            page = list(
+                rows.filter(pk__gt=last).order_by("pk").values_list("pk", "key", "etag")[:_PAGE]
+            )
+        if not page:
+            return
+        last = page[-1][0]
+        yield from ((key, etag) for _, key, etag in page)

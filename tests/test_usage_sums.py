@@ -1,0 +1,152 @@
+"""The listing joined with the rows: agrees with the slow way, and sums up exactly."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2maint.bucket import StoredObject
+from r2maint.control import Control
+from r2maint.inventory import Inventory
+from r2maint.keys import Kind, Target, Via
+from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, bill, month_of
+from r2maint.references.columns import Column, ColumnKind
+from r2maint.references.reading import Reference, Shape
+from r2maint.usage.attribution import Attribution
+from r2maint.usage.counting import Tally
+from r2maint.usage.grouping import GroupBy, groups_of
+
+NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
+
+
+def listed(
+    key: str, size: int = 1000, *, etag: str = "", days: int = 0, storage_class: str = STANDARD
+) -> StoredObject:
+    return StoredObject(key, size, etag or key, NOW - timedelta(days=days), storage_class)
+
+
+def column(field: str, *, model: str = "app.Model", database: str = "default") -> Column:
+    return Column(
+        database=database,
+        model=model,
+        table="app_model",
+        column=field,
+        field=field,
+        pk_column="id",
+        kind=ColumnKind.TEXT,
+    )
+
+
+def reference(
+    key: str, field: str = "a", *, pk: str = "1", spellings: tuple[str, ...] = (), **more
+) -> Reference:
+    target = Target(Kind.BUCKET, Via.PUBLIC, key, None, spellings)
+    values = {"database": "default", "path": "", "shape": Shape.URL, **more}
+    return Reference(model="app.Model", pk=pk, field=field, value=key, target=target, **values)
+
+
+# The join
+
+NFC = unicodedata.normalize("NFC", "é")
+NFD = unicodedata.normalize("NFD", NFC)
+KEYS = st.lists(st.sampled_from(["a", "+", NFC, NFD]), min_size=1, max_size=2).map("".join)
+REFERENCES = st.lists(st.tuples(KEYS, st.lists(KEYS, max_size=2), st.sampled_from("abc")))
+
+
+@settings(max_examples=60, deadline=None)
+@given(found=st.sets(KEYS, max_size=8), named=REFERENCES)
+def test_it_joins_as_the_inventory_does_whatever_the_spellings(found, named):
+    references = [
+        reference(key, field, pk=str(number), spellings=tuple(spellings))
+        for number, (key, spellings, field) in enumerate(named)
+    ]
+    objects = [sorted(map(listed, found))]
+    with Inventory() as inventory:
+        inventory.add_references(references)
+        inventory.add_objects(objects, control=Control())
+        joined = list(inventory.join_references())
+    with Attribution(map(column, "cba"), narrowed=False) as attribution:
+        attribution.add_uses(references)
+        attribution.add_objects(objects, control=Control())
+        attribution.settle()
+        rows = [row for rows in attribution.iter_rows() for row in rows]
+        missing, owners = attribution.count_missing(), attribution.largest(99)
+    expected = {
+        stored.key: sorted(each.field for each in there)
+        for stored, there in joined
+        if stored is not None
+    }
+    ends = {key: (fields[0], fields[-1]) if fields else None for key, fields in expected.items()}
+    assert ends == {
+        row[1] or row[0]: None if row[5] is None else ("abc"[row[5]], "abc"[row[6]]) for row in rows
+    }
+    assert missing == sum(len(there) for stored, there in joined if stored is None)
+    assert {each.key: each.references for each in owners} == {
+        key: len(fields) for key, fields in expected.items()
+    }
+
+
+def test_one_field_of_two_databases_is_no_sharing():
+    columns = [column("a"), column("a", database="other")]
+    with Attribution(columns, narrowed=False) as attribution:
+        attribution.add_uses([reference("k"), reference("k", database="other")])
+        attribution.add_objects([[listed("k")]], control=Control())
+        attribution.settle()
+        tally = counted(attribution)
+    assert (tally.referenced.objects, tally.shared.objects) == (1, 0)
+
+
+def counted(attribution: Attribution) -> Tally:
+    tally = Tally(by=tuple(GroupBy), depth=1, now=NOW, names=attribution.names)
+    tally.read(attribution.iter_rows())
+    return tally
+
+
+# Sums
+
+SIZED = st.one_of(st.integers(0, 3), st.integers(0, 30 * GB))
+OBJECTS = st.dictionaries(
+    st.sampled_from([f"{p}/{n}{e}" for p in "abc" for n in range(4) for e in (".png", ".txt", "")]),
+    st.tuples(
+        SIZED, st.integers(0, 500), st.sampled_from([STANDARD, INFREQUENT_ACCESS, "GLACIER"])
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    found=OBJECTS,
+    named=st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abc")), max_size=20),
+    depth=st.integers(1, 2),
+    top=st.one_of(st.none(), st.integers(1, 3)),
+)
+def test_every_grouping_sums_to_the_total_exactly(found, named, depth, top):
+    objects = [
+        listed(key, size, days=days, storage_class=storage_class)
+        for key, (size, days, storage_class) in sorted(found.items())
+    ]
+    with Attribution(map(column, "abc"), narrowed=False) as attribution:
+        attribution.add_uses(
+            reference(objects[number % len(objects)].key, field)
+            for number, field in named
+            if objects
+        )
+        attribution.add_objects([objects], control=Control())
+        attribution.settle()
+        tally = Tally(by=tuple(GroupBy), depth=depth, now=NOW, names=attribution.names)
+        tally.read(attribution.iter_rows())
+    cost = bill(month_of(tally.total.by_class))
+    assert (tally.total.objects, tally.total.bytes) == (
+        len(objects),
+        sum(each.size for each in objects),
+    )
+    assert tally.referenced.objects + tally.orphans.objects == len(objects)
+    for by, listing in tally.listings.items():
+        groups = groups_of(listing, by, cost, tally.total.by_class, top=top)
+        assert sum(group.objects for group in groups) == tally.total.objects, by
+        assert sum(group.bytes for group in groups) == tally.total.bytes, by
+        assert sum((group.usd_per_month for group in groups), Decimal(0)) == cost.storage_usd, by
