@@ -21,7 +21,7 @@ from r2maint.purge.quarantine import PREFIX as QUARANTINE_PREFIX
 from r2maint.purge.quarantine import is_own
 from r2maint.references.columns import Scope, discover
 from r2maint.references.reading import Reference, Shape, iter_references
-from r2maint.report import Refusal, format_bytes, format_count, format_usd
+from r2maint.report import Refusal, format_bytes, format_count
 from r2maint.usage.analytics import Analytics
 from r2maint.usage.cost import Month
 from r2maint.usage.grouping import (
@@ -35,21 +35,8 @@ from r2maint.usage.grouping import (
     groups_of,
     namers,
 )
+from r2maint.usage.limits import Crossing, Limits, crossings, verdicts
 from r2maint.usage.outlook import Outlook
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a report may say without being a finding; None for no limit."""
-
-    budget: Decimal | None = None
-    """US dollars a month."""
-    max_orphans: Decimal | None = None
-    """Percent of all bytes."""
-    max_missing: int | None = None
-    """References."""
-    max_bytes: int | None = None
-    """Of all objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +104,9 @@ class UsageReport:
     comparison: tuple[Offer, ...]
     """What others ask for the same month; empty unless asked for."""
     savings: tuple[Saving, ...]
-    crossed: tuple[str, ...]
-    """A sentence for each limit that does not hold."""
+    limits: Mapping[str, bool]
+    """Of each limit that was set, whether it is crossed."""
+    crossed: tuple[Crossing, ...]
     notes: tuple[str, ...]
     analytics: Analytics | None = None
     """None when nobody asked."""
@@ -162,6 +150,8 @@ class UsageReport:
             "comparison": [offer.as_dict() for offer in self.comparison],
             "analytics": self.analytics.as_dict() if self.analytics else None,
             **self.outlook.extra,
+            "crossed": [crossing.message for crossing in self.crossed],
+            "crossings": [crossing.as_dict() for crossing in self.crossed],
         }
 
 
@@ -340,6 +330,7 @@ def _conclude(
     stored = month.stored
     cost = month.bill(prices)
     orphans = None if is_narrowed else tally.orphans
+    crossed = tuple(_crossed(tally, orphans, cost, options.limits))
     removable = {"orphans": orphans, "quarantine": tally.quarantined, "duplicates": duplicates}
     return UsageReport(
         total=tally.total,
@@ -360,7 +351,8 @@ def _conclude(
             for what, count in removable.items()
             if count is not None
         ),
-        crossed=tuple(_crossed(tally, orphans, cost, options.limits)),
+        limits=verdicts(options.limits, crossed),
+        crossed=crossed,
         notes=tuple(_notes(tally, options, orphans, pending)),
         analytics=options.analytics,
         whole_groups={
@@ -375,27 +367,16 @@ def _saving(what: str, count: Count, stored: Mapping[str, int], prices: Prices) 
     return Saving(what=what, bytes=count.bytes, usd_per_month=amount)
 
 
-def _crossed(tally: _Tally, orphans: Count | None, cost: Bill, limits: Limits) -> Iterator[str]:
-    if limits.budget is not None and cost.total_usd > limits.budget:
-        yield (
-            f"The bill of {format_usd(cost.total_usd)} is over --budget"
-            f" {format_usd(limits.budget)}."
-        )
-    total = tally.total.bytes
-    if limits.max_orphans is not None and orphans is not None and total:
-        percent = Decimal(100) * orphans.bytes / total
-        if percent > limits.max_orphans:
-            yield (
-                f"Orphans are {percent:.1f}% of all bytes, over --max-orphans"
-                f" {limits.max_orphans}%."
-            )
-    if limits.max_missing is not None and tally.missing_references > limits.max_missing:
-        missing = format_count(tally.missing_references, "missing reference")
-        yield f"There are {missing}, over --max-missing {limits.max_missing}."
-    if limits.max_bytes is not None and total > limits.max_bytes:
-        yield (
-            f"{format_bytes(total)} are stored, over --max-stored {format_bytes(limits.max_bytes)}."
-        )
+def _crossed(
+    tally: _Tally, orphans: Count | None, cost: Bill, limits: Limits
+) -> Iterator[Crossing]:
+    return crossings(
+        limits,
+        total_usd=cost.total_usd,
+        bytes=tally.total.bytes,
+        orphan_bytes=None if orphans is None else orphans.bytes,
+        missing=tally.missing_references,
+    )
 
 
 def _notes(

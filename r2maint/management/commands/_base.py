@@ -33,7 +33,7 @@ from r2maint.management.commands._items import ReportItems
 from r2maint.management.commands._progress import bars_on
 from r2maint.models import Run, RunState
 from r2maint.references.reading import Scope
-from r2maint.report import Column, Refusal, Report, Section, Suite
+from r2maint.report import Column, Metric, Refusal, Report, Section, Suite, require_format
 from r2maint.report.output import require_writable
 
 Options = Mapping[str, Any]
@@ -138,6 +138,10 @@ class R2Command(BaseCommand):
         """Return the cases that junit shows in place of the items."""
         return ()
 
+    def metrics(self, result: Any, bucket: str) -> Iterable[Metric]:
+        """Return the gauges that prometheus shows."""
+        return ()
+
     # Options
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -162,6 +166,7 @@ class R2Command(BaseCommand):
         _options.refuse_rejected(parser, options, self.rejects)
         if options["dry_run"] and options.get("apply"):
             raise UsageError("--dry-run and --apply exclude each other.", "Pass one of them.")
+        require_format(options["format"])
         if options["output"]:
             try:
                 require_writable(options["output"])
@@ -325,6 +330,7 @@ class R2Command(BaseCommand):
             columns=self.columns,
             sections=self.sections(result),
             suites=self.suites(result),
+            metrics=self.metrics(result, progress.bucket),
         )
 
     def _first_line(self, result: Any, options: Options, *, applied: bool) -> str:
