@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from decimal import Decimal
 from io import StringIO
 
 import pytest
+from django.core import mail
 from django.core.management import CommandError, call_command
+from django.utils.log import AdminEmailHandler
 from prometheus_client.parser import text_string_to_metric_families
 
 from r2maint import signals
 from r2maint.bucket import Upload, open_bucket, put
+from r2maint.bucket.lease import hold_lease
 from r2maint.conf import load
 from r2maint.usage.limits import Limits, crossings
 from r2maint.usage.metrics import MAX_SERIES, metrics_of
@@ -34,6 +38,42 @@ def _filled(project):
         put(bucket, Upload(key=name, body=b"x" * 10))
     missing = "https://media.example.org/submissions/B/gone.png"
     AppSubmission.objects.create(tracking_id="B", app_name_en="x", app_icon_url=missing)
+
+
+@pytest.fixture
+def records():
+    """Return the records that a handler of the logger `r2maint` is given."""
+    heard: list[logging.LogRecord] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            heard.append(record)
+
+    with HandledBy(Listener()):
+        yield heard
+
+
+@pytest.fixture
+def _mailed(settings):
+    settings.ADMINS = [("Admin", "admin@example.org")]
+    settings.DEBUG = False
+    handler = AdminEmailHandler(include_html=True)
+    handler.setLevel(logging.ERROR)
+    with HandledBy(handler):
+        yield
+
+
+class HandledBy:
+    """The logger `r2maint` with one more handler."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self.handler = handler
+
+    def __enter__(self):
+        logging.getLogger("r2maint").addHandler(self.handler)
+
+    def __exit__(self, *ending):
+        logging.getLogger("r2maint").removeHandler(self.handler)
 
 
 def run(command, *words, **options) -> tuple[int, str]:
@@ -133,6 +173,116 @@ def test_every_end_of_a_writing_run_is_announced(toy, state):
     assert told == state
     assert summary
     assert has_run
+
+
+# Records
+
+
+@pytest.mark.usefixtures("_filled")
+def test_crossed_limits_are_one_error_with_the_sentence_of_stderr(records):
+    code, sentence = run("usage_report", max_missing=0, max_orphans="1%")
+    (record,) = records
+    assert code == 3
+    assert (record.name, record.levelname) == ("r2maint", "ERROR")
+    assert record.getMessage() == f"usage_report, bucket file:bucket: {sentence}"
+    assert (record.command, record.exit_code, record.run_id) == ("usage_report", 3, None)
+    assert record.exc_info is None
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--toy", "denied"], 1, "The bucket refuses"),
+        (["--toy", "failed", "--apply", "--no-input"], 3, "failed items"),
+        (["--toy", "refuse", "--apply", "--no-input"], 4, "Refused: ratio"),
+    ],
+)
+def test_what_failed_or_was_refused_is_one_error(records, words, code, sentence):
+    assert run(Command(), *words)[0] == code
+    (record,) = records
+    assert sentence in record.getMessage()
+    assert record.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ([], 0),
+        (["--toy", "refuse"], 0),
+        (["--check"], 3),
+        (["--apply"], 1),
+        (["--apply", "--dry-run"], 2),
+        (["--toy", "slow", "--apply", "--no-input", "--max-duration", "1s"], 6),
+    ],
+    ids=["a plan", "a brake in a plan", "an answer", "unasked", "usage", "max-duration"],
+)
+def test_what_somebody_asked_for_or_knows_is_no_alarm(records, words, code):
+    assert run(Command(), *words)[0] == code
+    assert not records
+
+
+def test_a_lease_held_by_another_is_no_alarm(records):
+    with hold_lease(open_bucket(load()), run_id="another", command="purge_orphans"):
+        assert run(Command(), "--apply", "--no-input")[0] == 5
+    assert not records
+
+
+def test_a_bug_is_told_by_its_type_and_goes_on_as_a_traceback(records, monkeypatch):
+    def break_off(*args, **options):
+        raise ZeroDivisionError(SECRET)
+
+    monkeypatch.setattr(Command, "plan", break_off)
+    with pytest.raises(ZeroDivisionError):
+        call_command(Command(), stdout=StringIO())
+    (record,) = records
+    assert "unexpected ZeroDivisionError" in record.getMessage()
+    assert SECRET not in record.getMessage()
+
+
+def test_a_report_that_cannot_be_delivered_is_one_error(records, monkeypatch, tmp_path):
+    output = tmp_path / "out.json"
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("r2maint.report.write", fail)
+    assert run(Command(), output=output)[0] == 1
+    (record,) = records
+    assert "cannot be written" in record.getMessage()
+
+
+@pytest.mark.usefixtures("_mailed", "_filled")
+def test_admins_get_one_mail_that_says_what_is_wrong_and_no_secret(settings):
+    settings.R2MAINT = {**settings.R2MAINT, "API_TOKEN": SECRET}
+    assert run("usage_report", max_missing=0)[0] == 3
+    (message,) = mail.outbox
+    assert message.to == ["admin@example.org"]
+    assert "usage_report, bucket" in message.subject
+    assert "--max-missing 0" in message.body
+    html = "".join(content for content, _ in message.alternatives)
+    assert html
+    assert SECRET not in message.subject + message.body + html
+
+
+@pytest.mark.usefixtures("_mailed")
+def test_a_bucket_that_cannot_be_reached_is_mailed_without_its_credentials(settings):
+    settings.R2MAINT = {
+        "BUCKET": "quran-apps",
+        "ENDPOINT_URL": "http://127.0.0.1:9",
+        "ACCESS_KEY_ID": "id",
+        "SECRET_ACCESS_KEY": SECRET,
+        "PUBLIC_URL": "https://media.example.org/",
+    }
+    assert run("usage_report")[0] == 1
+    (message,) = mail.outbox
+    html = "".join(content for content, _ in message.alternatives)
+    assert SECRET not in message.subject + message.body + html
+
+
+def test_without_a_handler_nothing_is_printed_beside_the_sentence(monkeypatch, capfd):
+    monkeypatch.setattr(logging.getLogger("r2maint"), "propagate", False)
+    run(Command(), "--toy", "denied")
+    assert capfd.readouterr().err == ""
 
 
 # Metrics

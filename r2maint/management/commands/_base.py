@@ -25,6 +25,7 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import R2MaintError, Stopped, UsageError
 from r2maint.keys import Addresses
+from r2maint.management.commands import _alarm as alarm
 from r2maint.management.commands import _options
 from r2maint.management.commands._delivery import deliver, unwrapped, write_to
 from r2maint.management.commands._endings import Declined, Unwritable, as_told, closing
@@ -190,7 +191,12 @@ class R2Command(BaseCommand):
                 KeyboardInterrupt,
             ) as error:
                 result = self._failed(progress, error)
+            except Exception as error:
+                alarm.raise_unexpected(self.name, progress.bucket, error)
+                raise
             self._publish(result, options)
+        if alarm.is_due(result, is_check=bool(options["check"])):
+            alarm.raise_for(result)
         if result.exit_code:
             raise CommandError(closing(result), returncode=result.exit_code) from progress.cause
 
@@ -361,6 +367,7 @@ class R2Command(BaseCommand):
         try:
             deliver(result, options, self.stdout)
         except R2MaintError as error:
+            alarm.raise_for(result, str(error))
             raise CommandError(str(error), returncode=error.exit_code) from error
         except KeyboardInterrupt as error:
             message = "Interrupted before the report was written."
