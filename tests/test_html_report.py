@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image
 from r2maint.bucket import Upload, open_bucket, put
 from r2maint.conf import load
 from r2maint.report import Chart, Column, Refusal, Report, Section, Unit, write
+from r2maint.usage.snapshots import Day, Snapshots
 from tests import browser
 from tests.conftest import DATABASES
 
@@ -178,6 +179,22 @@ def test_the_command_writes_one_document(tmp_path):
     assert {"<b>/", "قرآن/", "Orphans are 100.0% of all bytes, over --max-orphans 1%."} <= set(
         read.texts
     )
+
+
+@pytest.mark.django_db(databases=DATABASES)
+@pytest.mark.usefixtures("_filled")
+def test_kept_days_are_a_line_that_ends_today(tmp_path):
+    bucket = open_bucket(load())
+    days = [bucket.now() - timedelta(days=ago) for ago in range(1, 9)]
+    for at in days:
+        seen = Day(day=at.date(), standard=10**7, infrequent_access=0)
+        Snapshots(bucket.name).keep(seen, at)
+    output = tmp_path / "usage.html"
+    call_command("usage_report", format="html", output=output)
+    document = output.read_text(encoding="utf-8")
+    assert 'aria-label="Over time: bytes"' in document
+    assert f"{days[-1]:%Y-%m-%d}</text>" in document
+    assert f"{bucket.now():%Y-%m-%d}</text>" in document
 
 
 @pytest.mark.usefixtures("project")
