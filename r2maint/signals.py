@@ -16,7 +16,9 @@ run_finished = Signal()
 """A writing command ended. sender: the command's name; `run_id`, `state`, `summary`."""
 
 threshold_crossed = Signal()
-"""`usage_report` found more than it was told to accept. sender: the command's name; `findings`."""
+"""`usage_report` found more than it was told to accept. sender: the command's name; `bucket`;
+`findings`: a sentence for each limit; `crossings`: as many values with `limit`, `value`, `allowed`
+and `message`; `summary`: that of the report."""
 
 upload_failed = Signal()
 """An upload of application code failed, whether it raised or fell back to the original URL. sender:

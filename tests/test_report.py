@@ -14,10 +14,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from r2maint.report import (
     Case,
     Column,
+    Metric,
     Refusal,
     Report,
     Section,
@@ -335,6 +337,95 @@ def test_text_shows_sections_in_place_of_items():
 def test_text_shows_the_lead_of_a_section_below_its_title():
     section = Section(title="alias: 1", lead="Rewrite it.", rows=[{"key": "a"}])
     assert written("text", sections=(section,)).startswith("alias: 1\nRewrite it.\nKey\na\n")
+
+
+def drawn(out: io.StringIO, *sizes: int, name: str = "a/") -> list[str]:
+    """Return the lines of a table whose sizes are drawn."""
+    columns = (Column("name"), Column("bytes", "Size", Unit.BYTES))
+    rows = [{"name": name, "bytes": size} for size in sizes]
+    write(report(sections=(Section(columns=columns, rows=rows, drawn="bytes"),)), "text", out)
+    return out.getvalue().splitlines()[1:]
+
+
+def test_text_draws_bars_as_long_as_the_amounts():
+    lines = drawn(io.StringIO(), 2048, 1024, 1, 0)
+    assert [line.split("  ")[-1].strip() for line in lines] == ["█" * 30, "█" * 15, "▏", "0 B"]
+
+
+def test_text_draws_no_bars_of_nothing():
+    assert drawn(io.StringIO(), 0, 0) == ["a/     0 B"] * 2
+
+
+@pytest.mark.parametrize(("encoding", "bar"), [("ascii", "#"), ("latin-1", "#"), ("utf-8", "█")])
+def test_bars_are_plain_where_the_encoding_has_no_blocks(encoding, bar):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
+    columns = (Column("name"), Column("bytes", "Size", Unit.BYTES))
+    rows = [{"name": "a/", "bytes": 2048}, {"name": "b/", "bytes": 1}]
+    section = Section(columns=columns, rows=rows, drawn="bytes")
+    write(report(sections=(section,)), "text", Encodable(stream))
+    stream.flush()
+    text = stream.buffer.getvalue().decode(encoding)
+    assert bar * 30 in text
+    assert "\\u" not in text
+
+
+@pytest.mark.parametrize(("columns", "length"), [("30", 15), ("200", 30), ("16", 0)])
+def test_bars_take_the_room_that_a_terminal_has(monkeypatch, columns, length):
+    monkeypatch.setenv("COLUMNS", columns)
+    line = drawn(Terminal(), 2048)[0]
+    assert line.count("█") == length
+    assert display_width(line) <= int(columns)
+
+
+def test_a_cell_that_pushes_its_row_aside_leaves_no_room_for_a_bar():
+    lines = drawn(io.StringIO(), 2048, name="k" * 90)
+    assert lines == ["k" * 90 + "  2.0 KiB"]
+
+
+def test_text_leaves_out_what_only_html_has_room_for():
+    section = Section(columns=(Column("day"),), rows=[{"day": "2026-11-01"}], in_text=False)
+    assert "2026-11-01" not in written("text", sections=(section,))
+
+
+# Prometheus
+
+
+def parsed(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Return the samples of each metric, as Prometheus' own parser reads them."""
+    families = list(text_string_to_metric_families(text))
+    assert all(family.type == "gauge" and family.documentation for family in families)
+    return {
+        family.name: [(sample.labels, sample.value) for sample in family.samples]
+        for family in families
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ['"', "\\", "a\nb", "\\n", '{x="1"}', "قرآن", "a\u202eb", "\r\x00", "a,b} 1", " "]
+)
+def test_prometheus_labels_hold_any_text(name):
+    metric = Metric(name="r2maint_x_bytes", help="A\nb\\c.", samples=(({"name": name}, 2),))
+    assert parsed(written("prometheus", metrics=(metric,))) == {
+        "r2maint_x_bytes": [({"name": name}, 2)]
+    }
+
+
+def test_prometheus_tells_a_number_as_it_is():
+    values = (0, 12_345_678_901_234_567, Decimal("0.00000001"), Decimal("14.850"), 1.5)
+    samples = tuple(({"at": str(at)}, value) for at, value in enumerate(values))
+    text = written("prometheus", metrics=(Metric(name="r2maint_x", help="X.", samples=samples),))
+    assert [line.split()[-1] for line in text.splitlines()[2:]] == [
+        *("0", "12345678901234567", "0.00000001", "14.850", "1.5")
+    ]
+
+
+def test_prometheus_stays_readable_in_an_encoding_that_lacks_letters():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="")
+    metric = Metric(name="r2maint_x", help="X.", samples=(({"name": "قرآن"}, 1),))
+    write(report(metrics=(metric,)), "prometheus", Encodable(stream))
+    stream.flush()
+    (labels, _) = parsed(stream.buffer.getvalue().decode())["r2maint_x"][0]
+    assert labels == {"name": "\\u0642\\u0631\\u0622\\u0646"}
 
 
 def test_text_tells_what_is_unknown_apart_from_zero():

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import operator
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from typing import Any
 
-from r2maint.report.as_csv import columns_of
-from r2maint.report.cells import printable, readable, value_at
-from r2maint.report.quantities import format_count
-from r2maint.report.result import Column, Refusal, Report, Row, Section, Sink, Unit
+from r2maint.report.bars import bars_of, room_for_bars
+from r2maint.report.cells import printable
+from r2maint.report.result import Column, Refusal, Report, Sink, Unit
+from r2maint.report.tables import Table, summary_lines, tables_of
 
 MAX_ROWS = 20
 _WIDEST = 60
 """Cells beyond it are printed whole and push only their own row aside: a cut key is no key."""
+_BETWEEN = "  "
 _LEFT_TO_RIGHT_MARK = "\u200e"
 
 
 def write_text(report: Report, out: Sink) -> None:
     """Write the report, at most 20 rows a table."""
-    blocks = [_headline(report), *_tables(report, out), _summary(report.summary)]
+    blocks = [_headline(report), *_tables(report, out), _summary(report)]
     blocks += [_error(report.error), _refusals(report.refusals), _notes(report.notes)]
     out.write("\n\n".join("\n".join(block) for block in blocks if block) + "\n")
 
 
 def _headline(report: Report) -> list[str]:
     return [printable(report.headline)] if report.headline else []
+
+
+def _summary(report: Report) -> list[str]:
+    lines = summary_lines(report.summary)
+    width = max((len(name) for name, _ in lines), default=0)
+    return [f"{name:<{width}}  {amount}" for name, amount in lines]
 
 
 def _error(error: Mapping[str, str] | None) -> list[str]:
@@ -51,55 +55,56 @@ def _notes(notes: Iterable[str]) -> list[str]:
 
 
 def _tables(report: Report, out: Sink) -> Iterator[list[str]]:
-    sections = report.sections or (Section(columns=report.columns, rows=report.items),)
-    for section in sections:
-        # Terminals reorder Arabic across columns; a file is left as it is, for grep and awk.
-        yield list(_table(section, marked=out.isatty()))
+    for section, table in tables_of(report, most=MAX_ROWS):
+        if section.in_text:
+            yield list(_lines(table, out))
 
 
-def _table(section: Section, *, marked: bool) -> Iterator[str]:
-    columns, rows = columns_of(section.columns, section.rows)
-    columns = tuple(column for column in columns if column.in_text)
-    shown = list(islice(rows, MAX_ROWS))
-    if not shown:
-        return
-    if section.title:
-        yield printable(section.title)
-    if section.lead:
-        yield printable(section.lead)
-    columns = tuple(each for each in columns if _says_something(each, shown))
-    cells = [[readable(value_at(row, each.name), each) for each in columns] for row in shown]
-    heads = [column.title or _heading(column.name) for column in columns]
+def _lines(table: Table, out: Sink) -> Iterator[str]:
+    if table.title:
+        yield table.title
+    if table.lead:
+        yield table.lead
+    rows = [table.heads, *table.cells]
     widths = [
-        min(_WIDEST, max(display_width(row[at]) for row in [heads, *cells]))
-        for at in range(len(columns))
+        min(_WIDEST, max(display_width(row[at]) for row in rows))
+        for at in range(len(table.columns))
     ]
-    for row in [heads, *cells]:
-        yield _line(row, columns, widths, marked=marked)
-    if more := _remaining(section.rows, rows):
-        yield f"… and {more:,} more"
+    bars = ["", *_bars(table, widths, out)]
+    # Terminals reorder Arabic across columns; a file is left as it is, for grep and awk.
+    marked = out.isatty()
+    for row, bar in zip(rows, bars, strict=True):
+        yield _line(row, table.columns, widths, bar, marked=marked)
+    if table.more:
+        yield f"… and {table.more:,} more"
 
 
-def _says_something(column: Column, rows: Iterable[Row]) -> bool:
-    return any(value_at(row, column.name) not in (None, "") for row in rows)
+def _bars(table: Table, widths: list[int], out: Sink) -> list[str]:
+    taken = sum(widths) + len(_BETWEEN) * len(widths)
+    room = room_for_bars(out, taken) if table.amounts else 0
+    if not room:
+        return [""] * len(table.cells)
+    # Beside a cell that pushes its row aside there is no room.
+    return [
+        bar if all(map(_fits, row, widths)) else ""
+        for row, bar in zip(table.cells, bars_of(table.amounts, room, out), strict=True)
+    ]
 
 
-def _heading(name: str) -> str:
-    return name.rpartition(".")[2].replace("_", " ").capitalize()
+def _fits(cell: str, width: int) -> bool:
+    return display_width(cell) <= width
 
 
-def _remaining(rows: Iterable[Row], unread: Iterator[Row]) -> int:
-    total = operator.length_hint(rows, -1)
-    return max(0, total - MAX_ROWS) if total >= 0 else sum(1 for _ in unread)
-
-
-def _line(cells: list[str], columns: tuple[Column, ...], widths: list[int], *, marked: bool) -> str:
+def _line(
+    cells: list[str], columns: tuple[Column, ...], widths: list[int], bar: str, *, marked: bool
+) -> str:
     padded = [
         _pad(cell, width, right=column.unit is not Unit.TEXT)
         for cell, column, width in zip(cells, columns, widths, strict=True)
     ]
     needs_mark = marked and any(_is_right_to_left(cell) for cell in cells)
-    return ("  " + _LEFT_TO_RIGHT_MARK * needs_mark).join(padded).rstrip()
+    between = _BETWEEN + _LEFT_TO_RIGHT_MARK * needs_mark
+    return between.join([*padded, bar] if bar else padded).rstrip()
 
 
 def _pad(text: str, width: int, *, right: bool) -> str:
@@ -120,37 +125,3 @@ def _cells(character: str) -> int:
 
 def _is_right_to_left(text: str) -> bool:
     return any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
-
-
-# Summary
-
-
-def _summary(summary: Mapping[str, Any]) -> list[str]:
-    names = [name.replace("_", " ").replace("usd", "USD") for name in summary]
-    width = max(map(len, names), default=0)
-    return [
-        f"{name:<{width}}  {_amount(key, value)}"
-        for name, (key, value) in zip(names, summary.items(), strict=True)
-    ]
-
-
-def _amount(name: str, value: Any) -> str:
-    if isinstance(value, Mapping):
-        told = ((key, each) for key, each in value.items() if each not in (0, "", None))
-        return (
-            ", ".join(f"{printable(str(key))} {_inner(key, each)}" for key, each in told) or "none"
-        )
-    if isinstance(value, list | tuple):
-        return format_count(len(value), "entry", "entries") if value else "none"
-    return readable(value, Column(name, unit=_unit_of(name)))
-
-
-def _inner(name: str, value: Any) -> str:
-    told = _amount(str(name), value)
-    return f"({told})" if isinstance(value, Mapping) else told
-
-
-def _unit_of(name: str) -> Unit:
-    if "usd" in name.split("_"):
-        return Unit.USD
-    return Unit.BYTES if "bytes" in name.split("_") else Unit.TEXT

@@ -15,11 +15,11 @@ class Encodable:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._encoding = getattr(out, "encoding", None) or "utf-8"
+        self.encoding = getattr(out, "encoding", None) or "utf-8"
 
     def write(self, text: str, /) -> object:
-        encoded = text.encode(self._encoding, "backslashreplace")
-        return self._out.write(encoded.decode(self._encoding))
+        encoded = text.encode(self.encoding, "backslashreplace")
+        return self._out.write(encoded.decode(self.encoding))
 
     def isatty(self) -> bool:
         return self._out.isatty()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Protocol
 
@@ -55,15 +56,40 @@ class Column:
     """False for what only csv has room for."""
 
 
+class Chart(str, Enum):
+    """How the amounts of a section are drawn."""
+
+    BARS = "bars"
+    LINE = "line"
+    """Over the first column, which holds ISO dates."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One table of a text report."""
+    """One table of a report for readers."""
 
     title: str = ""
     lead: str = ""
     """A line between title and table."""
     columns: tuple[Column, ...] = ()
     rows: Iterable[Row] = ()
+    drawn: str = ""
+    """The column whose amounts are drawn, as bars in text; "" for none."""
+    chart: Chart = Chart.BARS
+    """How html draws them."""
+    in_text: bool = True
+    """False for what only html has room for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One gauge for a monitoring system."""
+
+    name: str
+    """With its base unit at the end: "r2maint_bucket_bytes"."""
+    help: str
+    samples: tuple[tuple[Mapping[str, str], int | float | Decimal], ...]
+    """Labels and value of each; no two with equal labels."""
 
 
 class Verdict(str, Enum):
@@ -130,6 +156,8 @@ class Report:
     columns: tuple[Column, ...] = ()
     """How text and csv show an item; without any, the keys of the first item."""
     sections: Iterable[Section] = ()
-    """What text shows in place of the items."""
+    """What text and html show in place of the items."""
     suites: Iterable[Suite] = ()
     """What junit shows in place of the items."""
+    metrics: Iterable[Metric] = ()
+    """What prometheus shows, and all of it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from decimal import Decimal
 from typing import Any
 
 from r2maint.bucket import Bucket
@@ -15,12 +14,13 @@ from r2maint.keys import Addresses
 from r2maint.pricing import Bill, Offer, Prices, load_prices
 from r2maint.references.columns import Scope, discover
 from r2maint.references.reading import iter_references
-from r2maint.report import Refusal, format_bytes, format_count, format_usd
+from r2maint.report import Refusal
 from r2maint.usage.analytics import Analytics
 from r2maint.usage.attribution import Attribution, Large
 from r2maint.usage.cost import Month
 from r2maint.usage.counting import Rows, Tally, types_by_name
 from r2maint.usage.grouping import Count, Group, GroupBy, groups_of
+from r2maint.usage.limits import Crossing, Limits, crossings, verdicts
 from r2maint.usage.notes import iter_notes
 from r2maint.usage.outlook import Outlook
 from r2maint.usage.remembered import iter_encoded, iter_sighted, measure_encoded
@@ -30,20 +30,6 @@ from r2maint.usage.uploads import Pending, measure_pending
 
 LARGEST = 10
 """Objects told one by one, unless `top` says how many."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a report may say without being a finding; None for no limit."""
-
-    budget: Decimal | None = None
-    """US dollars a month."""
-    max_orphans: Decimal | None = None
-    """Percent of all bytes."""
-    max_missing: int | None = None
-    """References."""
-    max_bytes: int | None = None
-    """Of all objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +93,9 @@ class UsageReport:
     """What others ask for the same month; empty unless asked for."""
     savings: tuple[Saving, ...]
     largest: tuple[Large, ...]
-    crossed: tuple[str, ...]
-    """A sentence for each limit that does not hold."""
+    limits: Mapping[str, bool]
+    """Of each limit that was set, whether it is crossed."""
+    crossed: tuple[Crossing, ...]
     notes: tuple[str, ...]
     analytics: Analytics | None = None
     """None when nobody asked."""
@@ -158,6 +145,8 @@ class UsageReport:
             "comparison": [offer.as_dict() for offer in self.comparison],
             "analytics": self.analytics.as_dict() if self.analytics else None,
             **self.outlook.extra,
+            "crossed": [crossing.message for crossing in self.crossed],
+            "crossings": [crossing.as_dict() for crossing in self.crossed],
         }
 
 
@@ -256,6 +245,7 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
     tally, stored = found.tally, month.stored
     cost = month.bill(prices)
     orphans = None if found.is_narrowed else tally.orphans
+    crossed = tuple(_crossed(found, orphans, cost, options.limits))
     removable = Removable(
         orphans=orphans,
         sighted=tally.sighted,
@@ -286,7 +276,8 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
             *cooling(tally.settled, month.usage, prices),
         ),
         largest=found.largest,
-        crossed=tuple(_crossed(found, orphans, cost, options.limits)),
+        limits=verdicts(options.limits, crossed),
+        crossed=crossed,
         notes=(
             *iter_notes(tally, orphans=orphans, pending=found.pending),
             *found.sniffed,
@@ -300,24 +291,13 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
     )
 
 
-def _crossed(found: _Found, orphans: Count | None, cost: Bill, limits: Limits) -> Iterator[str]:
-    if limits.budget is not None and cost.total_usd > limits.budget:
-        yield (
-            f"The bill of {format_usd(cost.total_usd)} is over --budget"
-            f" {format_usd(limits.budget)}."
-        )
-    total = found.tally.total.bytes
-    if limits.max_orphans is not None and orphans is not None and total:
-        percent = Decimal(100) * orphans.bytes / total
-        if percent > limits.max_orphans:
-            yield (
-                f"Orphans are {percent:.1f}% of all bytes, over --max-orphans"
-                f" {limits.max_orphans}%."
-            )
-    if limits.max_missing is not None and found.missing > limits.max_missing:
-        missing = format_count(found.missing, "missing reference")
-        yield f"There are {missing}, over --max-missing {limits.max_missing}."
-    if limits.max_bytes is not None and total > limits.max_bytes:
-        yield (
-            f"{format_bytes(total)} are stored, over --max-stored {format_bytes(limits.max_bytes)}."
-        )
+def _crossed(
+    found: _Found, orphans: Count | None, cost: Bill, limits: Limits
+) -> Iterator[Crossing]:
+    return crossings(
+        limits,
+        total_usd=cost.total_usd,
+        bytes=found.tally.total.bytes,
+        orphan_bytes=None if orphans is None else orphans.bytes,
+        missing=found.missing,
+    )

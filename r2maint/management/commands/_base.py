@@ -25,6 +25,7 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import R2MaintError, Stopped, UsageError
 from r2maint.keys import Addresses
+from r2maint.management.commands import _alarm as alarm
 from r2maint.management.commands import _options
 from r2maint.management.commands._delivery import deliver, unwrapped, write_to
 from r2maint.management.commands._endings import Declined, Unwritable, as_told, closing
@@ -33,7 +34,7 @@ from r2maint.management.commands._items import ReportItems
 from r2maint.management.commands._progress import bars_on
 from r2maint.models import Run, RunState
 from r2maint.references.reading import Scope
-from r2maint.report import Column, Refusal, Report, Section, Suite
+from r2maint.report import Column, Metric, Refusal, Report, Section, Suite, require_format
 from r2maint.report.output import require_writable
 
 Options = Mapping[str, Any]
@@ -138,6 +139,10 @@ class R2Command(BaseCommand):
         """Return the cases that junit shows in place of the items."""
         return ()
 
+    def metrics(self, result: Any, bucket: str) -> Iterable[Metric]:
+        """Return the gauges that prometheus shows."""
+        return ()
+
     # Options
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -162,6 +167,7 @@ class R2Command(BaseCommand):
         _options.refuse_rejected(parser, options, self.rejects)
         if options["dry_run"] and options.get("apply"):
             raise UsageError("--dry-run and --apply exclude each other.", "Pass one of them.")
+        require_format(options["format"])
         if options["output"]:
             try:
                 require_writable(options["output"])
@@ -185,7 +191,12 @@ class R2Command(BaseCommand):
                 KeyboardInterrupt,
             ) as error:
                 result = self._failed(progress, error)
+            except Exception as error:
+                alarm.raise_unexpected(self.name, progress.bucket, error)
+                raise
             self._publish(result, options)
+        if alarm.is_due(result, is_check=bool(options["check"])):
+            alarm.raise_for(result)
         if result.exit_code:
             raise CommandError(closing(result), returncode=result.exit_code) from progress.cause
 
@@ -325,6 +336,7 @@ class R2Command(BaseCommand):
             columns=self.columns,
             sections=self.sections(result),
             suites=self.suites(result),
+            metrics=self.metrics(result, progress.bucket),
         )
 
     def _first_line(self, result: Any, options: Options, *, applied: bool) -> str:
@@ -355,6 +367,7 @@ class R2Command(BaseCommand):
         try:
             deliver(result, options, self.stdout)
         except R2MaintError as error:
+            alarm.raise_for(result, str(error))
             raise CommandError(str(error), returncode=error.exit_code) from error
         except KeyboardInterrupt as error:
             message = "Interrupted before the report was written."

@@ -16,12 +16,23 @@ from r2maint.errors import UsageError
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, gigabytes, natural, positive
 from r2maint.pricing import GB, load_prices
-from r2maint.report import Column, Section, Unit, format_bytes, format_count, format_usd
+from r2maint.report import (
+    Chart,
+    Column,
+    Metric,
+    Section,
+    Unit,
+    format_bytes,
+    format_count,
+    format_usd,
+)
 from r2maint.signals import threshold_crossed
 from r2maint.usage.analytics import Analytics, ask_analytics
 from r2maint.usage.attribution import Large
 from r2maint.usage.grouping import GroupBy
-from r2maint.usage.measure import Limits, UsageOptions, UsageReport, measure_usage
+from r2maint.usage.limits import Limits
+from r2maint.usage.measure import UsageOptions, UsageReport, measure_usage
+from r2maint.usage.metrics import metrics_of
 from r2maint.usage.outlook import HORIZONS
 from r2maint.usage.overtime import Looking, known_peaks, look_over_time
 from r2maint.usage.timetables import over_time
@@ -47,6 +58,7 @@ class Command(R2Command):
     plan_finds = True
     api_url: ClassVar[str] = API_URL
     """Of Cloudflare's API."""
+    formats = ("text", "json", "jsonl", "csv", "html", "prometheus")
     rejects: ClassVar[Mapping[str, str]] = {"--limit": "a count of some objects is no count."}
     columns = (Column("by"), Column("name"), *_COUNTS)
 
@@ -162,7 +174,13 @@ class Command(R2Command):
         )
         measured = look_over_time(measured, work.bucket.name, looking)
         if measured.crossed:
-            threshold_crossed.send_robust(self.name, findings=measured.crossed)
+            threshold_crossed.send_robust(
+                self.name,
+                bucket=work.bucket.name,
+                findings=tuple(crossing.message for crossing in measured.crossed),
+                crossings=measured.crossed,
+                summary=measured.summary(),
+            )
         return measured
 
     def _ask_analytics(self, work: Work, options: Options) -> Analytics | None:
@@ -185,14 +203,15 @@ class Command(R2Command):
         )
 
     def verdict(self, result: UsageReport) -> str:
-        return " ".join(result.crossed)
+        return " ".join(crossing.message for crossing in result.crossed)
 
-    def extra(self, result: UsageReport) -> Mapping[str, Any]:
-        return {**result.extra, "crossed": list(result.crossed)}
+    def metrics(self, result: UsageReport, bucket: str) -> Iterable[Metric]:
+        return metrics_of(bucket, result.summary(), result.extra, limits=result.limits)
 
     def sections(self, result: UsageReport) -> tuple[Section, ...]:
         return (
             *_groups(result),
+            _history(result),
             _largest(result),
             _cost(result),
             *(_analytics(result.analytics) if result.analytics else ()),
@@ -200,7 +219,7 @@ class Command(R2Command):
             *over_time(result.outlook),
             _lines("assumed", result.cost.assumptions),
             *_comparison(result),
-            _lines("over the limit", result.crossed),
+            _lines("over the limit", (crossing.message for crossing in result.crossed)),
         )
 
 
@@ -237,7 +256,20 @@ def _bytes(gigabytes: Decimal | None) -> int | None:
 def _groups(result: UsageReport) -> Iterator[Section]:
     for by, groups in result.groups.items():
         columns = (Column("name", by.value.capitalize()), *_COUNTS)
-        yield Section(columns=columns, rows=[group.as_dict() for group in groups])
+        rows = [group.as_dict() for group in groups]
+        yield Section(columns=columns, rows=rows, drawn="bytes")
+
+
+def _history(result: UsageReport) -> Section:
+    """Return the bytes of each day; without rows while no snapshots are kept."""
+    return Section(
+        title="Over time",
+        columns=(Column("day"), _COUNTS[1]),
+        rows=result.extra.get("history", ()),
+        drawn="bytes",
+        chart=Chart.LINE,
+        in_text=False,
+    )
 
 
 def _largest(result: UsageReport) -> Section:
@@ -266,7 +298,8 @@ def _cost(result: UsageReport) -> Section:
     names = ("storage_usd", "class_a_usd", "class_b_usd", "retrieval_usd", "total_usd")
     titles = ("Storage", "Class A", "Class B", "Retrieval", "Total")
     rows = [{"cost": title, "usd": cost[name]} for title, name in zip(titles, names, strict=True)]
-    return Section(columns=(Column("cost"), Column("usd", "USD a month", Unit.USD)), rows=rows)
+    columns = (Column("cost"), Column("usd", "USD a month", Unit.USD))
+    return Section(columns=columns, rows=rows, drawn="usd")
 
 
 def _analytics(analytics: Analytics) -> Iterator[Section]:
