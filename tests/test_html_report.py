@@ -35,6 +35,7 @@ SIZES = (Column("bytes", "Size", Unit.BYTES), Column("usd", "USD a month", Unit.
 LIGHT, DARK = (0x2B, 0x6C, 0xB0), (0x63, 0xA4, 0xEC)
 """--mark of the page by day and by night."""
 
+pytestmark = pytest.mark.thorough
 needs_browser = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 
 

@@ -17,6 +17,8 @@ STRIDE = 3
 
 Line = dict[str, Any]
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory) -> list[Line]:

@@ -31,7 +31,7 @@ from tests.test_reoptimize import keys as all_keys
 from tests.test_reoptimize import picture
 from tests.websites import BREAK, Site, drip, reply, site
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
+pytestmark = [pytest.mark.thorough, pytest.mark.django_db(transaction=True, databases=DATABASES)]
 
 COMMAND = "migrate_media_to_r2"
 RULES = {

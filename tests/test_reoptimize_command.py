@@ -17,7 +17,7 @@ from tests.commands import apply, run
 from tests.conftest import DATABASES
 from tests.servers import proxy
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
+pytestmark = [pytest.mark.thorough, pytest.mark.django_db(transaction=True, databases=DATABASES)]
 
 BASE = "https://media.example.org/"
 SUMMARY = [

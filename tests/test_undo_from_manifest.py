@@ -29,7 +29,7 @@ from tests.commands import apply, run
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake
 
-pytestmark = pytest.mark.django_db(databases=DATABASES)
+pytestmark = [pytest.mark.thorough, pytest.mark.django_db(databases=DATABASES)]
 
 NAMED = [f"submissions/QAD-1/named {number:02}.webp" for number in range(20)]
 TAKEN = [f"submissions/QAD-1/old {number}.webp" for number in range(3)]

@@ -35,7 +35,7 @@ from tests.conftest import DATABASES
 from tests.servers import Request
 from tests.websites import BREAK, Site, reply, site, speak
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
+pytestmark = [pytest.mark.thorough, pytest.mark.django_db(transaction=True, databases=DATABASES)]
 
 Answering = Callable[[Request], Iterable[bytes]]
 IMAGE = "Content-Type: image/png"
