@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -195,6 +196,30 @@ def test_what_is_stored_beside_the_new_bytes(project):
     assert len(headers.metadata[SOURCE_KEY]) == 64
     assert inspect(new.body).width == 240
     assert new.info.size < old.size * 0.95
+
+
+@pytest.mark.parametrize(("storage_class", "told"), [("STANDARD", False), ("STANDARD_IA", True)])
+def test_what_infrequent_access_costs_is_told_before_it_is_touched(project, storage_class, told):
+    store("a.png", storage_class=storage_class)
+    submission(app_icon_url="https://media.example.org/a.png")
+    for result in (plan(), apply()):
+        (note,) = [each for each in result.notes if "retrieval" in each] or [""]
+        assert bool(note) is told
+        assert ("billed for 30 days at least" in note) is told
+
+
+@pytest.mark.parametrize(("more", "worth"), [(0, False), (12 * 10**9, True)])
+def test_a_saving_that_the_rounded_bill_hides_is_said_to_be_none(project, more, worth):
+    store("a.png")
+    submission(app_icon_url="https://media.example.org/a.png")
+    planned = plan()
+    planned = replace(
+        planned,
+        stored={"STANDARD": planned.stored["STANDARD"] + more},
+        tally=replace(planned.tally, saved={"STANDARD": more or planned.tally.saved_bytes}),
+    )
+    assert (planned.saved_usd_per_month > 0) is worth
+    assert any("Not worth it" in note for note in planned.notes) is not worth
 
 
 def test_the_journal_names_the_upload_before_it_and_every_value(project):

@@ -13,11 +13,11 @@ from typing import Any
 from r2maint.bucket import ObjectInfo
 from r2maint.errors import Stopped
 from r2maint.images import Encoded
-from r2maint.pricing import Prices, storage_bill
+from r2maint.pricing import GB, INFREQUENT_ACCESS, Prices, storage_bill
 from r2maint.references.columns import Scope
 from r2maint.references.reading import Reference
 from r2maint.reoptimize.selection import Selected
-from r2maint.report import format_bytes, format_count
+from r2maint.report import format_bytes, format_count, format_usd
 from r2maint.spool import Spool
 
 
@@ -97,6 +97,8 @@ class Tally:
     """Bytes of the pictures converted, or to be."""
     saved: Mapping[str, int]
     """Bytes by storage class: measured, or extrapolated."""
+    retrieved: int = 0
+    """Bytes of the pictures that are in Infrequent Access."""
 
     @property
     def saved_bytes(self) -> int:
@@ -110,13 +112,14 @@ class Tally:
             self,
             before=self.before * limit // self.candidates,
             saved={name: size * limit // self.candidates for name, size in self.saved.items()},
+            retrieved=self.retrieved * limit // self.candidates,
         )
 
 
 def count_items(items: Iterable[Item], remaining_share: float = 1.0) -> Tally:
     """Count; what was not encoded is taken to keep `remaining_share` of its bytes."""
     actions, skipped, saved = Counter[Action](), Counter[str](), Counter[str]()
-    before = rewritten = 0
+    before = rewritten = retrieved = 0
     for item in items:
         actions[item.action] += 1
         rewritten += item.rewritten
@@ -125,8 +128,10 @@ def count_items(items: Iterable[Item], remaining_share: float = 1.0) -> Tally:
         elif item.action is Action.CONVERT:
             size = item.bytes_before
             after = item.bytes_after
+            storage_class = item.selected.object.storage_class
             before += size
-            saved[item.selected.object.storage_class] += size - (
+            retrieved += size if storage_class == INFREQUENT_ACCESS else 0
+            saved[storage_class] += size - (
                 round(size * remaining_share) if after is None else after
             )
     return Tally(
@@ -137,6 +142,7 @@ def count_items(items: Iterable[Item], remaining_share: float = 1.0) -> Tally:
         rewritten=rewritten,
         before=before,
         saved=dict(saved),
+        retrieved=retrieved,
     )
 
 
@@ -227,7 +233,25 @@ def _notes(result: Reoptimization) -> Iterator[str]:
             "The old objects stay, so that the run can be undone; the space is free once"
             f" purge_orphans takes them, from {result.freed_at:%Y-%m-%d} on."
         )
+        if not result.saved_usd_per_month:
+            yield (
+                "Not worth it for the bill, which is rounded up to whole GB and stays what it is;"
+                " only pages load faster."
+            )
+    if tally.retrieved:
+        yield _retrieval(result)
     if result.scope.prefix:
         yield "The saving is that of a bucket that holds only what is below --prefix."
     if result.unremembered:
         yield result.unremembered
+
+
+def _retrieval(result: Reoptimization) -> str:
+    """Return what reading pictures of Infrequent Access costs, by the list price of a GB."""
+    rates, size = result.prices.infrequent_access, result.tally.retrieved
+    cost = rates.retrieval * size / GB
+    return (
+        f"{format_bytes(size)} of these pictures in Infrequent Access: reading them costs"
+        f" {format_usd(cost)} of retrieval, new versions stay in that class, and each"
+        f" object is billed for {rates.minimum_days} days at least."
+    )
