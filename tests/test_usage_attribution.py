@@ -28,6 +28,7 @@ from r2maint.pricing import (
 )
 from r2maint.purge.plan import plan_purge
 from r2maint.references.columns import Scope, discover
+from r2maint.usage.analytics import Analytics, StoredDay
 from r2maint.usage.attribution import MAX_OWNERS, Attribution
 from r2maint.usage.counting import OWN, QUARANTINE, UNREFERENCED
 from r2maint.usage.grouping import SIZES, Count, GroupBy, size_of
@@ -415,6 +416,31 @@ def test_old_objects_of_standard_could_be_in_infrequent_access():
     assert saving.break_even.days is not None
     assert "costs $9.00 once" in saving.basis
     assert saving.as_dict()["break_even"]["transition_usd"] == Decimal(9)
+
+
+def test_what_would_be_saved_is_that_of_a_month_of_what_is_stored_now():
+    submission("A", app_icon_url=f"{PUBLIC}old.png")
+    bucket = Listed(listed("old.png", 1010 * GB, days=99))
+    small = {NOW.date() - timedelta(days=29): {STANDARD: GB}}
+    grown, steady = measure(bucket, peaks=small), measure(bucket)
+    assert grown.cost.total_usd < steady.cost.total_usd
+    assert grown.savings == steady.savings
+
+
+def test_a_day_counts_with_the_larger_of_what_reports_and_cloudflare_saw():
+    days = [NOW.date() - timedelta(days=number) for number in range(1, 30)]
+    counted = Analytics(
+        bucket="media",
+        first_day=days[-1],
+        last_day=days[0],
+        operations=(),
+        storage=tuple(StoredDay(day=day, bytes={STANDARD: 20 * GB}, objects=1) for day in days),
+        bandwidth=None,
+    )
+    seen = {day: {STANDARD: (40 if number % 2 else 10) * GB} for number, day in enumerate(days)}
+    usage = measure(Listed(listed("a.png", 30 * GB)), analytics=counted, peaks=seen)
+    # 15 days of 20, 14 of 40 and today's 30: an average of 29.67, less 10, rounded up.
+    assert usage.cost.billable["standard_gb_months"] == 20
 
 
 def test_within_the_free_tier_infrequent_access_never_pays():

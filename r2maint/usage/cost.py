@@ -44,11 +44,14 @@ class Month:
         return self.analytics.added_to(month) if self.analytics else month
 
     @property
+    def steady(self) -> Usage:
+        """The month if all that is stored now stayed all of it: what savings are counted from."""
+        return replace(self, peaks={}).usage
+
+    @property
     def _days(self) -> dict[date, Mapping[str, int]]:
         before = self.peaks.get(self.today, {})
-        names = {*self.stored, *before}
-        peak = {name: max(self.stored.get(name, 0), before.get(name, 0)) for name in names}
-        return {**self.peaks, self.today: peak}
+        return {**self.peaks, self.today: larger(self.stored, before)}
 
     def bill(self, prices: Prices) -> Bill:
         """Return the bill, with what this month takes for granted among its assumptions."""
@@ -79,8 +82,8 @@ class Month:
             )
         return (
             f"Storage is the average of 30 daily peaks, {known} of {MONTH_DAYS} as {self._seen_by}"
-            " saw them; another day counts as the one before it. Nothing is retrieved from"
-            " Infrequent Access, and what left it within 30 days is not seen."
+            " saw them; another day counts as the one before it, or else as the first. Nothing is"
+            " retrieved from Infrequent Access, and what left it within 30 days is not seen."
         )
 
     @property
@@ -96,3 +99,8 @@ class Month:
             f"{self.class_a:,} Class A and {self.class_b:,} Class B operations a month, as given,"
             " in Standard unless every object is in Infrequent Access."
         )
+
+
+def larger(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """Return the larger of two sizes of each storage class."""
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {*one, *other}}

@@ -17,7 +17,7 @@ from r2maint.references.reading import iter_references
 from r2maint.report import Refusal
 from r2maint.usage.analytics import Analytics
 from r2maint.usage.attribution import Attribution, Large
-from r2maint.usage.cost import Month
+from r2maint.usage.cost import Month, larger
 from r2maint.usage.counting import Rows, Tally, types_by_name
 from r2maint.usage.grouping import Count, Group, GroupBy, groups_of
 from r2maint.usage.limits import Crossing, Limits, crossings, verdicts
@@ -206,9 +206,13 @@ def measure_usage(
 
 
 def _peaks(options: UsageOptions, *, is_whole: bool) -> Mapping[date, Mapping[str, int]]:
-    """Return the peaks of days before; Cloudflare's are of the whole bucket, and of all moments."""
+    """Return the peaks of days before, the larger of what was seen; Cloudflare's are of the whole.
+
+    Either may have missed one: reports look once a day, and analytics are samples.
+    """
     counted = options.analytics.peaks if options.analytics and is_whole else {}
-    return {**options.peaks, **counted}
+    days = {*options.peaks, *counted}
+    return {day: larger(options.peaks.get(day, {}), counted.get(day, {})) for day in days}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +277,7 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
         comparison=month.compare(prices) if options.compare else (),
         savings=(
             *find_savings(removable, stored=stored, prices=prices),
-            *cooling(tally.settled, month.usage, prices),
+            *cooling(tally.settled, month.steady, prices),
         ),
         largest=found.largest,
         limits=verdicts(options.limits, crossed),
