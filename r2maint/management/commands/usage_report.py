@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
@@ -16,32 +16,16 @@ from r2maint.errors import UsageError
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, gigabytes, natural, positive
 from r2maint.pricing import GB, load_prices
-from r2maint.report import (
-    Chart,
-    Column,
-    Metric,
-    Section,
-    Unit,
-    format_bytes,
-    format_count,
-    format_usd,
-)
+from r2maint.report import Column, Metric, Section, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
 from r2maint.usage.analytics import Analytics, ask_analytics
-from r2maint.usage.attribution import Large
 from r2maint.usage.grouping import GroupBy
 from r2maint.usage.limits import Limits
 from r2maint.usage.measure import UsageOptions, UsageReport, measure_usage
 from r2maint.usage.metrics import metrics_of
 from r2maint.usage.outlook import HORIZONS
 from r2maint.usage.overtime import Looking, known_peaks, look_over_time
-from r2maint.usage.timetables import over_time
-
-_COUNTS = (
-    Column("objects", unit=Unit.COUNT),
-    Column("bytes", "Size", Unit.BYTES),
-    Column("usd_per_month", "USD a month", Unit.USD),
-)
+from r2maint.usage.sections import COUNTS, sections_of
 
 
 class Command(R2Command):
@@ -60,7 +44,7 @@ class Command(R2Command):
     """Of Cloudflare's API."""
     formats = ("text", "json", "jsonl", "csv", "html", "prometheus")
     rejects: ClassVar[Mapping[str, str]] = {"--limit": "a count of some objects is no count."}
-    columns = (Column("by"), Column("name"), *_COUNTS)
+    columns = (Column("by"), Column("name"), *COUNTS)
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument
@@ -209,18 +193,7 @@ class Command(R2Command):
         return metrics_of(bucket, result.summary(), result.extra, limits=result.limits)
 
     def sections(self, result: UsageReport) -> tuple[Section, ...]:
-        return (
-            *_groups(result),
-            _history(result),
-            _largest(result),
-            _cost(result),
-            *(_analytics(result.analytics) if result.analytics else ()),
-            _savings(result),
-            *over_time(result.outlook),
-            _lines("assumed", result.cost.assumptions),
-            *_comparison(result),
-            _lines("over the limit", (crossing.message for crossing in result.crossed)),
-        )
+        return sections_of(result)
 
 
 def _chosen(options: Options) -> UsageOptions:
@@ -253,121 +226,6 @@ def _bytes(gigabytes: Decimal | None) -> int | None:
     return None if gigabytes is None else int(Decimal(gigabytes) * GB)
 
 
-def _groups(result: UsageReport) -> Iterator[Section]:
-    for by, groups in result.groups.items():
-        columns = (Column("name", by.value.capitalize()), *_COUNTS)
-        rows = [group.as_dict() for group in groups]
-        yield Section(columns=columns, rows=rows, drawn="bytes")
-
-
-def _history(result: UsageReport) -> Section:
-    """Return the bytes of each day; without rows while no snapshots are kept."""
-    return Section(
-        title="Over time",
-        columns=(Column("day"), _COUNTS[1]),
-        rows=result.extra.get("history", ()),
-        drawn="bytes",
-        chart=Chart.LINE,
-        in_text=False,
-    )
-
-
-def _largest(result: UsageReport) -> Section:
-    columns = (
-        Column("key", "Largest"),
-        Column("bytes", "Size", Unit.BYTES),
-        Column("owner", "Named by"),
-    )
-    rows = [
-        {"key": large.key, "bytes": large.bytes, "owner": _owner(large)} for large in result.largest
-    ]
-    return Section(columns=columns, rows=rows)
-
-
-def _owner(large: Large) -> str:
-    """Return the first cell that names an object, and how many others do."""
-    if not large.owners:
-        return ""
-    first, others = large.owners[0], large.references - 1
-    told = f"{first.column.model} {first.pk} {first.column.field}"
-    return f"{told} and {others:,} more" if others else told
-
-
-def _cost(result: UsageReport) -> Section:
-    cost = result.cost.as_dict()
-    names = ("storage_usd", "class_a_usd", "class_b_usd", "retrieval_usd", "total_usd")
-    titles = ("Storage", "Class A", "Class B", "Retrieval", "Total")
-    rows = [{"cost": title, "usd": cost[name]} for title, name in zip(titles, names, strict=True)]
-    columns = (Column("cost"), Column("usd", "USD a month", Unit.USD))
-    return Section(columns=columns, rows=rows, drawn="usd")
-
-
-def _analytics(analytics: Analytics) -> Iterator[Section]:
-    days = f"{analytics.first_day} to {analytics.last_day} (UTC)"
-    yield Section(
-        title=f"Operations, {days}, by Cloudflare's analytics",
-        columns=(
-            Column("name", "Operation"),
-            Column("storage_class", "Storage class"),
-            Column("class", "Billed as"),
-            Column("requests", "Requests", Unit.COUNT),
-            Column("unbilled", "Not billed", Unit.COUNT),
-        ),
-        rows=[each.as_dict() for each in analytics.operations],
-    )
-    yield Section(
-        title=f"Storage and bandwidth, {days}, by Cloudflare's analytics",
-        columns=(Column("what", "What"), Column("bytes", "Size", Unit.BYTES)),
-        rows=[{"what": what, "bytes": size} for what, size in analytics.sizes()],
-    )
-
-
-def _comparison(result: UsageReport) -> Iterator[Section]:
-    if not result.comparison:
-        return
-    columns = (
-        Column("provider"),
-        Column("priced"),
-        Column("storage_usd", "Storage", Unit.USD),
-        Column("operations_usd", "Requests", Unit.USD),
-        Column("egress_usd", "Egress", Unit.USD),
-        Column("total_usd", "Total", Unit.USD),
-    )
-    rows = [
-        {"provider": offer.provider, "priced": priced, **amounts.as_dict()}
-        for offer in result.comparison
-        for priced, amounts in (
-            ("by its rules", offer.by_rules),
-            ("list price × quantity", offer.at_list_price),
-        )
-    ]
-    yield Section(title="Compared with Amazon S3, a month", columns=columns, rows=rows)
-    yield _lines(
-        "assumed in the comparison",
-        [f"{offer.provider}: {line}" for offer in result.comparison for line in offer.assumptions],
-    )
-
-
-def _savings(result: UsageReport) -> Section:
-    return Section(
-        columns=(
-            Column("what", "Without"),
-            _COUNTS[1],
-            Column("usd_per_month", "Saves a month", Unit.USD),
-            Column("how", "By"),
-        ),
-        rows=[
-            saving.as_dict() | {"what": saving.what.capitalize()}
-            for saving in result.savings
-            if saving.bytes
-        ],
-    )
-
-
-def _lines(title: str, lines: Iterable[str]) -> Section:
-    return Section(columns=(Column(title),), rows=[{title: line} for line in lines])
-
-
 def dollars(text: str) -> Decimal:
     """Return an amount of US dollars, 0 or above; a leading "$" is allowed."""
     return _amount(text.removeprefix("$"), text)
@@ -390,11 +248,9 @@ def _amount(number: str, text: str) -> Decimal:
 
 def _egress(options: Options) -> int | None:
     """Return bytes a month, None when not told."""
-    if options["egress"] is None:
-        return None
-    if not options["compare"]:
+    if options["egress"] is not None and not options["compare"]:
         raise UsageError("--egress goes with --compare.", "R2 does not bill egress.")
-    return int(options["egress"] * GB)
+    return _bytes(options["egress"])
 
 
 def _exact(value: Any) -> Decimal | None:
