@@ -55,6 +55,23 @@ def alias(request) -> str:
     return request.param
 
 
+class Home:
+    """Keeps r2maint's own tables in one database."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    def db_for_write(self, model, **hints):
+        return self.alias if model._meta.app_label == "r2maint" else None
+
+
+@pytest.fixture
+def home(alias, settings) -> str:
+    """Run the test with the home database on each kind."""
+    settings.DATABASE_ROUTERS = [Home(alias)]
+    return alias
+
+
 @pytest.fixture(
     params=["postgres", pytest.param("mariadb", marks=needs_mariadb)],
     ids=["postgresql", "mariadb"],

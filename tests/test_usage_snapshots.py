@@ -26,23 +26,6 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 LATER = NOON + timedelta(hours=3)
 
 
-class Home:
-    """Keeps r2maint's own tables in one database."""
-
-    def __init__(self, alias: str) -> None:
-        self.alias = alias
-
-    def db_for_write(self, model, **hints):
-        return self.alias if model._meta.app_label == "r2maint" else None
-
-
-@pytest.fixture
-def home(alias, settings) -> str:
-    """Run the test with the home database on each kind."""
-    settings.DATABASE_ROUTERS = [Home(alias)]
-    return alias
-
-
 def seen(standard: int = 100, infrequent: int = 0, *, day: date = TODAY, **values) -> Day:
     return Day(day=day, standard=standard, infrequent_access=infrequent, **values)
 

@@ -34,23 +34,6 @@ START = datetime(2026, 11, 20, 2, 0, tzinfo=timezone.utc)
 SECRET = "0123456789abcdef"
 
 
-class Home:
-    """Keeps r2maint's own tables in one database."""
-
-    def __init__(self, alias: str) -> None:
-        self.alias = alias
-
-    def db_for_write(self, model, **hints):
-        return self.alias if model._meta.app_label == "r2maint" else None
-
-
-@pytest.fixture
-def home(alias, settings) -> str:
-    """Run the test with the home database on SQLite and on PostgreSQL."""
-    settings.DATABASE_ROUTERS = [Home(alias)]
-    return alias
-
-
 def night(number: int) -> datetime:
     return START + timedelta(days=number)
 
