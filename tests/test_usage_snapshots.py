@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixture
 
 TODAY = date(2026, 11, 23)
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 2002
 LATER = NOON + timedelta(hours=3)
 
 
@@ -225,6 +226,30 @@ def test_growth_is_in_the_document():
             {"name": "gif", "bytes": 0, "bytes_before": 100, **ten_days(), "bytes_per_day": -10},
         ]
     }
+
+
+def test_types_told_by_first_bytes_grow_apart_from_those_told_by_names():
+    past(10, groups={"type": {"txt": 400}, "type/sniffed": {"png": 100}})
+    put(bucket(), Upload(key="apps/picture.txt", body=PNG))
+    size, of = len(PNG), {"since": ten_days()["since"]}
+    named, sniffed = (run("usage_report", "--by", "type", *more) for more in ([], ["--sniff"]))
+    assert [each["name"] for each in named["growth"]["type"]] == ["txt"]
+    assert sniffed["growth"] == {
+        "type": [
+            {
+                "name": "png",
+                "bytes": size,
+                "bytes_before": 100,
+                **of,
+                "bytes_per_day": size // 10 - 10,
+            }
+        ]
+    }
+    assert Snapshot.objects.get(day=bucket().now().date()).groups == {
+        "type": {"txt": size},
+        "type/sniffed": {"png": size},
+    }
+    assert "Type, by first bytes, that changed" in text("--sniff")
 
 
 def ten_days() -> dict[str, str]:

@@ -22,6 +22,8 @@ MIN_DAYS = 7
 REACH = 5
 """A forecast reaches so many times as far as the history it stands on."""
 COVERAGE = 0.8
+SNIFFED = "sniffed"
+"""After the "/" of a listing of types that were told by the first bytes."""
 METHOD = (
     "Random walk with drift seen through noise, fitted to daily peaks of up to 180 days and"
     " averaged over its ratio of lasting to passing changes by restricted likelihood; missing days"

@@ -30,6 +30,7 @@ from r2maint.usage.outlook import (
     GROWTH_WINDOW,
     HORIZONS,
     REACH,
+    SNIFFED,
     WINDOW,
     Forecast,
     Limit,
@@ -128,8 +129,12 @@ def _looked(measured: UsageReport, snapshots: Snapshots, looking: Looking) -> Ou
 
 
 def listing_name(by: GroupBy, options: UsageOptions) -> str:
-    """Return what a listing is kept under: groups of another depth are other groups."""
-    return f"{by.value}/{options.depth}" if by is GroupBy.PREFIX else by.value
+    """Return what a listing is kept under: groups told in another way are other groups."""
+    if by is GroupBy.PREFIX:
+        return f"{by.value}/{options.depth}"
+    if by is GroupBy.TYPE and options.sniff:
+        return f"{by.value}/{SNIFFED}"
+    return by.value
 
 
 def _by_class(count: Count) -> dict[str, int]:
