@@ -130,11 +130,12 @@ def _looked(measured: UsageReport, snapshots: Snapshots, looking: Looking) -> Ou
 
 def listing_name(by: GroupBy, options: UsageOptions) -> str:
     """Return what a listing is kept under: groups told in another way are other groups."""
+    way = ""
     if by is GroupBy.PREFIX:
-        return f"{by.value}/{options.depth}"
-    if by is GroupBy.TYPE and options.sniff:
-        return f"{by.value}/{SNIFFED}"
-    return by.value
+        way = f"/{options.depth}"
+    elif by is GroupBy.TYPE and options.sniff:
+        way = f"/{SNIFFED}"
+    return f"{by.value}{way}"
 
 
 def _by_class(count: Count) -> dict[str, int]:
