@@ -186,6 +186,16 @@ def test_a_forecast_has_sizes_money_and_the_days_limits_are_crossed(monkeypatch)
     assert told["snapshots"] == 91
 
 
+@pytest.mark.parametrize(("budget", "state"), [("14.35", "crossed"), ("14.36", "not in sight")])
+def test_the_forecast_calls_a_budget_crossed_exactly_when_the_report_does(budget, state):
+    past(40, start=1000 * GB, a_day=0)
+    # 29 days of about 1,000 GB and nothing today: $14.355.
+    document = run("usage_report", "--budget", budget, exit_code=3 if state == "crossed" else 0)
+    found = {each["limit"]: each["state"] for each in document["forecast"]["crossings"]}
+    assert found == {"free tier": "crossed", "budget": state}
+    assert bool(document["crossed"]) == (state == "crossed")
+
+
 def steady(monkeypatch) -> None:
     """Let today be as yesterday: no disk of a test has room for what the past leads up to."""
     keep = Snapshots.keep

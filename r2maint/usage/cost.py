@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from decimal import Decimal
 
 from r2maint.pricing import (
     MONTH_DAYS,
@@ -15,6 +16,7 @@ from r2maint.pricing import (
     bill,
     compare,
     days_known,
+    days_of_month,
     month_of_peaks,
 )
 from r2maint.usage.analytics import Analytics
@@ -39,9 +41,14 @@ class Month:
     @property
     def usage(self) -> Usage:
         month = month_of_peaks(
-            self._days, until=self.today, class_a=self.class_a, class_b=self.class_b
+            self._known, until=self.today, class_a=self.class_a, class_b=self.class_b
         )
         return self.analytics.added_to(month) if self.analytics else month
+
+    @property
+    def days(self) -> list[Mapping[str, int]]:
+        """The peak of each day by storage class, today's last; one that nobody saw is filled in."""
+        return days_of_month(self._known, until=self.today)
 
     @property
     def steady(self) -> Usage:
@@ -49,9 +56,13 @@ class Month:
         return replace(self, peaks={}).usage
 
     @property
-    def _days(self) -> dict[date, Mapping[str, int]]:
+    def _known(self) -> dict[date, Mapping[str, int]]:
         before = self.peaks.get(self.today, {})
         return {**self.peaks, self.today: larger(self.stored, before)}
+
+    def priced(self, stored: Mapping[str, int], prices: Prices) -> Decimal:
+        """Return the bill in US dollars if `stored` stayed all month, with the same operations."""
+        return bill(replace(self, stored=stored).steady, prices).total_usd
 
     def bill(self, prices: Prices) -> Bill:
         """Return the bill, with what this month takes for granted among its assumptions."""
@@ -75,7 +86,7 @@ class Month:
         )
 
     def _storage(self) -> str:
-        known = days_known(self._days, until=self.today)
+        known = days_known(self._known, until=self.today)
         if known == 1 and not self.peaks:
             return (
                 "What is stored now stays all month; nothing is retrieved from Infrequent Access."

@@ -88,7 +88,10 @@ class UsageReport:
     pending: Pending | None
     """None when the server cannot tell."""
     groups: Mapping[GroupBy, tuple[Group, ...]]
+    month: Month
+    prices: Prices
     cost: Bill
+    """Of that month, by these prices."""
     comparison: tuple[Offer, ...]
     """What others ask for the same month; empty unless asked for."""
     savings: tuple[Saving, ...]
@@ -273,6 +276,8 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
             by: groups_of(tally.listings[by], by, cost, stored, top=options.top)
             for by in options.by
         },
+        month=month,
+        prices=prices,
         cost=cost,
         comparison=month.compare(prices) if options.compare else (),
         savings=(

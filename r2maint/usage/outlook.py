@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
+from r2maint.pricing import INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, average
 from r2maint.report import format_count
-from r2maint.usage.prediction import Course, fit
+from r2maint.usage.prediction import Prediction, fit
 from r2maint.usage.snapshots import MAX_GROUPS, Day, Groups
 
 WINDOW = timedelta(days=180)
@@ -53,7 +54,17 @@ class Horizon:
     day: date
     bytes: Span
     usd: Span
-    """A month's bill of so many bytes, with today's operations and mix of storage classes."""
+    """The bill of the 30 days that end with it, with today's operations and mix of storage
+    classes."""
+
+
+class Coming(NamedTuple):
+    """A day, and the month that ends with it."""
+
+    day: date
+    bytes: int
+    month: Mapping[str, int]
+    """The average of 30 daily peaks by storage class."""
 
 
 class Limit(NamedTuple):
@@ -61,7 +72,13 @@ class Limit(NamedTuple):
 
     name: str
     bytes: int
-    """More than these are over it."""
+    """More than these are over it, mixed by storage class as today."""
+    of_month: Callable[[Mapping[str, int]], bool] | None = None
+    """Of what a bill is about: tells whether the average of 30 daily peaks, by storage class, is
+    over it. None for a limit of what is stored on a day."""
+
+    def is_over(self, coming: Coming) -> bool:
+        return self.of_month(coming.month) if self.of_month else coming.bytes > self.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,17 +230,25 @@ def _grown(first: _End, last: _End) -> Iterator[Growth]:
 def forecast(
     history: Sequence[Day],
     *,
+    month: Sequence[Mapping[str, int]],
     horizons: Sequence[int] = HORIZONS,
     limits: Sequence[Limit] = (),
     pricing: Pricing,
 ) -> Forecast:
-    """Return what is to be expected after the last day of a history, in the order of its days."""
+    """Return what is to be expected after the last day of a history, in the order of its days.
+
+    `month` has the bytes by storage class of the 30 days that end with the last day: what bills of
+    the next 29 days are still about.
+    """
     points = [(day.day.toordinal(), float(day.bytes)) for day in history]
     if len(points) < MIN_DAYS:
         return Forecast(snapshots=len(points), reason=_too_few(len(points)))
     course = fit(points, coverage=COVERAGE)
     last, reach = history[-1], REACH * (points[-1][0] - points[0][0])
-    ahead = [days for days in horizons if days <= reach]
+    today = Coming(last.day, last.bytes, average(month))
+    first = points[-1][0] + 1
+    coming = [course.on(day) for day in range(first, first + reach)]
+    paths = [tuple(_path(coming, last, month, chance)) for chance in (_MIDDLE, _LOW, _HIGH)]
     return Forecast(
         snapshots=len(points),
         since=history[0].day,
@@ -231,8 +256,8 @@ def forecast(
         per_day=round(course.per_day),
         weekly=course.weekly,
         jumps=tuple(map(date.fromordinal, course.jumps)),
-        horizons=tuple(_horizon(course, last, days, pricing) for days in ahead),
-        crossings=tuple(_crossing(course, last, reach, limit) for limit in limits),
+        horizons=tuple(_horizon(days, paths, pricing) for days in horizons if days <= reach),
+        crossings=tuple(_crossing(limit, today, paths) for limit in limits),
     )
 
 
@@ -244,28 +269,37 @@ def _too_few(days: int) -> str:
     )
 
 
-def _horizon(course: Course, last: Day, days: int, pricing: Pricing) -> Horizon:
-    day = last.day + timedelta(days=days)
-    prediction = course.on(day.toordinal())
-    sizes = [max(0, round(prediction.quantile(each))) for each in (_MIDDLE, _LOW, _HIGH)]
-    amounts = [pricing(split(size, last)) for size in sizes]
-    return Horizon(days=days, day=day, bytes=Span(*sizes), usd=Span(*amounts))
+def _path(
+    coming: Sequence[Prediction], last: Day, month: Sequence[Mapping[str, int]], chance: float
+) -> Iterator[Coming]:
+    """Yield the coming days, each of the size that it is below with this probability.
+
+    A month on it is somewhat wider than it need be: passing ups and downs would even out in it.
+    """
+    days = deque(month, maxlen=MONTH_DAYS)
+    for ahead, prediction in enumerate(coming, start=1):
+        size = max(0, round(prediction.quantile(chance)))
+        days.append(split(size, last))
+        yield Coming(last.day + timedelta(days=ahead), size, average(days))
 
 
-def _crossing(course: Course, last: Day, reach: int, limit: Limit) -> Crossing:
-    if last.bytes > limit.bytes:
+def _horizon(days: int, paths: Sequence[Sequence[Coming]], pricing: Pricing) -> Horizon:
+    coming = [path[days - 1] for path in paths]
+    return Horizon(
+        days=days,
+        day=coming[0].day,
+        bytes=Span(*(each.bytes for each in coming)),
+        usd=Span(*(pricing(each.month) for each in coming)),
+    )
+
+
+def _crossing(limit: Limit, today: Coming, paths: Sequence[Sequence[Coming]]) -> Crossing:
+    if limit.is_over(today):
         return Crossing(limit=limit, state="crossed")
-    found: dict[float, date] = {}
-    for days in range(1, reach + 1):
-        day = last.day + timedelta(days=days)
-        chance = course.on(day.toordinal()).chance_above(limit.bytes)
-        for level in (_LOW, _MIDDLE, _HIGH):
-            if chance >= level:
-                found.setdefault(level, day)
-        if _HIGH in found:
-            break
-    state = "expected" if _MIDDLE in found else "possible" if found else "not in sight"
-    earliest, expected, latest = (found.get(each) for each in (_LOW, _MIDDLE, _HIGH))
+    expected, latest, earliest = (
+        next((each.day for each in path if limit.is_over(each)), None) for path in paths
+    )
+    state = "expected" if expected else "possible" if earliest else "not in sight"
     return Crossing(limit=limit, state=state, earliest=earliest, expected=expected, latest=latest)
 
 
