@@ -18,7 +18,7 @@ from r2maint import signals
 from r2maint.bucket import Upload, open_bucket, put
 from r2maint.bucket.lease import hold_lease
 from r2maint.conf import load
-from r2maint.usage.limits import Limits, crossings
+from r2maint.usage.limits import Limits, Measured, crossings
 from r2maint.usage.metrics import MAX_SERIES, metrics_of
 from tests.appdirectory.models import AppSubmission
 from tests.conftest import DATABASES
@@ -105,8 +105,8 @@ def run(command, *words, **options) -> tuple[int, str]:
 )  # fmt: skip
 def test_a_limit_that_is_reached_holds_and_one_beyond_is_crossed(limits, crossed):
     chosen = Limits(**{name: Decimal(value) for name, value in limits.items()})
-    facts = {"total_usd": Decimal(5), "bytes": 400, "orphan_bytes": 100, "missing": 7}
-    found = list(crossings(chosen, **facts))
+    facts = Measured(total_usd=Decimal(5), bytes=400, orphan_bytes=100, missing=7)
+    found = list(crossings(chosen, facts))
     assert [crossing.limit for crossing in found] == crossed
     assert all(crossing.value > crossing.allowed for crossing in found)
     assert all(f"--{crossing.limit}" in crossing.message for crossing in found)
@@ -114,8 +114,27 @@ def test_a_limit_that_is_reached_holds_and_one_beyond_is_crossed(limits, crossed
 
 @pytest.mark.parametrize(("bytes", "orphans"), [(0, 0), (400, None)])
 def test_what_nobody_can_tell_crosses_nothing(bytes, orphans):
-    facts = {"total_usd": 0, "bytes": bytes, "orphan_bytes": orphans, "missing": 0}
-    assert not list(crossings(Limits(max_orphans=0), **facts))
+    facts = Measured(total_usd=Decimal(0), bytes=bytes, orphan_bytes=orphans, missing=0)
+    assert not list(crossings(Limits(max_orphans=Decimal(0)), facts))
+
+
+def test_each_crossing_says_what_its_values_count():
+    facts = Measured(total_usd=Decimal(5), bytes=400, orphan_bytes=100, missing=7)
+    chosen = Limits(budget=Decimal(1), max_orphans=Decimal(1), max_missing=1, max_bytes=1)
+    told = [each.as_dict() for each in crossings(chosen, facts)]
+    assert [(each["limit"], each["unit"]) for each in told] == [
+        ("budget", "USD"),
+        ("max-orphans", "percent"),
+        ("max-missing", "references"),
+        ("max-stored", "bytes"),
+    ]
+
+
+def test_a_share_barely_over_its_limit_does_not_look_as_if_it_held():
+    facts = Measured(total_usd=Decimal(0), bytes=10**9, orphan_bytes=10**7 + 1, missing=0)
+    (found,) = crossings(Limits(max_orphans=Decimal(1)), facts)
+    assert (found.value, found.allowed) == (Decimal("1.01"), 1)
+    assert found.message == "Orphans are 1.01% of all bytes, over --max-orphans 1%."
 
 
 # Signals

@@ -20,7 +20,7 @@ from r2maint.usage.attribution import Attribution, Large
 from r2maint.usage.cost import Month, larger
 from r2maint.usage.counting import Rows, Tally, types_by_name
 from r2maint.usage.grouping import Count, Group, GroupBy, groups_of
-from r2maint.usage.limits import Crossing, Limits, crossings, verdicts
+from r2maint.usage.limits import Crossing, Limits, Measured, crossings, verdicts
 from r2maint.usage.notes import iter_notes
 from r2maint.usage.outlook import Outlook
 from r2maint.usage.remembered import iter_encoded, iter_sighted, measure_encoded
@@ -252,7 +252,13 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
     tally, stored = found.tally, month.stored
     cost = month.bill(prices)
     orphans = None if found.is_narrowed else tally.orphans
-    crossed = tuple(_crossed(found, orphans, cost, options.limits))
+    measured = Measured(
+        total_usd=cost.total_usd,
+        bytes=tally.total.bytes,
+        orphan_bytes=None if orphans is None else orphans.bytes,
+        missing=found.missing,
+    )
+    crossed = tuple(crossings(options.limits, measured))
     removable = Removable(
         orphans=orphans,
         sighted=tally.sighted,
@@ -297,16 +303,4 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
             by: {name: count.bytes for name, count in tally.listings[by].counts.items()}
             for by in options.by
         },
-    )
-
-
-def _crossed(
-    found: _Found, orphans: Count | None, cost: Bill, limits: Limits
-) -> Iterator[Crossing]:
-    return crossings(
-        limits,
-        total_usd=cost.total_usd,
-        bytes=found.tally.total.bytes,
-        orphan_bytes=None if orphans is None else orphans.bytes,
-        missing=found.missing,
     )
