@@ -170,8 +170,7 @@ def measure_usage(
     """
     prices = load_prices(config.prices)
     columns = discover(config, addresses, scope)
-    is_narrowed = bool(scope.models or scope.fields or scope.where or scope.databases)
-    with Attribution(columns, prefix=scope.prefix, narrowed=is_narrowed) as attribution:
+    with Attribution(columns, prefix=scope.prefix, narrowed=scope.is_narrowed) as attribution:
         attribution.add_uses(iter_references(columns, addresses, scope, control=control))
         attribution.add_objects(bucket.list_pages(scope.prefix), control=control)
         attribution.add_tried(iter_encoded(bucket.name))
@@ -194,7 +193,7 @@ def measure_usage(
             pending=measure_pending(bucket, scope.prefix),
             encoded=measure_encoded(bucket.name),
             sniffed=sniffer.told(prices) if sniffer else (),
-            is_narrowed=is_narrowed,
+            is_narrowed=scope.is_narrowed,
         )
     month = Month(
         stored=tally.total.by_class,
@@ -202,7 +201,7 @@ def measure_usage(
         class_a=options.class_a,
         class_b=options.class_b,
         egress_bytes=options.egress_bytes,
-        peaks=_peaks(options, is_whole=not (is_narrowed or scope.prefix)),
+        peaks=_peaks(options, is_whole=not scope.is_part),
         analytics=options.analytics,
     )
     return _conclude(found, month, prices, options)

@@ -63,7 +63,7 @@ def known_peaks(bucket: str, scope: Scope, *, until: date) -> dict[date, dict[st
 
     Nothing for a part of the bucket, and nothing where snapshots cannot be read.
     """
-    if _is_narrowed(scope):
+    if scope.is_part:
         return {}
     try:
         return daily_peaks(bucket, MONTH_DAYS, until=until)
@@ -71,12 +71,8 @@ def known_peaks(bucket: str, scope: Scope, *, until: date) -> dict[date, dict[st
         return {}
 
 
-def _is_narrowed(scope: Scope) -> bool:
-    return bool(scope.prefix or scope.models or scope.fields or scope.where or scope.databases)
-
-
 def _outlook(measured: UsageReport, bucket: str, looking: Looking) -> Outlook:
-    if _is_narrowed(looking.scope):
+    if looking.scope.is_part:
         reason = "The report is of a part of the bucket; snapshots are of the whole."
         return Outlook(forecast=Forecast(reason=reason))
     try:
