@@ -223,6 +223,41 @@ def test_peaks_of_the_whole_bucket_are_billed(bucket, server):
     assert narrowed["standard_gb_months"] == 0
 
 
+@pytest.mark.parametrize("part", [["--prefix", "submissions/"], ["--model", "appdirectory.App"]])
+def test_operations_of_the_whole_bucket_are_shown_and_not_billed_to_a_part(bucket, server, part):
+    server.operations = [operation(bucket, "PutObject", 5_000_000)]
+    server.bandwidth = [moved(bucket, 0, 2**40)]
+    document = analytics(*part, "--compare", "--budget", "1")
+    assert document["analytics"]["operations"]["class_a"] == 5_000_000
+    assert Decimal(document["cost"]["total_usd"]) == 0
+    assert any(
+        "counts those of the whole bucket" in told for told in document["cost"]["assumptions"]
+    )
+    s3 = document["comparison"][1]
+    assert (s3["operations_usd"], s3["egress_usd"]) == ("0.00", "0.00")
+    shown = text("--analytics", *part)
+    assert "Operations, of the whole bucket, " in shown
+    assert "Operations, of the whole bucket, " not in text("--analytics")
+
+
+def test_the_comparison_takes_egress_from_cloudflare_unless_it_is_given(bucket, server):
+    server.bandwidth = [moved(bucket, 5, 2**39), moved(bucket, 5, 2**39, at=FIRST)]
+    s3 = analytics("--compare")["comparison"][1]
+    # 1,024 GB of 2^30 bytes, the first 100 free.
+    assert s3["egress_usd"] == "83.16"
+    assert "Egress is the 1.0 TiB downloaded" in s3["assumptions"][-1]
+    s3 = analytics("--compare", "--egress", "0")["comparison"][1]
+    assert s3["egress_usd"] == "0.00"
+    assert not any("downloaded" in told for told in s3["assumptions"])
+
+
+def test_without_bandwidth_the_comparison_asks_for_egress(bucket, server):
+    server.schema_text = SCHEMA.replace("r2BandwidthUsageAdaptiveGroups", "somethingElse")
+    s3 = analytics("--compare")["comparison"][1]
+    assert s3["egress_usd"] == "0.00"
+    assert "give --egress" in s3["assumptions"][-1]
+
+
 def test_bandwidth_is_summed_over_the_days(bucket, server):
     server.bandwidth = [moved(bucket, 1, 20), moved(bucket, 300, 4000, at=FIRST)]
     told = analytics()["analytics"]["bandwidth"]

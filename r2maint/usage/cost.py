@@ -36,14 +36,21 @@ class Month:
     peaks: Mapping[date, Mapping[str, int]] = field(default_factory=dict)
     """The largest bytes by storage class of days before."""
     analytics: Analytics | None = None
-    """Its operations count in place of `class_a` and `class_b`."""
+    """Its operations count in place of `class_a` and `class_b`, and its downloads where nobody told
+    `egress_bytes`."""
+    is_part: bool = False
+    """Not of the whole bucket. Analytics are, so that none of theirs is billed."""
 
     @property
     def usage(self) -> Usage:
         month = month_of_peaks(
             self._known, until=self.today, class_a=self.class_a, class_b=self.class_b
         )
-        return self.analytics.added_to(month) if self.analytics else month
+        return self._counted.added_to(month) if self._counted else month
+
+    @property
+    def _counted(self) -> Analytics | None:
+        return None if self.is_part else self.analytics
 
     @property
     def days(self) -> list[Mapping[str, int]]:
@@ -71,11 +78,17 @@ class Month:
 
     def compare(self, prices: Prices) -> tuple[Offer, ...]:
         """Return what R2 and S3 ask for it."""
-        r2, s3 = compare(self.usage, egress_bytes=self.egress_bytes or 0, prices=prices)
+        egress_bytes, basis = self._egress()
+        r2, s3 = compare(self.usage, egress_bytes=egress_bytes, prices=prices)
+        return (r2, replace(s3, assumptions=(*s3.assumptions, *basis)))
+
+    def _egress(self) -> tuple[int, tuple[str, ...]]:
+        """Return bytes, and what they rest on where nobody gave them."""
         if self.egress_bytes is not None:
-            return (r2, s3)
-        missing = "No egress, which costs most: give --egress to include it."
-        return (r2, replace(s3, assumptions=(*s3.assumptions, missing)))
+            return self.egress_bytes, ()
+        if self._counted and self._counted.bandwidth:
+            return self._counted.bandwidth.downloaded_bytes, self._counted.egress_assumptions
+        return 0, ("No egress, which costs most: give --egress to include it.",)
 
     def _assumptions(self) -> tuple[str, ...]:
         return (
@@ -99,11 +112,16 @@ class Month:
 
     @property
     def _seen_by(self) -> str:
-        return "reports and Cloudflare's analytics" if self.analytics else "reports"
+        return "reports and Cloudflare's analytics" if self._counted else "reports"
 
     def _operations(self) -> str:
-        if self.analytics is not None:
-            return self.analytics.assumption
+        if self._counted:
+            return self._counted.assumption
+        if self.analytics:
+            return (
+                "No operations: Cloudflare counts those of the whole bucket, and this is a part."
+                " --class-a and --class-b, in place of --analytics, include your own."
+            )
         if not (self.class_a or self.class_b):
             return "No operations: --analytics, or --class-a and --class-b, include them."
         return (

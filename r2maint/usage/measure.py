@@ -47,9 +47,10 @@ class UsageOptions:
     """Operations a month."""
     class_b: int = 0
     analytics: Analytics | None = None
-    """Its operations and daily peaks are billed in place of those given here."""
+    """Its operations and daily peaks are billed in place of those given here, unless the report is
+    of a part of the bucket."""
     egress_bytes: int | None = None
-    """Bytes a month sent to the internet, for the comparison; None when nobody knows."""
+    """Bytes a month sent to the internet, for the comparison; None for what analytics count."""
     peaks: Mapping[date, Mapping[str, int]] = field(default_factory=dict)
     """The largest bytes by storage class of days before; without any, today's stay all month."""
     compare: bool = False
@@ -203,6 +204,7 @@ def measure_usage(
         egress_bytes=options.egress_bytes,
         peaks=_peaks(options, is_whole=not scope.is_part),
         analytics=options.analytics,
+        is_part=scope.is_part,
     )
     return _conclude(found, month, prices, options)
 

@@ -24,7 +24,7 @@ def sections_of(result: UsageReport) -> tuple[Section, ...]:
         _history(result),
         _largest(result),
         _cost(result),
-        *(_analytics(result.analytics) if result.analytics else ()),
+        *(_analytics(result.analytics, result.month.is_part) if result.analytics else ()),
         _savings(result),
         *over_time(result.outlook),
         _lines("assumed", result.cost.assumptions),
@@ -82,8 +82,10 @@ def _cost(result: UsageReport) -> Section:
     return Section(columns=columns, rows=rows, drawn="usd")
 
 
-def _analytics(analytics: Analytics) -> Iterator[Section]:
+def _analytics(analytics: Analytics, is_part: bool) -> Iterator[Section]:
     days = f"{analytics.first_day} to {analytics.last_day} (UTC)"
+    if is_part:
+        days = f"of the whole bucket, {days}"
     yield Section(
         title=f"Operations, {days}, by Cloudflare's analytics",
         columns=(

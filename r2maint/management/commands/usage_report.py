@@ -92,7 +92,8 @@ class Command(R2Command):
             "--analytics",
             action="store_true",
             help="Ask Cloudflare for operations, daily storage and bandwidth of the last 30 days"
-            " (needs API_TOKEN), and bill those operations.",
+            " (needs API_TOKEN), and bill those operations, unless only a part of the bucket is"
+            " reported on.",
         )
         add(
             "--compare",
@@ -103,7 +104,8 @@ class Command(R2Command):
             "--egress",
             type=gigabytes,
             metavar="SIZE",
-            help="What is sent to the internet a month, for --compare: 500GB, 1.5TB, 1TiB.",
+            help="What is sent to the internet a month, for --compare: 500GB, 1.5TB, 1TiB (default:"
+            " what --analytics counts).",
         )
         add("--budget", type=dollars, metavar="USD", help="Exit with 3 if the bill is over this.")
         add(
