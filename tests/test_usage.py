@@ -302,6 +302,18 @@ def test_the_bill_is_that_of_the_listing_and_the_operations_given():
     assert usage.cost.total_usd == Decimal("14.90") + Decimal("4.50") + Decimal("104.40")
 
 
+def test_what_is_retrieved_is_billed_as_given():
+    usage = measure(
+        Listed(listed("a", 5 * GB, storage_class=INFREQUENT_ACCESS)), retrieved_bytes=11 * GB // 10
+    )
+    # 1.1 GB are rounded up to 2. Source: https://developers.cloudflare.com/r2/pricing/
+    assert usage.cost.retrieval_usd == Decimal("0.02")
+    assert "1.0 GiB are retrieved from Infrequent Access a month, as given." in (
+        usage.cost.assumptions
+    )
+    assert usage_report("--retrieved", "1.1GB")[1]["cost"]["retrieval_usd"] == "0.02"
+
+
 def test_days_before_count_with_their_peaks_and_the_bill_says_so():
     size = {STANDARD: 40 * GB}
     usage = measure(
@@ -545,6 +557,7 @@ def test_text_tells_cost_assumptions_and_limits():
         ["--compare", "--egress", "lots"],
         ["--compare", "--egress", "-1"],
         ["--compare", "--egress", "1iB"],
+        ["--retrieved", "lots"],
     ],
 )
 def test_usage_errors_exit_2(words):

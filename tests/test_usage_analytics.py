@@ -157,6 +157,12 @@ def test_operations_on_infrequent_access_are_billed_as_its_own(bucket, server):
     assert Decimal(cost["class_b_usd"]) == Decimal("0.90")
 
 
+def test_what_is_retrieved_is_given_by_hand_beside_analytics(bucket, server):
+    server.operations = [operation(bucket, "GetObject", 1, storageClass="InfrequentAccess")]
+    cost = analytics("--retrieved", "1000GB")["cost"]
+    assert (cost["retrieval_usd"], cost["class_b_usd"]) == ("10.00", "0.90")
+
+
 def test_operations_of_no_known_class_are_shown_by_name_and_not_billed(bucket, server):
     server.operations = [
         operation(bucket, "DeleteObjects", 5_000_000),

@@ -19,6 +19,7 @@ from r2maint.pricing import (
     days_of_month,
     month_of_peaks,
 )
+from r2maint.report import format_bytes
 from r2maint.usage.analytics import Analytics
 
 
@@ -31,6 +32,8 @@ class Month:
     today: date
     class_a: int = 0
     class_b: int = 0
+    retrieved_bytes: int = 0
+    """Read or copied out of Infrequent Access."""
     egress_bytes: int | None = None
     """Bytes sent to the internet; None when nobody knows."""
     peaks: Mapping[date, Mapping[str, int]] = field(default_factory=dict)
@@ -46,6 +49,8 @@ class Month:
         month = month_of_peaks(
             self._known, until=self.today, class_a=self.class_a, class_b=self.class_b
         )
+        infrequent = replace(month.infrequent_access, retrieved_bytes=self.retrieved_bytes)
+        month = replace(month, infrequent_access=infrequent)
         return self._counted.added_to(month) if self._counted else month
 
     @property
@@ -93,6 +98,7 @@ class Month:
     def _assumptions(self) -> tuple[str, ...]:
         return (
             self._storage(),
+            self._retrieval(),
             self._operations(),
             "A group's amount is its share of the storage bill by bytes, free tier and"
             " rounding included; removing the group may save more or less.",
@@ -101,14 +107,18 @@ class Month:
     def _storage(self) -> str:
         known = days_known(self._known, until=self.today)
         if known == 1 and not self.peaks:
-            return (
-                "What is stored now stays all month; nothing is retrieved from Infrequent Access."
-            )
+            return "What is stored now stays all month."
         return (
             f"Storage is the average of 30 daily peaks, {known} of {MONTH_DAYS} as {self._seen_by}"
-            " saw them; another day counts as the one before it, or else as the first. Nothing is"
-            " retrieved from Infrequent Access, and what left it within 30 days is not seen."
+            " saw them; another day counts as the one before it, or else as the first. What left"
+            " Infrequent Access within 30 days is not seen."
         )
+
+    def _retrieval(self) -> str:
+        if not self.retrieved_bytes:
+            return "Nothing is retrieved from Infrequent Access: --retrieved includes it."
+        retrieved = format_bytes(self.retrieved_bytes)
+        return f"{retrieved} are retrieved from Infrequent Access a month, as given."
 
     @property
     def _seen_by(self) -> str:

@@ -46,6 +46,8 @@ class UsageOptions:
     class_a: int = 0
     """Operations a month."""
     class_b: int = 0
+    retrieved_bytes: int = 0
+    """Read or copied out of Infrequent Access a month."""
     analytics: Analytics | None = None
     """Its operations and daily peaks are billed in place of those given here, unless the report is
     of a part of the bucket."""
@@ -201,6 +203,7 @@ def measure_usage(
         today=tally.now.date(),
         class_a=options.class_a,
         class_b=options.class_b,
+        retrieved_bytes=options.retrieved_bytes,
         egress_bytes=options.egress_bytes,
         peaks=_peaks(options, is_whole=not scope.is_part),
         analytics=options.analytics,

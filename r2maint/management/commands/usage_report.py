@@ -89,6 +89,13 @@ class Command(R2Command):
             help="Class B operations a month (reads) to include in the bill.",
         )
         add(
+            "--retrieved",
+            type=gigabytes,
+            metavar="SIZE",
+            help="What is read or copied out of Infrequent Access a month, to include in the bill:"
+            " 500GB, 1.5TB, 1TiB.",
+        )
+        add(
             "--analytics",
             action="store_true",
             help="Ask Cloudflare for operations, daily storage and bandwidth of the last 30 days"
@@ -205,6 +212,7 @@ def _chosen(options: Options) -> UsageOptions:
         sniff=options["sniff"],
         class_a=options["class_a"] or 0,
         class_b=options["class_b"] or 0,
+        retrieved_bytes=_bytes(options["retrieved"]) or 0,
         egress_bytes=_egress(options),
         compare=options["compare"],
         limits=Limits(
