@@ -208,6 +208,23 @@ def test_crossed_limits_are_one_error_with_the_sentence_of_stderr(records):
     assert record.exc_info is None
 
 
+@pytest.mark.usefixtures("_filled")
+def test_signal_and_exit_code_of_a_crossing_are_no_errors_of_their_own(caplog):
+    heard = []
+
+    def listen(**facts):
+        heard.append(facts)
+
+    signals.threshold_crossed.connect(listen)
+    try:
+        assert run("usage_report", max_missing=0)[0] == 3
+    finally:
+        signals.threshold_crossed.disconnect(listen)
+    errors = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert [each.name for each in errors] == ["r2maint"]
+    assert len(heard) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
