@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
 
@@ -12,9 +12,8 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone as django_timezone
 
-from r2maint.bucket import PendingUpload, Result, StoredObject, Upload, open_bucket, put
+from r2maint.bucket import PendingUpload, Result, Upload, open_bucket, put
 from r2maint.conf import load
-from r2maint.control import Control
 from r2maint.errors import AccessDenied, InvalidListing, NoSuchKey
 from r2maint.keys import Addresses, digest
 from r2maint.models import Encoding, Sighting
@@ -32,68 +31,16 @@ from r2maint.usage.analytics import Analytics, StoredDay
 from r2maint.usage.attribution import MAX_OWNERS, Attribution
 from r2maint.usage.counting import OWN, QUARANTINE, UNREFERENCED
 from r2maint.usage.grouping import SIZES, Count, GroupBy, size_of
-from r2maint.usage.measure import UsageOptions, measure_usage
 from r2maint.usage.savings import Encoded, Removable, find_savings
 from r2maint.usage.sniffing import Sniffer
 from r2maint.usage.uploads import Pending, measure_pending
 from tests.appdirectory.models import AppSubmission
 from tests.conftest import DATABASES
+from tests.usageworld import NOW, PUBLIC, Listed, listed, measure, submission
 
-NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
-PUBLIC = "https://media.example.org/"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 2000
 FIELDS = ("app_icon_url", "main_image_ar", "main_image_en", "screenshots_en")
 pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixtures("project")]
-
-
-class Listed:
-    """A bucket of which the listing is known, and the beginning of what is listed."""
-
-    name = "listed"
-
-    def __init__(self, *objects: StoredObject, bodies: dict[str, bytes] | None = None) -> None:
-        self.objects, self.bodies = sorted(objects), bodies or {}
-
-    def now(self) -> datetime:
-        return NOW
-
-    def list_pages(self, prefix="", *, start_after=""):
-        yield [stored for stored in self.objects if stored.key.startswith(prefix)]
-
-    def list_uploads(self, prefix=""):
-        return iter(())
-
-    def measure_uploads(self, uploads):
-        return (Result(request=upload, value=0) for upload in uploads)
-
-    def peek_many(self, keys, *, count):
-        for key in keys:
-            if key in self.bodies:
-                yield Result(request=key, value=self.bodies[key][:count])
-            else:
-                yield Result(request=key, error=NoSuchKey(f"The object does not exist: {key!r}."))
-
-
-def listed(
-    key: str, size: int = 1000, *, etag: str = "", days: int = 0, storage_class: str = STANDARD
-) -> StoredObject:
-    return StoredObject(key, size, etag or key, NOW - timedelta(days=days), storage_class)
-
-
-def measure(bucket, *, scope: Scope | None = None, **options):
-    config = load()
-    return measure_usage(
-        config,
-        Addresses.from_config(config),
-        bucket,
-        scope=scope or Scope(),
-        control=Control(),
-        options=UsageOptions(**options),
-    )
-
-
-def submission(tracking_id: str, **values) -> AppSubmission:
-    return AppSubmission.objects.create(tracking_id=tracking_id, app_name_en="x", **values)
 
 
 def test_a_percent_encoded_address_counts_for_the_key_it_means():

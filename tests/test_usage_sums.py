@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.inventory import Inventory
 from r2maint.keys import Kind, Target, Via
@@ -28,14 +27,7 @@ from r2maint.references.reading import Reference, Shape
 from r2maint.usage.attribution import Attribution
 from r2maint.usage.counting import Tally
 from r2maint.usage.grouping import GONE, GroupBy, Listing, groups_of
-
-NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
-
-
-def listed(
-    key: str, size: int = 1000, *, etag: str = "", days: int = 0, storage_class: str = STANDARD
-) -> StoredObject:
-    return StoredObject(key, size, etag or key, NOW - timedelta(days=days), storage_class)
+from tests.usageworld import NOW, listed
 
 
 def column(field: str, *, model: str = "app.Model", database: str = "default") -> Column:
