@@ -100,12 +100,26 @@ def fill(size: int = 1000) -> None:
     put(bucket(), Upload(key="submissions/a.png", body=b"x" * size))
 
 
-def past(days: int, *, start: int = 5 * GB, a_day: int = GB // 10, **values) -> None:
+def test_each_kind_of_database_keeps_days_that_are_billed_foretold_and_compared(home):
+    past(10, start=40 * GB, a_day=GB, groups={"type": {"png": 400}}, database=home)
+    fill()
+    for _ in range(2):
+        document = run("usage_report", "--forecast", "7d")
+    assert len(document["history"]) == Snapshot.objects.using(home).count() == 11
+    assert document["history"][-1]["bytes"] == 1000
+    assert document["cost"]["billable"]["standard_gb_months"] > 20
+    assert list(document["forecast"]["bytes"]) == ["7"]
+    assert document["growth"]["type"][0]["bytes_per_day"] == 60
+
+
+def past(
+    days: int, *, start: int = 5 * GB, a_day: int = GB // 10, database: str = "default", **values
+) -> None:
     """Days before today on which the bucket grew."""
     today = bucket().now().date()
     for age in range(1, days + 1):
         wobble = age % 5 * GB // 100
-        Snapshot.objects.create(
+        Snapshot.objects.using(database).create(
             bucket=bucket().name,
             day=today - timedelta(days=age),
             standard_bytes=start + a_day * (days - age) + wobble,
