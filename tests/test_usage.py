@@ -493,6 +493,8 @@ def test_text_tells_cost_assumptions_and_limits():
         ["--limit", "3"],
         ["--by", "colour"],
         ["--depth", "0"],
+        ["--depth", str(2**63)],
+        ["--top", str(2**63)],
         ["--budget", "lots"],
         ["--max-orphans", "-1%"],
         ["--egress", "1TB"],

@@ -210,6 +210,12 @@ def test_the_forecast_calls_a_budget_crossed_exactly_when_the_report_does(budget
     assert bool(document["crossed"]) == (state == "crossed")
 
 
+def test_what_has_no_free_tier_cannot_cross_it(settings):
+    settings.R2MAINT = {**settings.R2MAINT, "PRICES": {"free": {"storage": 0}}}
+    past(8)
+    assert run("usage_report")["forecast"]["crossings"] == []
+
+
 def steady(monkeypatch) -> None:
     """Let today be as yesterday: no disk of a test has room for what the past leads up to."""
     keep = Snapshots.keep

@@ -135,7 +135,7 @@ def _by_class(count: Count) -> dict[str, int]:
 def _limits(today: Day, measured: UsageReport, limits: Limits, pricing: Pricing) -> Iterator[Limit]:
     free = measured.prices.free.storage * GB
     size = size_at_free_tier(free, today)
-    if size is not None:
+    if free and size is not None:
         yield Limit("free tier", size, lambda month: month.get(STANDARD, 0) > free)
     budget = limits.budget
     if budget is not None:
