@@ -12,7 +12,6 @@ import pytest
 from django.core import mail
 from django.core.management import CommandError, call_command
 from django.utils.log import AdminEmailHandler
-from prometheus_client.parser import text_string_to_metric_families
 
 from r2maint import signals
 from r2maint.bucket import Upload, open_bucket, put
@@ -21,6 +20,7 @@ from r2maint.conf import load
 from r2maint.usage.limits import Limits, Measured, crossings
 from r2maint.usage.metrics import MAX_SERIES, metrics_of
 from tests.appdirectory.models import AppSubmission
+from tests.commands import gauges
 from tests.conftest import DATABASES
 from tests.toycommand import Command
 
@@ -329,13 +329,7 @@ def test_the_textfile_is_read_by_prometheus_and_holds_every_group(tmp_path):
     output = tmp_path / "r2maint.prom"
     options = {"max_missing": 0, "budget": 5, "class_a": 1_000_001}
     assert run("usage_report", format="prometheus", output=output, **options)[0] == 3
-    found = {
-        family.name: {
-            tuple(value for name, value in sample.labels.items() if name != "bucket"): sample.value
-            for sample in family.samples
-        }
-        for family in text_string_to_metric_families(output.read_text(encoding="utf-8"))
-    }
+    found = gauges(output.read_text(encoding="utf-8"))
     assert found["r2maint_bucket_bytes"] == {(): 30}
     assert found["r2maint_bucket_missing_references"] == {(): 1}
     assert found["r2maint_group_bytes"]["prefix", "قرآن/"] == 10
@@ -377,6 +371,9 @@ def test_groups_beyond_the_largest_are_one_series():
         ),
         "groups": {"prefix": groups},
         "savings": [],
+        "analytics": None,
+        "forecast": {"bytes": {}, "usd": {}, "crossings": []},
+        "history": [],
     }
     metrics = {each.name: each for each in metrics_of("b", {"bytes": None}, extra, limits={})}
     assert "r2maint_bucket_bytes" not in metrics

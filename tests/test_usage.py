@@ -414,7 +414,7 @@ def test_the_comparison_of_the_page_is_what_is_printed():
         Listed(listed("a", 1000 * GB)), compare=True, class_a=100_000, egress_bytes=1024 * GB
     )
     out = StringIO()
-    (table,) = [each for each in Command().sections(month) if each.title.startswith("Compared")]
+    (table,) = [each for each in Command().sections(month) if each.title.endswith("a month")]
     write_text(
         Report(
             command="usage_report", bucket="", started_at=NOW, finished_at=NOW, sections=[table]

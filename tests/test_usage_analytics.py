@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -23,7 +24,7 @@ from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, month_of
 from r2maint.usage.analytics import Analytics, Operation, StoredDay, ask_analytics
 from r2maint.usage.operations import CLOUDFLARE, OperationClass
 from tests.analyticsserver import SCHEMA, analytics_server, envelope, graphql
-from tests.commands import run
+from tests.commands import gauges, run
 from tests.conftest import DATABASES
 from tests.servers import RESET, Answer, Request
 
@@ -262,6 +263,37 @@ def test_without_bandwidth_the_comparison_asks_for_egress(bucket, server):
     s3 = analytics("--compare")["comparison"][1]
     assert s3["egress_usd"] == "0.00"
     assert "give --egress" in s3["assumptions"][-1]
+
+
+def test_prometheus_reads_operations_and_bandwidth(bucket, server):
+    server.operations = [
+        operation(bucket, "PutObject", 7),
+        operation(bucket, "PutObject", 2, responseStatusCode=403, actionStatus="userError"),
+        operation(bucket, "DeleteObjects", 3, storageClass="InfrequentAccess"),
+    ]
+    server.bandwidth = [moved(bucket, 5, 90)]
+    found = gauges(text("--analytics", "--format", "prometheus"))
+    assert found["r2maint_operations"] == {
+        ("PutObject", "A", STANDARD, "yes"): 7,
+        ("PutObject", "A", STANDARD, "no"): 2,
+        ("DeleteObjects", "unclassified", INFREQUENT_ACCESS, "yes"): 3,
+        ("DeleteObjects", "unclassified", INFREQUENT_ACCESS, "no"): 0,
+    }
+    assert found["r2maint_bandwidth_bytes"] == {("upload",): 5, ("download",): 90}
+    server.schema_text = SCHEMA.replace("r2BandwidthUsageAdaptiveGroups", "somethingElse")
+    del server._schema
+    assert "r2maint_bandwidth_bytes" not in text("--analytics", "--format", "prometheus")
+    assert "r2maint_operations" not in text("--format", "prometheus")
+
+
+def test_html_draws_operations_days_and_the_comparison(bucket, server):
+    server.operations = [operation(bucket, "PutObject", 7), operation(bucket, "GetObject", 70)]
+    server.storage = [stored(bucket, GB, at=FIRST), stored(bucket, 2 * GB, at=YESTERDAY, objects=2)]
+    drawn = re.findall(
+        r'aria-label="([^"]*)"', text("--analytics", "--compare", "--format", "html")
+    )
+    for what in ("Operations, ", "Storage by day, ", "Compared with Amazon S3, by each one"):
+        assert any(label.startswith(what) for label in drawn), drawn
 
 
 def test_bandwidth_is_summed_over_the_days(bucket, server):

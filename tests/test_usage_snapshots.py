@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from io import StringIO
 
@@ -16,7 +16,7 @@ from r2maint.errors import DatabaseError
 from r2maint.models import Snapshot
 from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD
 from r2maint.usage.snapshots import KEPT_FOR, MAX_GROUPS, Day, Snapshots, daily_peaks
-from tests.commands import run
+from tests.commands import gauges, run
 from tests.conftest import DATABASES
 
 pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixtures("project")]
@@ -225,6 +225,23 @@ def steady(monkeypatch) -> None:
         keep(self, Day(day=day.day, standard=last.standard_bytes, infrequent_access=0), at)
 
     monkeypatch.setattr(Snapshots, "keep", kept)
+
+
+def test_prometheus_reads_the_forecast_and_the_days_of_crossings(monkeypatch):
+    past(40)
+    steady(monkeypatch)
+    words = ["--forecast", "7d", "--max-stored", "5GB", "--budget", "100"]
+    found = gauges(text(*words, "--format", "prometheus"))
+    assert set(found["r2maint_forecast_bytes"]) == {
+        ("7", bound) for bound in ("expected", "low", "high")
+    }
+    assert found["r2maint_forecast_dollars"]["7", "high"] < 1
+    days = found["r2maint_forecast_crossing_timestamp_seconds"]
+    today = datetime.combine(bucket().now().date(), time(), timezone.utc)
+    assert days["max-stored",] == today.timestamp()
+    assert days["free-tier",] > today.timestamp()
+    assert days["free-tier",] % 86400 == 0
+    assert ("budget",) not in days
 
 
 def test_horizons_are_chosen():

@@ -96,6 +96,15 @@ def _analytics(analytics: Analytics, is_part: bool) -> Iterator[Section]:
             Column("unbilled", "Not billed", Unit.COUNT),
         ),
         rows=[each.as_dict() for each in analytics.operations],
+        drawn="requests",
+    )
+    yield Section(
+        title=f"Storage by day, {days}, by Cloudflare's analytics",
+        columns=(Column("day"), COUNTS[1]),
+        rows=[each.as_dict() for each in analytics.storage],
+        drawn="bytes",
+        chart=Chart.LINE,
+        in_text=False,
     )
     yield Section(
         title=f"Storage and bandwidth, {days}, by Cloudflare's analytics",
@@ -124,6 +133,15 @@ def _comparison(result: UsageReport) -> Iterator[Section]:
         )
     ]
     yield Section(title="Compared with Amazon S3, a month", columns=columns, rows=rows)
+    yield Section(
+        title="Compared with Amazon S3, by each one's rules",
+        columns=(columns[0], columns[-1]),
+        rows=[
+            {"provider": offer.provider, **offer.by_rules.as_dict()} for offer in result.comparison
+        ],
+        drawn="total_usd",
+        in_text=False,
+    )
     yield _lines(
         "assumed in the comparison",
         [f"{offer.provider}: {line}" for offer in result.comparison for line in offer.assumptions],
