@@ -213,6 +213,18 @@ def test_a_bucket_emptied_yesterday_is_over_its_budget_until_the_month_is():
 GONE = {"standard": 0, "infrequent_access": 0}
 
 
+def test_noise_of_days_evens_out_in_a_month():
+    random = Random(3)
+    noisy = [
+        Day(day=each.day, standard=each.standard + int(random.gauss(0, GB)), infrequent_access=0)
+        for each in days(60, first=100 * GB, a_day=GB // 10)
+    ]
+    (horizon,) = told(noisy, horizons=(60,)).horizons
+    of_a_day = horizon.bytes.high - horizon.bytes.low
+    of_a_month = (horizon.usd.high - horizon.usd.low) / Decimal("0.015") * GB
+    assert of_a_month < of_a_day * Decimal("0.8")
+
+
 def test_a_limit_that_is_crossed_already_has_no_day():
     found = told(days(40), Limit("free tier", 8 * GB)).crossings[0]
     assert (found.state, found.expected) == ("crossed", None)

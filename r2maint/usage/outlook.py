@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from r2maint.pricing import INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, average
 from r2maint.report import format_count
-from r2maint.usage.prediction import Prediction, fit
+from r2maint.usage.prediction import Course, Prediction, fit
 from r2maint.usage.snapshots import MAX_GROUPS, Day, Groups
 
 WINDOW = timedelta(days=180)
@@ -29,10 +29,12 @@ METHOD = (
     "Random walk with drift seen through noise, fitted to daily peaks of up to 180 days and"
     " averaged over its ratio of lasting to passing changes by restricted likelihood; missing days"
     " only let time pass. Weekdays are accounted for where daily changes show them; rare jumps are"
-    " taken as events that do not come again. Intervals hold the truth in 8 of 10 cases."
+    " taken as events that do not come again. Intervals hold the truth in 8 of 10 cases. A bill is"
+    " of the 30 daily peaks that end with its day."
 )
 
-_LOW, _MIDDLE, _HIGH = (1 - COVERAGE) / 2, 0.5, (1 + COVERAGE) / 2
+_CHANCES = (0.5, (1 - COVERAGE) / 2, (1 + COVERAGE) / 2)
+"""Of being below: the expected, the low and the high end."""
 
 Pricing = Callable[[Mapping[str, int]], Decimal]
 """A month's bill of bytes by storage class."""
@@ -58,15 +60,6 @@ class Horizon:
     classes."""
 
 
-class Coming(NamedTuple):
-    """A day, and the month that ends with it."""
-
-    day: date
-    bytes: int
-    month: Mapping[str, int]
-    """The average of 30 daily peaks by storage class."""
-
-
 class Limit(NamedTuple):
     """Something that growth may cross."""
 
@@ -76,9 +69,6 @@ class Limit(NamedTuple):
     of_month: Callable[[Mapping[str, int]], bool] | None = None
     """Of what a bill is about: tells whether the average of 30 daily peaks, by storage class, is
     over it. None for a limit of what is stored on a day."""
-
-    def is_over(self, coming: Coming) -> bool:
-        return self.of_month(coming.month) if self.of_month else coming.bytes > self.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,10 +235,13 @@ def forecast(
         return Forecast(snapshots=len(points), reason=_too_few(len(points)))
     course = fit(points, coverage=COVERAGE)
     last, reach = history[-1], REACH * (points[-1][0] - points[0][0])
-    today = Coming(last.day, last.bytes, average(month))
-    first = points[-1][0] + 1
-    coming = [course.on(day) for day in range(first, first + reach)]
-    paths = [tuple(_path(coming, last, month, chance)) for chance in (_MIDDLE, _LOW, _HIGH)]
+    ahead = range(last.day.toordinal() + 1, last.day.toordinal() + 1 + reach)
+    coming = _Coming(
+        last=last,
+        sizes=[course.on(day) for day in ahead],
+        month=average(month),
+        months=[list(_months(course, last, month, ahead, chance)) for chance in _CHANCES],
+    )
     return Forecast(
         snapshots=len(points),
         since=history[0].day,
@@ -256,8 +249,8 @@ def forecast(
         per_day=round(course.per_day),
         weekly=course.weekly,
         jumps=tuple(map(date.fromordinal, course.jumps)),
-        horizons=tuple(_horizon(days, paths, pricing) for days in horizons if days <= reach),
-        crossings=tuple(_crossing(limit, today, paths) for limit in limits),
+        horizons=tuple(coming.horizon(days, pricing) for days in horizons if days <= reach),
+        crossings=tuple(map(coming.crossing, limits)),
     )
 
 
@@ -269,38 +262,61 @@ def _too_few(days: int) -> str:
     )
 
 
-def _path(
-    coming: Sequence[Prediction], last: Day, month: Sequence[Mapping[str, int]], chance: float
-) -> Iterator[Coming]:
-    """Yield the coming days, each of the size that it is below with this probability.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Coming:
+    """The days after the last one, and the months that end with each."""
 
-    A month on it is somewhat wider than it need be: passing ups and downs would even out in it.
-    """
+    last: Day
+    sizes: Sequence[Prediction]
+    month: Mapping[str, int]
+    """The average of the 30 days that end with the last one, by storage class."""
+    months: Sequence[Sequence[Mapping[str, int]]]
+    """The same of each coming day, at each of `_CHANCES`."""
+
+    def horizon(self, days: int, pricing: Pricing) -> Horizon:
+        size = self.sizes[days - 1]
+        return Horizon(
+            days=days,
+            day=self._day(days),
+            bytes=Span(*(max(0, round(size.quantile(chance))) for chance in _CHANCES)),
+            usd=Span(*(pricing(months[days - 1]) for months in self.months)),
+        )
+
+    def crossing(self, limit: Limit) -> Crossing:
+        is_over = limit.of_month
+        if is_over(self.month) if is_over else self.last.bytes > limit.bytes:
+            return Crossing(limit=limit, state="crossed")
+        expected, latest, earliest = map(self._first, self._over(limit))
+        state = "expected" if expected else "possible" if earliest else "not in sight"
+        return Crossing(
+            limit=limit, state=state, earliest=earliest, expected=expected, latest=latest
+        )
+
+    def _over(self, limit: Limit) -> Iterator[Iterable[bool]]:
+        """Yield for each of `_CHANCES` whether being under the limit is no likelier, day by day."""
+        if limit.of_month:
+            yield from (map(limit.of_month, months) for months in self.months)
+            return
+        above = [size.chance_above(limit.bytes) for size in self.sizes]
+        for chance in _CHANCES:
+            yield [each >= 1 - chance for each in above]
+
+    def _first(self, is_over: Iterable[bool]) -> date | None:
+        return next((self._day(days) for days, over in enumerate(is_over, 1) if over), None)
+
+    def _day(self, days: int) -> date:
+        return self.last.day + timedelta(days=days)
+
+
+def _months(
+    course: Course, last: Day, month: Sequence[Mapping[str, int]], ahead: range, chance: float
+) -> Iterator[dict[str, int]]:
+    """Yield the average of the 30 days that end with each coming day, all at one likelihood."""
     days = deque(month, maxlen=MONTH_DAYS)
-    for ahead, prediction in enumerate(coming, start=1):
-        size = max(0, round(prediction.quantile(chance)))
-        days.append(split(size, last))
-        yield Coming(last.day + timedelta(days=ahead), size, average(days))
-
-
-def _horizon(days: int, paths: Sequence[Sequence[Coming]], pricing: Pricing) -> Horizon:
-    coming = [path[days - 1] for path in paths]
-    return Horizon(
-        days=days,
-        day=coming[0].day,
-        bytes=Span(*(each.bytes for each in coming)),
-        usd=Span(*(pricing(each.month) for each in coming)),
-    )
-
-
-def _crossing(limit: Limit, today: Coming, paths: Sequence[Sequence[Coming]]) -> Crossing:
-    if limit.is_over(today):
-        return Crossing(limit=limit, state="crossed")
-    expected, latest, earliest = (
-        next((each.day for each in path if limit.is_over(each)), None) for path in paths
-    )
-    state = "expected" if expected else "possible" if earliest else "not in sight"
-    return Crossing(limit=limit, state=state, earliest=earliest, expected=expected, latest=latest)
+    for day in ahead:
+        size = course.on(day, mean_of=MONTH_DAYS).quantile(chance)
+        days.append(split(max(0, round(size)), last))
+        yield average(days)
 
 
 # Sizes, classes and money
