@@ -168,6 +168,7 @@ def test_brakes_and_errors_are_told():
 def test_one_day_is_no_line():
     document = page(history(1))
     assert "<svg" not in document
+    assert "<summary>1 row</summary>" in document
     assert "2026-10-01" in document
 
 
