@@ -17,8 +17,8 @@ run_finished = Signal()
 
 threshold_crossed = Signal()
 """`usage_report` found more than it was told to accept. sender: the command's name; `bucket`;
-`findings`: a sentence for each limit; `crossings`: as many values with `limit`, `value`, `allowed`
-and `message`; `summary`: that of the report."""
+`findings`: a sentence for each limit; `crossings`: as many values with `limit`, `value`, `allowed`,
+`unit` and `message`; `summary`: that of the report."""
 
 upload_failed = Signal()
 """An upload of application code failed, whether it raised or fell back to the original URL. sender:

@@ -7,6 +7,7 @@ from io import StringIO
 from typing import Any
 
 from django.core.management import CommandError, call_command
+from prometheus_client.parser import text_string_to_metric_families
 
 
 def run(command: str, *arguments: str, exit_code: int = 0) -> dict[str, Any]:
@@ -24,3 +25,14 @@ def run(command: str, *arguments: str, exit_code: int = 0) -> dict[str, Any]:
 def apply(command: str, *arguments: str, exit_code: int = 0) -> dict[str, Any]:
     """Run a command with `--apply`, unasked."""
     return run(command, *arguments, "--apply", "--no-input", exit_code=exit_code)
+
+
+def gauges(text: str) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return what Prometheus reads: name -> values of the labels beside `bucket` -> sample."""
+    return {
+        family.name: {
+            tuple(value for name, value in sample.labels.items() if name != "bucket"): sample.value
+            for sample in family.samples
+        }
+        for family in text_string_to_metric_families(text)
+    }

@@ -12,15 +12,15 @@ import pytest
 from django.core import mail
 from django.core.management import CommandError, call_command
 from django.utils.log import AdminEmailHandler
-from prometheus_client.parser import text_string_to_metric_families
 
 from r2maint import signals
 from r2maint.bucket import Upload, open_bucket, put
 from r2maint.bucket.lease import hold_lease
 from r2maint.conf import load
-from r2maint.usage.limits import Limits, crossings
+from r2maint.usage.limits import Limits, Measured, crossings
 from r2maint.usage.metrics import MAX_SERIES, metrics_of
 from tests.appdirectory.models import AppSubmission
+from tests.commands import gauges
 from tests.conftest import DATABASES
 from tests.toycommand import Command
 
@@ -105,8 +105,8 @@ def run(command, *words, **options) -> tuple[int, str]:
 )  # fmt: skip
 def test_a_limit_that_is_reached_holds_and_one_beyond_is_crossed(limits, crossed):
     chosen = Limits(**{name: Decimal(value) for name, value in limits.items()})
-    facts = {"total_usd": Decimal(5), "bytes": 400, "orphan_bytes": 100, "missing": 7}
-    found = list(crossings(chosen, **facts))
+    facts = Measured(total_usd=Decimal(5), bytes=400, orphan_bytes=100, missing=7)
+    found = list(crossings(chosen, facts))
     assert [crossing.limit for crossing in found] == crossed
     assert all(crossing.value > crossing.allowed for crossing in found)
     assert all(f"--{crossing.limit}" in crossing.message for crossing in found)
@@ -114,8 +114,27 @@ def test_a_limit_that_is_reached_holds_and_one_beyond_is_crossed(limits, crossed
 
 @pytest.mark.parametrize(("bytes", "orphans"), [(0, 0), (400, None)])
 def test_what_nobody_can_tell_crosses_nothing(bytes, orphans):
-    facts = {"total_usd": 0, "bytes": bytes, "orphan_bytes": orphans, "missing": 0}
-    assert not list(crossings(Limits(max_orphans=0), **facts))
+    facts = Measured(total_usd=Decimal(0), bytes=bytes, orphan_bytes=orphans, missing=0)
+    assert not list(crossings(Limits(max_orphans=Decimal(0)), facts))
+
+
+def test_each_crossing_says_what_its_values_count():
+    facts = Measured(total_usd=Decimal(5), bytes=400, orphan_bytes=100, missing=7)
+    chosen = Limits(budget=Decimal(1), max_orphans=Decimal(1), max_missing=1, max_bytes=1)
+    told = [each.as_dict() for each in crossings(chosen, facts)]
+    assert [(each["limit"], each["unit"]) for each in told] == [
+        ("budget", "USD"),
+        ("max-orphans", "percent"),
+        ("max-missing", "references"),
+        ("max-stored", "bytes"),
+    ]
+
+
+def test_a_share_barely_over_its_limit_does_not_look_as_if_it_held():
+    facts = Measured(total_usd=Decimal(0), bytes=10**9, orphan_bytes=10**7 + 1, missing=0)
+    (found,) = crossings(Limits(max_orphans=Decimal(1)), facts)
+    assert (found.value, found.allowed) == (Decimal("1.01"), 1)
+    assert found.message == "Orphans are 1.01% of all bytes, over --max-orphans 1%."
 
 
 # Signals
@@ -187,6 +206,23 @@ def test_crossed_limits_are_one_error_with_the_sentence_of_stderr(records):
     assert record.getMessage() == f"usage_report, bucket file:bucket: {sentence}"
     assert (record.command, record.exit_code, record.run_id) == ("usage_report", 3, None)
     assert record.exc_info is None
+
+
+@pytest.mark.usefixtures("_filled")
+def test_signal_and_exit_code_of_a_crossing_are_no_errors_of_their_own(caplog):
+    heard = []
+
+    def listen(**facts):
+        heard.append(facts)
+
+    signals.threshold_crossed.connect(listen)
+    try:
+        assert run("usage_report", max_missing=0)[0] == 3
+    finally:
+        signals.threshold_crossed.disconnect(listen)
+    errors = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert [each.name for each in errors] == ["r2maint"]
+    assert len(heard) == 1
 
 
 @pytest.mark.parametrize(
@@ -293,13 +329,7 @@ def test_the_textfile_is_read_by_prometheus_and_holds_every_group(tmp_path):
     output = tmp_path / "r2maint.prom"
     options = {"max_missing": 0, "budget": 5, "class_a": 1_000_001}
     assert run("usage_report", format="prometheus", output=output, **options)[0] == 3
-    found = {
-        family.name: {
-            tuple(value for name, value in sample.labels.items() if name != "bucket"): sample.value
-            for sample in family.samples
-        }
-        for family in text_string_to_metric_families(output.read_text(encoding="utf-8"))
-    }
+    found = gauges(output.read_text(encoding="utf-8"))
     assert found["r2maint_bucket_bytes"] == {(): 30}
     assert found["r2maint_bucket_missing_references"] == {(): 1}
     assert found["r2maint_group_bytes"]["prefix", "قرآن/"] == 10
@@ -341,6 +371,9 @@ def test_groups_beyond_the_largest_are_one_series():
         ),
         "groups": {"prefix": groups},
         "savings": [],
+        "analytics": None,
+        "forecast": {"bytes": {}, "usd": {}, "crossings": []},
+        "history": [],
     }
     metrics = {each.name: each for each in metrics_of("b", {"bytes": None}, extra, limits={})}
     assert "r2maint_bucket_bytes" not in metrics

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -29,6 +30,7 @@ HOSTILE = (
     "a\u202egnp.exe/",
     "]]></style></svg>{{ 7 }}{% now 'Y' %}&amp;/",
     "long" * 250 + "/",
+    "no character: \uffff/",
     "صور التطبيقات (قديمة)/",
 )
 SIZES = (Column("bytes", "Size", Unit.BYTES), Column("usd", "USD a month", Unit.USD))
@@ -93,7 +95,15 @@ def test_hostile_names_are_shown_as_they_are_and_do_nothing():
     assert not {"script", "img", "iframe", "object", "a"} & set(read.tags)
     assert not [name for name, _ in read.attributes if name.startswith("on")]
     for name in HOSTILE:
-        assert name.replace("\u202e", "\\u202e") in read.texts
+        assert name.replace("\u202e", "\\u202e").replace("\uffff", "\\uffff") in read.texts
+
+
+def test_charts_are_well_formed_whatever_the_names():
+    """So that pygal draws them with lxml too, which refuses to hold anything else."""
+    drawn = re.findall(r"<svg.*?</svg>", page(section(*range(8, 0, -1))), re.DOTALL)
+    assert [ElementTree.fromstring(each).tag for each in drawn] == [
+        "{http://www.w3.org/2000/svg}svg"
+    ]
 
 
 def test_nothing_in_the_file_points_outside_of_it():
@@ -113,7 +123,9 @@ def test_names_are_isolated_from_the_direction_of_what_is_around_them():
 
 def test_every_row_is_there_folded_beyond_ten_and_counted_beyond_500():
     document = page(section(*range(1_000, 0, -1)))
-    assert document.count("<tr>") == 501
+    # Both tables have a head of their own: the folded one is read alone on paper and by ear.
+    assert document.count("<tr>") == 502
+    assert document.count('<th scope="col"') == 6
     assert "<summary>490 more</summary>" in document
     assert "… and 500 more" in document
 
@@ -147,14 +159,16 @@ def test_a_line_tells_its_first_and_its_last_day(days):
 
 def test_brakes_and_errors_are_told():
     refusal = Refusal(brake="ratio", message="Too <many>.", override="--override ratio")
-    document = page(refusals=(refusal,), error={"message": "No <answer>.", "hint": "Wait."})
+    error = {"code": "bucket", "message": "No <answer>.", "hint": "Wait for \u202egnp.exe."}
+    document = page(refusals=(refusal,), error=error)
     assert "Refused (ratio): <bdi>Too &lt;many&gt;.</bdi>" in document
-    assert "No &lt;answer&gt;. Wait." in document
+    assert "No &lt;answer&gt;. Wait for \\u202egnp.exe." in document
 
 
 def test_one_day_is_no_line():
     document = page(history(1))
     assert "<svg" not in document
+    assert "<summary>1 row</summary>" in document
     assert "2026-10-01" in document
 
 
@@ -177,7 +191,7 @@ def test_the_command_writes_one_document(tmp_path):
     read = Reader(output.read_text(encoding="utf-8"))
     assert read.tags.count("html") == 1
     assert read.tags.count("svg") >= 5
-    assert {"<b>/", "قرآن/", "Orphans are 100.0% of all bytes, over --max-orphans 1%."} <= set(
+    assert {"<b>/", "قرآن/", "Orphans are 100.00% of all bytes, over --max-orphans 1%."} <= set(
         read.texts
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -14,11 +14,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from r2maint import signals
-from r2maint.bucket import PendingUpload, Result, StoredObject, Upload, open_bucket, put
+from r2maint.bucket import Upload, open_bucket, put
 from r2maint.conf import load
 from r2maint.control import Control
-from r2maint.errors import Stopped, Unsupported
-from r2maint.keys import Addresses
+from r2maint.errors import Stopped
 from r2maint.management.commands._options import gigabytes
 from r2maint.management.commands.usage_report import Command
 from r2maint.pricing import CLOUDFLARE, GB, INFREQUENT_ACCESS, STANDARD, bill, load_prices, month_of
@@ -35,58 +34,14 @@ from r2maint.usage.grouping import (
     prefix_of,
     type_of,
 )
-from r2maint.usage.measure import UsageOptions, measure_usage
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
+from tests.usageworld import NOW, PUBLIC, Listed, listed, measure, submission
 
-NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixtures("project")]
 PAGE = (Path(__file__).parent.parent / "docs" / "usage.md").read_text()
 DAY = 24 * 3600 * 10**6
 """In microseconds."""
-PUBLIC = "https://media.example.org/"
-
-
-class Listed:
-    """A bucket of which only the listing is known, sizes as large as a test likes."""
-
-    name = "listed"
-
-    def __init__(self, *objects: StoredObject, uploads: int | None = 0) -> None:
-        self.objects, self.uploads = sorted(objects), uploads
-
-    def now(self) -> datetime:
-        return NOW
-
-    def list_pages(self, prefix="", *, start_after=""):
-        yield [stored for stored in self.objects if stored.key.startswith(prefix)]
-
-    def list_uploads(self, prefix=""):
-        if self.uploads is None:
-            raise Unsupported("The server does not know this request.")
-        for number in range(self.uploads):
-            yield PendingUpload(key=f"{number}", upload_id="", initiated_at=NOW)
-
-    def measure_uploads(self, uploads):
-        return (Result(request=upload, value=2048) for upload in uploads)
-
-
-def listed(
-    key: str, size: int = 1000, *, etag: str = "", days: int = 0, storage_class: str = STANDARD
-) -> StoredObject:
-    return StoredObject(key, size, etag or key, NOW - timedelta(days=days), storage_class)
-
-
-def measure(bucket, *, scope: Scope | None = None, **options):
-    config = load()
-    return measure_usage(
-        config,
-        Addresses.from_config(config),
-        bucket,
-        scope=scope or Scope(),
-        control=Control(),
-        options=UsageOptions(**options),
-    )
 
 
 @pytest.mark.parametrize(
@@ -104,10 +59,6 @@ def test_unfinished_uploads_are_told_where_the_server_lists_them(uploads, note):
         each for each in measured.notes if note and note in each
     ]
     assert any(note in each for each in measured.notes) if note else True
-
-
-def submission(tracking_id: str, **values) -> AppSubmission:
-    return AppSubmission.objects.create(tracking_id=tracking_id, app_name_en="x", **values)
 
 
 # Names of groups
@@ -302,6 +253,18 @@ def test_the_bill_is_that_of_the_listing_and_the_operations_given():
     assert usage.cost.total_usd == Decimal("14.90") + Decimal("4.50") + Decimal("104.40")
 
 
+def test_what_is_retrieved_is_billed_as_given():
+    usage = measure(
+        Listed(listed("a", 5 * GB, storage_class=INFREQUENT_ACCESS)), retrieved_bytes=11 * GB // 10
+    )
+    # 1.1 GB are rounded up to 2. Source: https://developers.cloudflare.com/r2/pricing/
+    assert usage.cost.retrieval_usd == Decimal("0.02")
+    assert "1.0 GiB are retrieved from Infrequent Access a month, as given." in (
+        usage.cost.assumptions
+    )
+    assert usage_report("--retrieved", "1.1GB")[1]["cost"]["retrieval_usd"] == "0.02"
+
+
 def test_days_before_count_with_their_peaks_and_the_bill_says_so():
     size = {STANDARD: 40 * GB}
     usage = measure(
@@ -374,17 +337,8 @@ def test_a_narrowed_scope_counts_its_objects_and_calls_nothing_an_orphan():
 
 
 def test_a_stop_request_ends_it():
-    config = load()
-    control = Control(deadline=0)
     with pytest.raises(Stopped):
-        measure_usage(
-            config,
-            Addresses.from_config(config),
-            Listed(listed("a")),
-            scope=Scope(),
-            control=control,
-            options=UsageOptions(),
-        )
+        measure(Listed(listed("a")), control=Control(deadline=0))
 
 
 @pytest.mark.parametrize(
@@ -460,7 +414,7 @@ def test_the_comparison_of_the_page_is_what_is_printed():
         Listed(listed("a", 1000 * GB)), compare=True, class_a=100_000, egress_bytes=1024 * GB
     )
     out = StringIO()
-    (table,) = [each for each in Command().sections(month) if each.title.startswith("Compared")]
+    (table,) = [each for each in Command().sections(month) if each.title.endswith("a month")]
     write_text(
         Report(
             command="usage_report", bucket="", started_at=NOW, finished_at=NOW, sections=[table]
@@ -539,12 +493,15 @@ def test_text_tells_cost_assumptions_and_limits():
         ["--limit", "3"],
         ["--by", "colour"],
         ["--depth", "0"],
+        ["--depth", str(2**63)],
+        ["--top", str(2**63)],
         ["--budget", "lots"],
         ["--max-orphans", "-1%"],
         ["--egress", "1TB"],
         ["--compare", "--egress", "lots"],
         ["--compare", "--egress", "-1"],
         ["--compare", "--egress", "1iB"],
+        ["--retrieved", "lots"],
     ],
 )
 def test_usage_errors_exit_2(words):

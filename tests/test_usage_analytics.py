@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -23,7 +24,7 @@ from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, month_of
 from r2maint.usage.analytics import Analytics, Operation, StoredDay, ask_analytics
 from r2maint.usage.operations import CLOUDFLARE, OperationClass
 from tests.analyticsserver import SCHEMA, analytics_server, envelope, graphql
-from tests.commands import run
+from tests.commands import gauges, run
 from tests.conftest import DATABASES
 from tests.servers import RESET, Answer, Request
 
@@ -157,6 +158,12 @@ def test_operations_on_infrequent_access_are_billed_as_its_own(bucket, server):
     assert Decimal(cost["class_b_usd"]) == Decimal("0.90")
 
 
+def test_what_is_retrieved_is_given_by_hand_beside_analytics(bucket, server):
+    server.operations = [operation(bucket, "GetObject", 1, storageClass="InfrequentAccess")]
+    cost = analytics("--retrieved", "1000GB")["cost"]
+    assert (cost["retrieval_usd"], cost["class_b_usd"]) == ("10.00", "0.90")
+
+
 def test_operations_of_no_known_class_are_shown_by_name_and_not_billed(bucket, server):
     server.operations = [
         operation(bucket, "DeleteObjects", 5_000_000),
@@ -221,6 +228,72 @@ def test_peaks_of_the_whole_bucket_are_billed(bucket, server):
     assert billable["standard_gb_months"] == 29
     narrowed = analytics("--prefix", "submissions/")["cost"]["billable"]
     assert narrowed["standard_gb_months"] == 0
+
+
+@pytest.mark.parametrize("part", [["--prefix", "submissions/"], ["--model", "appdirectory.App"]])
+def test_operations_of_the_whole_bucket_are_shown_and_not_billed_to_a_part(bucket, server, part):
+    server.operations = [operation(bucket, "PutObject", 5_000_000)]
+    server.bandwidth = [moved(bucket, 0, 2**40)]
+    document = analytics(*part, "--compare", "--budget", "1")
+    assert document["analytics"]["operations"]["class_a"] == 5_000_000
+    assert Decimal(document["cost"]["total_usd"]) == 0
+    assert any(
+        "counts those of the whole bucket" in told for told in document["cost"]["assumptions"]
+    )
+    s3 = document["comparison"][1]
+    assert (s3["operations_usd"], s3["egress_usd"]) == ("0.00", "0.00")
+    shown = text("--analytics", *part)
+    assert "Operations, of the whole bucket, " in shown
+    assert "Operations, of the whole bucket, " not in text("--analytics")
+
+
+def test_the_comparison_takes_egress_from_cloudflare_unless_it_is_given(bucket, server):
+    server.bandwidth = [moved(bucket, 5, 2**39), moved(bucket, 5, 2**39, at=FIRST)]
+    s3 = analytics("--compare")["comparison"][1]
+    # 1,024 GB of 2^30 bytes, the first 100 free.
+    assert s3["egress_usd"] == "83.16"
+    assert "Egress is the 1.0 TiB downloaded" in s3["assumptions"][-1]
+    s3 = analytics("--compare", "--egress", "0")["comparison"][1]
+    assert s3["egress_usd"] == "0.00"
+    assert not any("downloaded" in told for told in s3["assumptions"])
+
+
+def test_without_bandwidth_the_comparison_asks_for_egress(bucket, server):
+    server.schema_text = SCHEMA.replace("r2BandwidthUsageAdaptiveGroups", "somethingElse")
+    s3 = analytics("--compare")["comparison"][1]
+    assert s3["egress_usd"] == "0.00"
+    assert "give --egress" in s3["assumptions"][-1]
+
+
+def test_prometheus_reads_operations_and_bandwidth(bucket, server):
+    server.operations = [
+        operation(bucket, "PutObject", 7),
+        operation(bucket, "PutObject", 2, responseStatusCode=403, actionStatus="userError"),
+        operation(bucket, "DeleteObjects", 3, storageClass="InfrequentAccess"),
+    ]
+    server.bandwidth = [moved(bucket, 5, 90)]
+    found = gauges(text("--analytics", "--format", "prometheus"))
+    assert found["r2maint_operations"] == {
+        ("PutObject", "A", STANDARD, "yes"): 7,
+        ("PutObject", "A", STANDARD, "no"): 2,
+        ("DeleteObjects", "unclassified", INFREQUENT_ACCESS, "yes"): 3,
+        ("DeleteObjects", "unclassified", INFREQUENT_ACCESS, "no"): 0,
+    }
+    assert found["r2maint_bandwidth_bytes"] == {("upload",): 5, ("download",): 90}
+    server.schema_text = SCHEMA.replace("r2BandwidthUsageAdaptiveGroups", "somethingElse")
+    del server._schema
+    assert "r2maint_bandwidth_bytes" not in text("--analytics", "--format", "prometheus")
+    assert "r2maint_operations" not in text("--format", "prometheus")
+
+
+def test_html_draws_operations_days_and_the_comparison(bucket, server):
+    server.operations = [operation(bucket, "PutObject", 7), operation(bucket, "GetObject", 70)]
+    server.storage = [stored(bucket, GB, at=FIRST), stored(bucket, 2 * GB, at=YESTERDAY, objects=2)]
+    drawn = re.findall(
+        r'aria-label="([^"]*)"', text("--analytics", "--compare", "--format", "html")
+    )
+    for what in ("Operations, ", "Storage by day, ", "Compared with Amazon S3, by each one"):
+        assert any(label.startswith(what) for label in drawn), drawn
 
 
 def test_bandwidth_is_summed_over_the_days(bucket, server):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
 
@@ -12,9 +12,8 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone as django_timezone
 
-from r2maint.bucket import PendingUpload, Result, StoredObject, Upload, open_bucket, put
+from r2maint.bucket import PendingUpload, Result, Upload, open_bucket, put
 from r2maint.conf import load
-from r2maint.control import Control
 from r2maint.errors import AccessDenied, InvalidListing, NoSuchKey
 from r2maint.keys import Addresses, digest
 from r2maint.models import Encoding, Sighting
@@ -32,68 +31,17 @@ from r2maint.usage.analytics import Analytics, StoredDay
 from r2maint.usage.attribution import MAX_OWNERS, Attribution
 from r2maint.usage.counting import OWN, QUARANTINE, UNREFERENCED
 from r2maint.usage.grouping import SIZES, Count, GroupBy, size_of
-from r2maint.usage.measure import UsageOptions, measure_usage
+from r2maint.usage.remembered import iter_encoded
 from r2maint.usage.savings import Encoded, Removable, find_savings
 from r2maint.usage.sniffing import Sniffer
 from r2maint.usage.uploads import Pending, measure_pending
-from tests.appdirectory.models import AppSubmission
+from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
+from tests.usageworld import NOW, PUBLIC, Listed, listed, measure, submission
 
-NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
-PUBLIC = "https://media.example.org/"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 2000
 FIELDS = ("app_icon_url", "main_image_ar", "main_image_en", "screenshots_en")
 pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixtures("project")]
-
-
-class Listed:
-    """A bucket of which the listing is known, and the beginning of what is listed."""
-
-    name = "listed"
-
-    def __init__(self, *objects: StoredObject, bodies: dict[str, bytes] | None = None) -> None:
-        self.objects, self.bodies = sorted(objects), bodies or {}
-
-    def now(self) -> datetime:
-        return NOW
-
-    def list_pages(self, prefix="", *, start_after=""):
-        yield [stored for stored in self.objects if stored.key.startswith(prefix)]
-
-    def list_uploads(self, prefix=""):
-        return iter(())
-
-    def measure_uploads(self, uploads):
-        return (Result(request=upload, value=0) for upload in uploads)
-
-    def peek_many(self, keys, *, count):
-        for key in keys:
-            if key in self.bodies:
-                yield Result(request=key, value=self.bodies[key][:count])
-            else:
-                yield Result(request=key, error=NoSuchKey(f"The object does not exist: {key!r}."))
-
-
-def listed(
-    key: str, size: int = 1000, *, etag: str = "", days: int = 0, storage_class: str = STANDARD
-) -> StoredObject:
-    return StoredObject(key, size, etag or key, NOW - timedelta(days=days), storage_class)
-
-
-def measure(bucket, *, scope: Scope | None = None, **options):
-    config = load()
-    return measure_usage(
-        config,
-        Addresses.from_config(config),
-        bucket,
-        scope=scope or Scope(),
-        control=Control(),
-        options=UsageOptions(**options),
-    )
-
-
-def submission(tracking_id: str, **values) -> AppSubmission:
-    return AppSubmission.objects.create(tracking_id=tracking_id, app_name_en="x", **values)
 
 
 def test_a_percent_encoded_address_counts_for_the_key_it_means():
@@ -213,6 +161,22 @@ def test_the_largest_are_told_with_table_column_and_key_of_their_owner():
     assert (nobodys["references"], nobodys["owners"]) == (0, [])
 
 
+def test_rows_of_each_kind_of_database_are_attributed(alias):
+    pictures = [f"{PUBLIC}small.png", f"{PUBLIC}%D8%A3%20b.png", f"{PUBLIC}gone.png"]
+    row = AppSubmission.objects.using(alias).create(tracking_id="A", screenshots_en=pictures)
+    App.objects.using(alias).create(name_en="x", main_image_en="not/moved.png")
+    AppSubmission.objects.using(alias).create(tracking_id="B", app_icon_url=pictures[0])
+    usage = measure(
+        Listed(listed("small.png", 1), listed("أ b.png", 20), listed("none.png", 300)),
+        scope=Scope(databases=(alias,)),
+    )
+    summary = usage.summary()
+    assert (summary["referenced_bytes"], summary["shared_bytes"]) == (21, 1)
+    assert (summary["missing_references"], summary["orphan_bytes"]) == (1, None)
+    (owner,) = usage.largest[0].as_dict()["owners"]
+    assert (owner["database"], owner["pk"], owner["path"]) == (alias, str(row.pk), "/1")
+
+
 def test_a_placeholder_has_few_owners_told_and_all_counted():
     for number in range(MAX_OWNERS + 3):
         submission(str(number), app_icon_url=f"{PUBLIC}placeholder.png")
@@ -318,6 +282,7 @@ def test_what_a_purge_saw_is_told_beside_what_no_field_names():
     assert "found 1 object of them (4 B) named nowhere" in orphans.basis
 
 
+@pytest.mark.usefixtures("home")
 def test_another_version_under_the_key_was_not_seen_by_the_purge():
     Sighting.objects.create(
         bucket="listed",
@@ -348,6 +313,7 @@ def encoding(key: str, before: int, after: int | None, **values) -> None:
     )
 
 
+@pytest.mark.usefixtures("home")
 def test_a_re_encoding_is_extrapolated_from_the_pictures_of_this_bucket():
     encoding("made.webp", 800, 100, made_by="webp85")
     encoding("left.png", 200, None)
@@ -369,6 +335,13 @@ def test_without_a_measured_ratio_nothing_is_said_of_re_encoding():
     submission("A", app_icon_url=f"{PUBLIC}a.png")
     usage = measure(Listed(listed("a.png", 99 * GB)))
     assert [each.what for each in usage.savings] == ["orphans", "quarantine", "duplicates"]
+
+
+def test_what_is_remembered_is_read_page_by_page(home, monkeypatch):
+    monkeypatch.setattr("r2maint.usage.remembered._PAGE", 2)
+    for number in range(5):
+        encoding(f"{number}.png", 10, 9)
+    assert sorted(iter_encoded("listed")) == [(f"{number}.png",) * 2 for number in range(5)]
 
 
 def test_tables_that_are_not_there_yet_remember_nothing(monkeypatch):

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, bill, month_of
+from r2maint.pricing import (
+    GB,
+    INFREQUENT_ACCESS,
+    STANDARD,
+    average,
+    bill,
+    days_of_month,
+    month_of,
+)
 from r2maint.usage.outlook import (
     Limit,
     forecast,
@@ -128,8 +136,13 @@ def days(count: int, *, first: int = 5 * GB, a_day: int = GB // 10, every: int =
     ]
 
 
+def month(history, until: date) -> list:
+    return days_of_month({each.day: {STANDARD: each.standard} for each in history}, until=until)
+
+
 def told(history, *limits: Limit, **options):
-    return forecast(history, limits=limits, pricing=prices, **options)
+    seen = month(history, history[-1].day) if history else []
+    return forecast(history, month=seen, limits=limits, pricing=prices, **options)
 
 
 @pytest.mark.parametrize("count", [0, 1, 6])
@@ -149,12 +162,14 @@ def test_a_forecast_reaches_5_times_as_far_as_its_history():
     assert [each.days for each in told(days(74), horizons=(7, 366)).horizons] == [7]
 
 
-def test_the_bill_of_a_forecast_is_that_of_its_bytes():
+def test_the_bill_of_a_forecast_is_that_of_the_30_days_that_end_with_it():
     (horizon,) = told(days(90), horizons=(90,)).horizons
     assert horizon.day == START + timedelta(days=179)
     assert horizon.bytes.low < 22.9 * GB < horizon.bytes.high
     assert abs(horizon.bytes.expected - 22.9 * GB) < GB
-    assert [horizon.usd.expected] == [prices({STANDARD: horizon.bytes.expected})]
+    later = days(180)
+    assert horizon.usd.expected == prices(average(month(later, later[-1].day)))
+    assert horizon.usd.expected < prices({STANDARD: horizon.bytes.expected})
     assert horizon.usd.low <= horizon.usd.expected <= horizon.usd.high
     assert isinstance(horizon.usd.high, Decimal)
 
@@ -170,6 +185,44 @@ def test_a_limit_is_crossed_on_a_day_with_its_interval():
     assert found.earliest <= found.expected <= found.latest
     assert abs(found.expected - (START + timedelta(days=50))) <= timedelta(days=3)
     assert found.as_dict()["expected"] == found.expected.isoformat()
+
+
+def over(budget: str) -> Limit:
+    return Limit("budget", 0, lambda stored: prices(stored) > Decimal(budget))
+
+
+def test_a_budget_is_crossed_when_the_bill_of_the_month_is_and_not_when_one_day_is_too_large():
+    known = days(60, first=100 * GB, a_day=GB)
+    budget = "2.25"
+    later = days(200, first=100 * GB, a_day=GB)
+    bills = ((each.day, prices(average(month(later, each.day)))) for each in later)
+    truth = next(day for day, usd in bills if usd > Decimal(budget))
+    found = told(known, over(budget)).crossings[0]
+    assert found.state == "expected"
+    assert abs(found.expected - truth) <= timedelta(days=1)
+    one_day = next(each.day for each in later if prices({STANDARD: each.bytes}) > Decimal(budget))
+    assert truth - one_day > timedelta(days=10)
+
+
+def test_a_bucket_emptied_yesterday_is_over_its_budget_until_the_month_is():
+    full = [*days(60, first=100 * GB, a_day=0), Day(day=START + timedelta(days=60), **GONE)]
+    assert told(full, over("1.25")).crossings[0].state == "crossed"
+    assert told(full, Limit("max stored", GB)).crossings[0].state != "crossed"
+
+
+GONE = {"standard": 0, "infrequent_access": 0}
+
+
+def test_noise_of_days_evens_out_in_a_month():
+    random = Random(3)
+    noisy = [
+        Day(day=each.day, standard=each.standard + int(random.gauss(0, GB)), infrequent_access=0)
+        for each in days(60, first=100 * GB, a_day=GB // 10)
+    ]
+    (horizon,) = told(noisy, horizons=(60,)).horizons
+    of_a_day = horizon.bytes.high - horizon.bytes.low
+    of_a_month = (horizon.usd.high - horizon.usd.low) / Decimal("0.015") * GB
+    assert of_a_month < of_a_day * Decimal("0.8")
 
 
 def test_a_limit_that_is_crossed_already_has_no_day():

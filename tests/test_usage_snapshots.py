@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from io import StringIO
 
@@ -16,13 +16,14 @@ from r2maint.errors import DatabaseError
 from r2maint.models import Snapshot
 from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD
 from r2maint.usage.snapshots import KEPT_FOR, MAX_GROUPS, Day, Snapshots, daily_peaks
-from tests.commands import run
+from tests.commands import gauges, run
 from tests.conftest import DATABASES
 
 pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixtures("project")]
 
 TODAY = date(2026, 11, 23)
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 2002
 LATER = NOON + timedelta(hours=3)
 
 
@@ -99,12 +100,26 @@ def fill(size: int = 1000) -> None:
     put(bucket(), Upload(key="submissions/a.png", body=b"x" * size))
 
 
-def past(days: int, *, start: int = 5 * GB, a_day: int = GB // 10, **values) -> None:
+def test_each_kind_of_database_keeps_days_that_are_billed_foretold_and_compared(home):
+    past(10, start=40 * GB, a_day=GB, groups={"type": {"png": 400}}, database=home)
+    fill()
+    for _ in range(2):
+        document = run("usage_report", "--forecast", "7d")
+    assert len(document["history"]) == Snapshot.objects.using(home).count() == 11
+    assert document["history"][-1]["bytes"] == 1000
+    assert document["cost"]["billable"]["standard_gb_months"] > 20
+    assert list(document["forecast"]["bytes"]) == ["7"]
+    assert document["growth"]["type"][0]["bytes_per_day"] == 60
+
+
+def past(
+    days: int, *, start: int = 5 * GB, a_day: int = GB // 10, database: str = "default", **values
+) -> None:
     """Days before today on which the bucket grew."""
     today = bucket().now().date()
     for age in range(1, days + 1):
         wobble = age % 5 * GB // 100
-        Snapshot.objects.create(
+        Snapshot.objects.using(database).create(
             bucket=bucket().name,
             day=today - timedelta(days=age),
             standard_bytes=start + a_day * (days - age) + wobble,
@@ -185,6 +200,22 @@ def test_a_forecast_has_sizes_money_and_the_days_limits_are_crossed(monkeypatch)
     assert told["snapshots"] == 91
 
 
+@pytest.mark.parametrize(("budget", "state"), [("14.35", "crossed"), ("14.36", "not in sight")])
+def test_the_forecast_calls_a_budget_crossed_exactly_when_the_report_does(budget, state):
+    past(40, start=1000 * GB, a_day=0)
+    # 29 days of about 1,000 GB and nothing today: $14.355.
+    document = run("usage_report", "--budget", budget, exit_code=3 if state == "crossed" else 0)
+    found = {each["limit"]: each["state"] for each in document["forecast"]["crossings"]}
+    assert found == {"free tier": "crossed", "budget": state}
+    assert bool(document["crossed"]) == (state == "crossed")
+
+
+def test_what_has_no_free_tier_cannot_cross_it(settings):
+    settings.R2MAINT = {**settings.R2MAINT, "PRICES": {"free": {"storage": 0}}}
+    past(8)
+    assert run("usage_report")["forecast"]["crossings"] == []
+
+
 def steady(monkeypatch) -> None:
     """Let today be as yesterday: no disk of a test has room for what the past leads up to."""
     keep = Snapshots.keep
@@ -194,6 +225,23 @@ def steady(monkeypatch) -> None:
         keep(self, Day(day=day.day, standard=last.standard_bytes, infrequent_access=0), at)
 
     monkeypatch.setattr(Snapshots, "keep", kept)
+
+
+def test_prometheus_reads_the_forecast_and_the_days_of_crossings(monkeypatch):
+    past(40)
+    steady(monkeypatch)
+    words = ["--forecast", "7d", "--max-stored", "5GB", "--budget", "100"]
+    found = gauges(text(*words, "--format", "prometheus"))
+    assert set(found["r2maint_forecast_bytes"]) == {
+        ("7", bound) for bound in ("expected", "low", "high")
+    }
+    assert found["r2maint_forecast_dollars"]["7", "high"] < 1
+    days = found["r2maint_forecast_crossing_timestamp_seconds"]
+    today = datetime.combine(bucket().now().date(), time(), timezone.utc)
+    assert days["max-stored",] == today.timestamp()
+    assert days["free-tier",] > today.timestamp()
+    assert days["free-tier",] % 86400 == 0
+    assert ("budget",) not in days
 
 
 def test_horizons_are_chosen():
@@ -225,6 +273,30 @@ def test_growth_is_in_the_document():
             {"name": "gif", "bytes": 0, "bytes_before": 100, **ten_days(), "bytes_per_day": -10},
         ]
     }
+
+
+def test_types_told_by_first_bytes_grow_apart_from_those_told_by_names():
+    past(10, groups={"type": {"txt": 400}, "type/sniffed": {"png": 100}})
+    put(bucket(), Upload(key="apps/picture.txt", body=PNG))
+    size, of = len(PNG), {"since": ten_days()["since"]}
+    named, sniffed = (run("usage_report", "--by", "type", *more) for more in ([], ["--sniff"]))
+    assert [each["name"] for each in named["growth"]["type"]] == ["txt"]
+    assert sniffed["growth"] == {
+        "type": [
+            {
+                "name": "png",
+                "bytes": size,
+                "bytes_before": 100,
+                **of,
+                "bytes_per_day": size // 10 - 10,
+            }
+        ]
+    }
+    assert Snapshot.objects.get(day=bucket().now().date()).groups == {
+        "type": {"txt": size},
+        "type/sniffed": {"png": size},
+    }
+    assert "Type, by first bytes, that changed" in text("--sniff")
 
 
 def ten_days() -> dict[str, str]:

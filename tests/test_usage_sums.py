@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from decimal import Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.inventory import Inventory
 from r2maint.keys import Kind, Target, Via
-from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, bill, month_of
+from r2maint.pricing import (
+    GB,
+    INFREQUENT_ACCESS,
+    STANDARD,
+    bill,
+    load_prices,
+    month_of,
+    month_of_peaks,
+)
 from r2maint.references.columns import Column, ColumnKind
 from r2maint.references.reading import Reference, Shape
 from r2maint.usage.attribution import Attribution
 from r2maint.usage.counting import Tally
-from r2maint.usage.grouping import GroupBy, groups_of
-
-NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
-
-
-def listed(
-    key: str, size: int = 1000, *, etag: str = "", days: int = 0, storage_class: str = STANDARD
-) -> StoredObject:
-    return StoredObject(key, size, etag or key, NOW - timedelta(days=days), storage_class)
+from r2maint.usage.grouping import GONE, GroupBy, Listing, groups_of
+from tests.usageworld import NOW, listed
 
 
 def column(field: str, *, model: str = "app.Model", database: str = "default") -> Column:
@@ -150,3 +151,40 @@ def test_every_grouping_sums_to_the_total_exactly(found, named, depth, top):
         assert sum(group.objects for group in groups) == tally.total.objects, by
         assert sum(group.bytes for group in groups) == tally.total.bytes, by
         assert sum((group.usd_per_month for group in groups), Decimal(0)) == cost.storage_usd, by
+
+
+BY_CLASS = st.dictionaries(st.sampled_from([STANDARD, INFREQUENT_ACCESS]), SIZED)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    now=BY_CLASS,
+    before=st.lists(BY_CLASS, max_size=3),
+    price=st.decimals(0, 3, places=9),
+    top=st.one_of(st.none(), st.integers(1, 3)),
+)
+def test_shares_add_up_also_where_something_of_the_month_is_gone(now, before, price, top):
+    listing = Listing()
+    for number, (storage_class, size) in enumerate(now.items()):
+        listing.add("both", 1, size // 2, storage_class)
+        listing.add(f"{number}", 1, size - size // 2, storage_class)
+    days = {NOW.date() - timedelta(days=9 * age): peak for age, peak in enumerate([now, *before])}
+    prices = load_prices({"standard": {"storage": price}, "free": {"storage": 1}})
+    cost = bill(month_of_peaks(days, until=NOW.date()), prices)
+    groups = groups_of(listing, GroupBy.PREFIX, cost, now, top=top)
+    assert sum((group.usd_per_month for group in groups), Decimal(0)) == cost.storage_usd
+    assert all(group.usd_per_month >= 0 for group in groups)
+    assert sum(group.bytes for group in groups) == sum(now.values())
+
+
+@pytest.mark.parametrize("by", GroupBy)
+def test_a_storage_class_emptied_this_month_has_a_share_of_its_own(by):
+    peaks = {NOW.date(): {STANDARD: 50 * GB, INFREQUENT_ACCESS: 30 * GB}}
+    cost = bill(month_of_peaks(peaks, until=NOW.date()))
+    listing = Listing()
+    listing.add("left", 1, 50 * GB, STANDARD)
+    groups = groups_of(listing, by, cost, {STANDARD: 50 * GB}, top=1)
+    assert [(each.name, each.objects, each.bytes, each.usd_per_month) for each in groups] == [
+        ("left", 1, 50 * GB, Decimal("0.60")),
+        (GONE, 0, 0, Decimal("0.30")),
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -58,15 +58,35 @@ def month_of_peaks(
     duration is not seen in peaks. Raises: ValueError when no day up to `until` is known.
     Source: https://developers.cloudflare.com/r2/pricing/#storage-usage
     """
+    by_class = _summed(days_of_month(peaks, until=until))
+    return _month(by_class, class_a=class_a, class_b=class_b)
+
+
+def days_of_month(
+    peaks: Mapping[date, Mapping[str, int]], *, until: date
+) -> list[Mapping[str, int]]:
+    """Return the largest bytes of each of the 30 days that end with `until`, in order.
+
+    Gaps are filled as `month_of_peaks` says. Raises: ValueError when no day is known.
+    """
     known = sorted(day for day in peaks if day <= until)
     if not known:
         raise ValueError(f"no peak is known up to {until}")
+    found = (known[max(0, bisect_right(known, day) - 1)] for day in reversed(_days(until)))
+    return [peaks[day] for day in found]
+
+
+def average(days: Collection[Mapping[str, int]]) -> dict[str, int]:
+    """Return the mean of some days by storage class, up to the next byte: a bill rounds up too."""
+    return {name: -(-size // len(days)) for name, size in _summed(days).items()}
+
+
+def _summed(days: Iterable[Mapping[str, int]]) -> dict[str, int]:
     by_class: dict[str, int] = {}
-    for day in _days(until):
-        at = max(0, bisect_right(known, day) - 1)
-        for name, size in peaks[known[at]].items():
+    for day in days:
+        for name, size in day.items():
             by_class[name] = by_class.get(name, 0) + size
-    return _month(by_class, class_a=class_a, class_b=class_b)
+    return by_class
 
 
 def days_known(peaks: Mapping[date, Mapping[str, int]], *, until: date) -> int:

@@ -63,6 +63,16 @@ class Scope:
     """Of items. Applied by the commands."""
     databases: tuple[str, ...] = ()
 
+    @property
+    def is_narrowed(self) -> bool:
+        """Not all references are read, so that nobody can tell what nothing names."""
+        return bool(self.models or self.fields or self.where or self.databases)
+
+    @property
+    def is_part(self) -> bool:
+        """Not the whole bucket is looked at, whether by key or by reference."""
+        return self.is_narrowed or bool(self.prefix)
+
 
 EVERYTHING = Scope()
 

@@ -41,7 +41,7 @@ def _context(report: Report) -> dict[str, Any]:
         "title": f"{report.command}, bucket {printable(report.bucket)}",
         "headline": printable(report.headline.rpartition(f"bucket {report.bucket}: ")[2]),
         "verdict": printable(report.verdict),
-        "error": report.error,
+        "error": " ".join(_told(report.error)),
         "summary": summary_lines(report.summary),
         "parts": list(_parts(report)),
         "refusals": report.refusals,
@@ -49,6 +49,10 @@ def _context(report: Report) -> dict[str, Any]:
         "finished_at": readable(report.finished_at, when),
         "version": r2maint.__version__,
     }
+
+
+def _told(error: Mapping[str, str] | None) -> Iterator[str]:
+    return (printable(error[part]) for part in ("message", "hint") if error and error[part])
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ from r2maint.report.quantities import format_bytes, format_money, format_usd
 from r2maint.report.result import Column, Row, Unit
 
 # Control characters move a terminal's cursor or colour it, bidirectional overrides make one key
-# look like another, and lone surrogates cannot be encoded.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# look like another, lone surrogates cannot be encoded, and no XML may hold U+FFFE and U+FFFF.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 
 
 def value_at(item: Row, name: str) -> Any:

@@ -23,7 +23,7 @@ from r2maint.pricing import (
     Usage,
     priced_as,
 )
-from r2maint.report.quantities import format_count
+from r2maint.report.quantities import format_bytes, format_count
 from r2maint.usage.operations import CLOUDFLARE, OperationClass, is_billed
 from r2maint.usage.rows import BANDWIDTH, OPERATIONS, STORAGE, Question
 
@@ -182,8 +182,19 @@ class Analytics:
             for each in (OperationClass.A, OperationClass.B)
         ]
         return (
-            f"{' and '.join(counts)} operations on the whole bucket from {self.first_day} to"
+            f"{' and '.join(counts)} operations from {self.first_day} to"
             f" {self.last_day} (UTC), as Cloudflare's analytics count them: these may be sampled."
+        )
+
+    @property
+    def egress_assumptions(self) -> tuple[str, ...]:
+        """What a comparison with these downloads takes for granted; nothing without any told."""
+        if self.bandwidth is None:
+            return ()
+        return (
+            f"Egress is the {format_bytes(self.bandwidth.downloaded_bytes)} downloaded from"
+            f" {self.first_day} to {self.last_day} (UTC), as Cloudflare's analytics count them:"
+            " without transfers under 100 KiB, so that it may be more. --egress replaces it.",
         )
 
     def notes(self) -> Iterator[str]:

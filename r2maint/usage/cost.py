@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from decimal import Decimal
 
 from r2maint.pricing import (
     MONTH_DAYS,
@@ -15,8 +16,10 @@ from r2maint.pricing import (
     bill,
     compare,
     days_known,
+    days_of_month,
     month_of_peaks,
 )
+from r2maint.report import format_bytes
 from r2maint.usage.analytics import Analytics
 
 
@@ -29,19 +32,35 @@ class Month:
     today: date
     class_a: int = 0
     class_b: int = 0
+    retrieved_bytes: int = 0
+    """Read or copied out of Infrequent Access."""
     egress_bytes: int | None = None
     """Bytes sent to the internet; None when nobody knows."""
     peaks: Mapping[date, Mapping[str, int]] = field(default_factory=dict)
     """The largest bytes by storage class of days before."""
     analytics: Analytics | None = None
-    """Its operations count in place of `class_a` and `class_b`."""
+    """Its operations count in place of `class_a` and `class_b`, and its downloads where nobody told
+    `egress_bytes`."""
+    is_part: bool = False
+    """Not of the whole bucket. Analytics are, so that none of theirs is billed."""
 
     @property
     def usage(self) -> Usage:
         month = month_of_peaks(
-            self._days, until=self.today, class_a=self.class_a, class_b=self.class_b
+            self._known, until=self.today, class_a=self.class_a, class_b=self.class_b
         )
-        return self.analytics.added_to(month) if self.analytics else month
+        infrequent = replace(month.infrequent_access, retrieved_bytes=self.retrieved_bytes)
+        month = replace(month, infrequent_access=infrequent)
+        return self._counted.added_to(month) if self._counted else month
+
+    @property
+    def _counted(self) -> Analytics | None:
+        return None if self.is_part else self.analytics
+
+    @property
+    def days(self) -> list[Mapping[str, int]]:
+        """The peak of each day by storage class, today's last; one that nobody saw is filled in."""
+        return days_of_month(self._known, until=self.today)
 
     @property
     def steady(self) -> Usage:
@@ -49,9 +68,13 @@ class Month:
         return replace(self, peaks={}).usage
 
     @property
-    def _days(self) -> dict[date, Mapping[str, int]]:
+    def _known(self) -> dict[date, Mapping[str, int]]:
         before = self.peaks.get(self.today, {})
         return {**self.peaks, self.today: larger(self.stored, before)}
+
+    def priced(self, stored: Mapping[str, int], prices: Prices) -> Decimal:
+        """Return the bill in US dollars if `stored` stayed all month, with the same operations."""
+        return bill(replace(self, stored=stored).steady, prices).total_usd
 
     def bill(self, prices: Prices) -> Bill:
         """Return the bill, with what this month takes for granted among its assumptions."""
@@ -60,39 +83,55 @@ class Month:
 
     def compare(self, prices: Prices) -> tuple[Offer, ...]:
         """Return what R2 and S3 ask for it."""
-        r2, s3 = compare(self.usage, egress_bytes=self.egress_bytes or 0, prices=prices)
+        egress_bytes, basis = self._egress()
+        r2, s3 = compare(self.usage, egress_bytes=egress_bytes, prices=prices)
+        return (r2, replace(s3, assumptions=(*s3.assumptions, *basis)))
+
+    def _egress(self) -> tuple[int, tuple[str, ...]]:
+        """Return bytes, and what they rest on where nobody gave them."""
         if self.egress_bytes is not None:
-            return (r2, s3)
-        missing = "No egress, which costs most: give --egress to include it."
-        return (r2, replace(s3, assumptions=(*s3.assumptions, missing)))
+            return self.egress_bytes, ()
+        if self._counted and self._counted.bandwidth:
+            return self._counted.bandwidth.downloaded_bytes, self._counted.egress_assumptions
+        return 0, ("No egress, which costs most: give --egress to include it.",)
 
     def _assumptions(self) -> tuple[str, ...]:
         return (
             self._storage(),
+            self._retrieval(),
             self._operations(),
             "A group's amount is its share of the storage bill by bytes, free tier and"
             " rounding included; removing the group may save more or less.",
         )
 
     def _storage(self) -> str:
-        known = days_known(self._days, until=self.today)
+        known = days_known(self._known, until=self.today)
         if known == 1 and not self.peaks:
-            return (
-                "What is stored now stays all month; nothing is retrieved from Infrequent Access."
-            )
+            return "What is stored now stays all month."
         return (
             f"Storage is the average of 30 daily peaks, {known} of {MONTH_DAYS} as {self._seen_by}"
-            " saw them; another day counts as the one before it, or else as the first. Nothing is"
-            " retrieved from Infrequent Access, and what left it within 30 days is not seen."
+            " saw them; another day counts as the one before it, or else as the first. What left"
+            " Infrequent Access within 30 days is not seen."
         )
+
+    def _retrieval(self) -> str:
+        if not self.retrieved_bytes:
+            return "Nothing is retrieved from Infrequent Access: --retrieved includes it."
+        retrieved = format_bytes(self.retrieved_bytes)
+        return f"{retrieved} are retrieved from Infrequent Access a month, as given."
 
     @property
     def _seen_by(self) -> str:
-        return "reports and Cloudflare's analytics" if self.analytics else "reports"
+        return "reports and Cloudflare's analytics" if self._counted else "reports"
 
     def _operations(self) -> str:
-        if self.analytics is not None:
-            return self.analytics.assumption
+        if self._counted:
+            return self._counted.assumption
+        if self.analytics:
+            return (
+                "No operations: Cloudflare counts those of the whole bucket, and this is a part."
+                " --class-a and --class-b, in place of --analytics, include your own."
+            )
         if not (self.class_a or self.class_b):
             return "No operations: --analytics, or --class-a and --class-b, include them."
         return (

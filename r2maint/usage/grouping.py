@@ -17,10 +17,13 @@ OTHER = "(other)"
 UNREFERENCED = "(unreferenced)"
 QUARANTINE = "(quarantine)"
 OWN = "(r2maint)"
+GONE = "(no longer stored)"
+"""What a storage class that holds nothing now is billed for: days before now."""
 MAX_GROUPS = 50_000
 """Names kept apart in one listing; what comes later is counted together, so memory stays flat."""
 
-_MICRO = Decimal("0.000001")
+_PLACES = Decimal("0.000000")
+"""A share has six, or as many as the bill has."""
 _MICROSECOND = timedelta(microseconds=1)
 _AGE_LIMITS = tuple(timedelta(days=days) // _MICROSECOND for days in (7, 30, 90, 365))
 AGES = ("under 7 days", "7 to 30 days", "30 to 90 days", "90 days to a year", "over a year")
@@ -155,15 +158,20 @@ def groups_of(
 
     Shares add up to the storage bill exactly: within a storage class they follow the bytes, and
     each is the difference of two roundings of the running sum. With `top`, what follows the `top`
-    largest is one group, "(other)".
+    largest is one group, "(other)". What a storage class without a byte left is billed for comes
+    last, as "(no longer stored)".
     """
     named = sorted(listing.counts.items(), key=lambda item: _order(by, *item))
     if top is not None and len(named) > top:
         named = [*named[:top], (OTHER, _merged(count for _, count in named[top:]))]
     groups, running, shown = [], Decimal(0), Decimal(0)
-    for name, count in named:
-        running += _share(count, bill, stored)
-        share = running.quantize(_MICRO) - shown
+    places = bill.storage_usd + _PLACES
+    amounts = [(name, count, _share(count, bill, stored)) for name, count in named]
+    if gone := _gone(bill, stored):
+        amounts.append((GONE, Count(), gone))
+    for name, count, amount in amounts:
+        running += amount
+        share = running.quantize(places) - shown
         shown += share
         groups.append(
             Group(name=name, objects=count.objects, bytes=count.bytes, usd_per_month=share)
@@ -192,3 +200,9 @@ def _share(count: Count, bill: Bill, stored: Mapping[str, int]) -> Decimal:
         if stored[storage_class]
     )
     return sum(parts, Decimal(0))
+
+
+def _gone(bill: Bill, stored: Mapping[str, int]) -> Decimal:
+    """Return what storage classes are billed for that have no byte now."""
+    priced = bill.storage_by_class.items()
+    return sum((usd for name, usd in priced if not stored.get(name)), Decimal(0))

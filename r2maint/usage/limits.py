@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
+from decimal import ROUND_UP, Decimal
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from r2maint.report import format_bytes, format_count, format_usd
 
@@ -25,13 +26,7 @@ class Limits:
 
     def given(self) -> tuple[str, ...]:
         """Return the names of the limits that were set, as their options spell them."""
-        named = {
-            "budget": self.budget,
-            "max-orphans": self.max_orphans,
-            "max-missing": self.max_missing,
-            "max-stored": self.max_bytes,
-        }
-        return tuple(name for name, allowed in named.items() if allowed is not None)
+        return tuple(rule.name for rule in _RULES if rule.allowed(self) is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,63 +34,107 @@ class Crossing:
     """A limit that does not hold."""
 
     limit: str
-    """"budget" (US dollars a month), "max-orphans" (percent), "max-missing" (references) or
-    "max-stored" (bytes)."""
+    """As its option spells it: "budget", "max-orphans", "max-missing" or "max-stored"."""
+    unit: str
+    """Of `value` and `allowed`: "USD" (a month), "percent" (of all bytes), "references" or
+    "bytes"."""
     value: Decimal | int
     allowed: Decimal | int
     message: str
 
     def as_dict(self) -> dict[str, Any]:
-        return {"limit": self.limit, "value": self.value, "allowed": self.allowed}
+        return {
+            "limit": self.limit,
+            "value": self.value,
+            "allowed": self.allowed,
+            "unit": self.unit,
+        }
 
 
-def crossings(
-    limits: Limits, *, total_usd: Decimal, bytes: int, orphan_bytes: int | None, missing: int
-) -> Iterator[Crossing]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What limits are about."""
+
+    total_usd: Decimal
+    bytes: int
+    orphan_bytes: int | None
+    """None where nobody can tell."""
+    missing: int
+
+    @property
+    def orphan_percent(self) -> Decimal:
+        """Rounded up to two places, so that what is over a limit never looks as if it were not."""
+        if not (self.orphan_bytes and self.bytes):
+            return Decimal(0)
+        exact = Decimal(100) * self.orphan_bytes / self.bytes
+        return exact.quantize(Decimal("0.01"), ROUND_UP)
+
+
+def crossings(limits: Limits, measured: Measured) -> Iterator[Crossing]:
     """Yield each limit that is crossed; one that is just reached holds.
 
-    Orphans of which nobody can tell (None) cross nothing.
+    Orphans of which nobody can tell cross nothing.
     """
-    if limits.budget is not None and total_usd > limits.budget:
-        yield Crossing(
-            limit="budget",
-            value=total_usd,
-            allowed=limits.budget,
-            message=f"The bill of {format_usd(total_usd)} is over --budget"
-            f" {format_usd(limits.budget)}.",
-        )
-    percent = _percent(orphan_bytes, bytes)
-    if limits.max_orphans is not None and percent > limits.max_orphans:
-        yield Crossing(
-            limit="max-orphans",
-            value=percent.quantize(Decimal("0.01")),
-            allowed=limits.max_orphans,
-            message=f"Orphans are {percent:.1f}% of all bytes, over --max-orphans"
-            f" {limits.max_orphans}%.",
-        )
-    if limits.max_missing is not None and missing > limits.max_missing:
-        yield Crossing(
-            limit="max-missing",
-            value=missing,
-            allowed=limits.max_missing,
-            message=f"{format_count(missing, 'missing reference')} found, over --max-missing"
-            f" {limits.max_missing}.",
-        )
-    if limits.max_bytes is not None and bytes > limits.max_bytes:
-        yield Crossing(
-            limit="max-stored",
-            value=bytes,
-            allowed=limits.max_bytes,
-            message=f"{format_bytes(bytes)} are stored, over --max-stored"
-            f" {format_bytes(limits.max_bytes)}.",
-        )
-
-
-def _percent(part: int | None, whole: int) -> Decimal:
-    return Decimal(100) * part / whole if part and whole else Decimal(0)
+    for rule in _RULES:
+        allowed, value = rule.allowed(limits), rule.value(measured)
+        if allowed is not None and value > allowed:
+            yield Crossing(
+                limit=rule.name,
+                unit=rule.unit,
+                value=value,
+                allowed=allowed,
+                message=f"{rule.told(value)}, over --{rule.name} {rule.worded(allowed)}.",
+            )
 
 
 def verdicts(limits: Limits, crossed: tuple[Crossing, ...]) -> Mapping[str, bool]:
     """Return for each limit that was set whether it is crossed."""
     found = {crossing.limit for crossing in crossed}
     return {limit: limit in found for limit in limits.given()}
+
+
+class _Rule(NamedTuple):
+    name: str
+    unit: str
+    allowed: Callable[[Limits], Any]
+    value: Callable[[Measured], Any]
+    told: Callable[[Any], str]
+    """What is over it, in words."""
+    worded: Callable[[Any], str]
+    """The limit itself, as it is given."""
+
+
+_RULES = (
+    _Rule(
+        "budget",
+        "USD",
+        attrgetter("budget"),
+        attrgetter("total_usd"),
+        lambda usd: f"The bill is {format_usd(usd)}",
+        format_usd,
+    ),
+    _Rule(
+        "max-orphans",
+        "percent",
+        attrgetter("max_orphans"),
+        attrgetter("orphan_percent"),
+        lambda percent: f"Orphans are {percent:f}% of all bytes",
+        "{:f}%".format,
+    ),
+    _Rule(
+        "max-missing",
+        "references",
+        attrgetter("max_missing"),
+        attrgetter("missing"),
+        lambda count: f"{format_count(count, 'missing reference')} found",
+        str,
+    ),
+    _Rule(
+        "max-stored",
+        "bytes",
+        attrgetter("max_bytes"),
+        attrgetter("bytes"),
+        lambda size: f"{format_bytes(size)} are stored",
+        format_bytes,
+    ),
+)

@@ -20,7 +20,7 @@ from r2maint.usage.attribution import Attribution, Large
 from r2maint.usage.cost import Month, larger
 from r2maint.usage.counting import Rows, Tally, types_by_name
 from r2maint.usage.grouping import Count, Group, GroupBy, groups_of
-from r2maint.usage.limits import Crossing, Limits, crossings, verdicts
+from r2maint.usage.limits import Crossing, Limits, Measured, crossings, verdicts
 from r2maint.usage.notes import iter_notes
 from r2maint.usage.outlook import Outlook
 from r2maint.usage.remembered import iter_encoded, iter_sighted, measure_encoded
@@ -46,10 +46,13 @@ class UsageOptions:
     class_a: int = 0
     """Operations a month."""
     class_b: int = 0
+    retrieved_bytes: int = 0
+    """Read or copied out of Infrequent Access a month."""
     analytics: Analytics | None = None
-    """Its operations and daily peaks are billed in place of those given here."""
+    """Its operations and daily peaks are billed in place of those given here, unless the report is
+    of a part of the bucket."""
     egress_bytes: int | None = None
-    """Bytes a month sent to the internet, for the comparison; None when nobody knows."""
+    """Bytes a month sent to the internet, for the comparison; None for what analytics count."""
     peaks: Mapping[date, Mapping[str, int]] = field(default_factory=dict)
     """The largest bytes by storage class of days before; without any, today's stay all month."""
     compare: bool = False
@@ -88,7 +91,10 @@ class UsageReport:
     pending: Pending | None
     """None when the server cannot tell."""
     groups: Mapping[GroupBy, tuple[Group, ...]]
+    month: Month
+    prices: Prices
     cost: Bill
+    """Of that month, by these prices."""
     comparison: tuple[Offer, ...]
     """What others ask for the same month; empty unless asked for."""
     savings: tuple[Saving, ...]
@@ -167,8 +173,7 @@ def measure_usage(
     """
     prices = load_prices(config.prices)
     columns = discover(config, addresses, scope)
-    is_narrowed = bool(scope.models or scope.fields or scope.where or scope.databases)
-    with Attribution(columns, prefix=scope.prefix, narrowed=is_narrowed) as attribution:
+    with Attribution(columns, prefix=scope.prefix, narrowed=scope.is_narrowed) as attribution:
         attribution.add_uses(iter_references(columns, addresses, scope, control=control))
         attribution.add_objects(bucket.list_pages(scope.prefix), control=control)
         attribution.add_tried(iter_encoded(bucket.name))
@@ -191,16 +196,18 @@ def measure_usage(
             pending=measure_pending(bucket, scope.prefix),
             encoded=measure_encoded(bucket.name),
             sniffed=sniffer.told(prices) if sniffer else (),
-            is_narrowed=is_narrowed,
+            is_narrowed=scope.is_narrowed,
         )
     month = Month(
         stored=tally.total.by_class,
         today=tally.now.date(),
         class_a=options.class_a,
         class_b=options.class_b,
+        retrieved_bytes=options.retrieved_bytes,
         egress_bytes=options.egress_bytes,
-        peaks=_peaks(options, is_whole=not (is_narrowed or scope.prefix)),
+        peaks=_peaks(options, is_whole=not scope.is_part),
         analytics=options.analytics,
+        is_part=scope.is_part,
     )
     return _conclude(found, month, prices, options)
 
@@ -249,7 +256,13 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
     tally, stored = found.tally, month.stored
     cost = month.bill(prices)
     orphans = None if found.is_narrowed else tally.orphans
-    crossed = tuple(_crossed(found, orphans, cost, options.limits))
+    measured = Measured(
+        total_usd=cost.total_usd,
+        bytes=tally.total.bytes,
+        orphan_bytes=None if orphans is None else orphans.bytes,
+        missing=found.missing,
+    )
+    crossed = tuple(crossings(options.limits, measured))
     removable = Removable(
         orphans=orphans,
         sighted=tally.sighted,
@@ -273,6 +286,8 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
             by: groups_of(tally.listings[by], by, cost, stored, top=options.top)
             for by in options.by
         },
+        month=month,
+        prices=prices,
         cost=cost,
         comparison=month.compare(prices) if options.compare else (),
         savings=(
@@ -292,16 +307,4 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
             by: {name: count.bytes for name, count in tally.listings[by].counts.items()}
             for by in options.by
         },
-    )
-
-
-def _crossed(
-    found: _Found, orphans: Count | None, cost: Bill, limits: Limits
-) -> Iterator[Crossing]:
-    return crossings(
-        limits,
-        total_usd=cost.total_usd,
-        bytes=found.tally.total.bytes,
-        orphan_bytes=None if orphans is None else orphans.bytes,
-        missing=found.missing,
     )

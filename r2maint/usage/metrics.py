@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -25,6 +25,7 @@ _SUMMARY = {
     "pending_uploads": ("pending_uploads", "Multipart uploads begun and not ended."),
 }
 _PARTS = ("storage", "class_a", "class_b", "retrieval", "total")
+_WAYS = ("upload", "download")
 _GROUPED = {
     "bytes": ("bytes", "Bytes of each group, the largest by themselves."),
     "objects": ("objects", "Objects of each group."),
@@ -59,9 +60,65 @@ def metrics_of(
     yield from _gauge(
         "limit_crossed", "1 for a limit that is crossed, 0 for one that holds.", crossed
     )
+    yield from _operations(here, extra["analytics"])
+    yield from _forecast(here, extra["forecast"], extra["history"])
     now = datetime.now(tz=timezone.utc).timestamp()
     told_at = "When this was measured, in seconds since 1970."
     yield from _gauge("report_timestamp_seconds", told_at, [(here, round(now, 3))])
+
+
+def _operations(here: Mapping[str, str], analytics: Document | None) -> Iterator[Metric]:
+    if analytics is None:
+        return
+    requests = [
+        ({**here, **_labels_of(each), "billed": billed}, each[count])
+        for each in analytics["operations"]["by_type"]
+        for billed, count in (("yes", "requests"), ("no", "unbilled"))
+    ]
+    told = "Requests of the last 30 whole days, by Cloudflare's analytics."
+    yield from _gauge("operations", told, requests)
+    moved = analytics["bandwidth"] or {}
+    transfers = [({**here, "direction": way}, moved.get(f"{way}ed_bytes")) for way in _WAYS]
+    told = "Bytes of the same days, transfers under 100 KiB left out."
+    yield from _gauge("bandwidth_bytes", told, transfers)
+
+
+def _labels_of(operation: Document) -> dict[str, str]:
+    return {
+        "operation": operation["name"],
+        "class": operation["class"],
+        "storage_class": operation["storage_class"],
+    }
+
+
+def _forecast(
+    here: Mapping[str, str], told: Document, history: Sequence[Document]
+) -> Iterator[Metric]:
+    for unit, key in (("bytes", "bytes"), ("dollars", "usd")):
+        samples = [
+            ({**here, "days": days, "bound": bound}, span[bound])
+            for days, span in told[key].items()
+            for bound in ("expected", "low", "high")
+        ]
+        help = f"In so many days, in {unit}; low and high hold 8 of 10 cases."
+        yield from _gauge(f"forecast_{unit}", help, samples)
+    days = [
+        ({**here, "limit": each["limit"].replace(" ", "-")}, _crossed_at(each, history))
+        for each in told["crossings"]
+    ]
+    yield from _gauge(
+        "forecast_crossing_timestamp_seconds",
+        "The day on which a limit is as likely as not crossed, in seconds since 1970; the day of"
+        " the report where it is crossed already.",
+        days,
+    )
+
+
+def _crossed_at(crossing: Document, history: Sequence[Document]) -> float | None:
+    day = history[-1]["day"] if crossing["state"] == "crossed" else crossing["expected"]
+    if day is None:
+        return None
+    return datetime.fromisoformat(day).replace(tzinfo=timezone.utc).timestamp()
 
 
 def _gauge(

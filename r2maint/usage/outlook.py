@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
+from r2maint.pricing import INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, average
 from r2maint.report import format_count
-from r2maint.usage.prediction import Course, fit
+from r2maint.usage.prediction import Course, Prediction, fit
 from r2maint.usage.snapshots import MAX_GROUPS, Day, Groups
 
 WINDOW = timedelta(days=180)
@@ -22,14 +23,18 @@ MIN_DAYS = 7
 REACH = 5
 """A forecast reaches so many times as far as the history it stands on."""
 COVERAGE = 0.8
+SNIFFED = "sniffed"
+"""After the "/" of a listing of types that were told by the first bytes."""
 METHOD = (
     "Random walk with drift seen through noise, fitted to daily peaks of up to 180 days and"
     " averaged over its ratio of lasting to passing changes by restricted likelihood; missing days"
     " only let time pass. Weekdays are accounted for where daily changes show them; rare jumps are"
-    " taken as events that do not come again. Intervals hold the truth in 8 of 10 cases."
+    " taken as events that do not come again. Intervals hold the truth in 8 of 10 cases. A bill is"
+    " of the 30 daily peaks that end with its day."
 )
 
-_LOW, _MIDDLE, _HIGH = (1 - COVERAGE) / 2, 0.5, (1 + COVERAGE) / 2
+_CHANCES = (0.5, (1 - COVERAGE) / 2, (1 + COVERAGE) / 2)
+"""Of being below: the expected, the low and the high end."""
 
 Pricing = Callable[[Mapping[str, int]], Decimal]
 """A month's bill of bytes by storage class."""
@@ -51,7 +56,8 @@ class Horizon:
     day: date
     bytes: Span
     usd: Span
-    """A month's bill of so many bytes, with today's operations and mix of storage classes."""
+    """The bill of the 30 days that end with it, with today's operations and mix of storage
+    classes."""
 
 
 class Limit(NamedTuple):
@@ -59,7 +65,10 @@ class Limit(NamedTuple):
 
     name: str
     bytes: int
-    """More than these are over it."""
+    """More than these are over it, mixed by storage class as today."""
+    of_month: Callable[[Mapping[str, int]], bool] | None = None
+    """Of what a bill is about: tells whether the average of 30 daily peaks, by storage class, is
+    over it. None for a limit of what is stored on a day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,17 +220,28 @@ def _grown(first: _End, last: _End) -> Iterator[Growth]:
 def forecast(
     history: Sequence[Day],
     *,
+    month: Sequence[Mapping[str, int]],
     horizons: Sequence[int] = HORIZONS,
     limits: Sequence[Limit] = (),
     pricing: Pricing,
 ) -> Forecast:
-    """Return what is to be expected after the last day of a history, in the order of its days."""
+    """Return what is to be expected after the last day of a history, in the order of its days.
+
+    `month` has the bytes by storage class of the 30 days that end with the last day: what bills of
+    the next 29 days are still about.
+    """
     points = [(day.day.toordinal(), float(day.bytes)) for day in history]
     if len(points) < MIN_DAYS:
         return Forecast(snapshots=len(points), reason=_too_few(len(points)))
     course = fit(points, coverage=COVERAGE)
     last, reach = history[-1], REACH * (points[-1][0] - points[0][0])
-    ahead = [days for days in horizons if days <= reach]
+    ahead = range(last.day.toordinal() + 1, last.day.toordinal() + 1 + reach)
+    coming = _Coming(
+        last=last,
+        sizes=[course.on(day) for day in ahead],
+        month=average(month),
+        months=[list(_months(course, last, month, ahead, chance)) for chance in _CHANCES],
+    )
     return Forecast(
         snapshots=len(points),
         since=history[0].day,
@@ -229,8 +249,8 @@ def forecast(
         per_day=round(course.per_day),
         weekly=course.weekly,
         jumps=tuple(map(date.fromordinal, course.jumps)),
-        horizons=tuple(_horizon(course, last, days, pricing) for days in ahead),
-        crossings=tuple(_crossing(course, last, reach, limit) for limit in limits),
+        horizons=tuple(coming.horizon(days, pricing) for days in horizons if days <= reach),
+        crossings=tuple(map(coming.crossing, limits)),
     )
 
 
@@ -242,29 +262,61 @@ def _too_few(days: int) -> str:
     )
 
 
-def _horizon(course: Course, last: Day, days: int, pricing: Pricing) -> Horizon:
-    day = last.day + timedelta(days=days)
-    prediction = course.on(day.toordinal())
-    sizes = [max(0, round(prediction.quantile(each))) for each in (_MIDDLE, _LOW, _HIGH)]
-    amounts = [pricing(split(size, last)) for size in sizes]
-    return Horizon(days=days, day=day, bytes=Span(*sizes), usd=Span(*amounts))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Coming:
+    """The days after the last one, and the months that end with each."""
+
+    last: Day
+    sizes: Sequence[Prediction]
+    month: Mapping[str, int]
+    """The average of the 30 days that end with the last one, by storage class."""
+    months: Sequence[Sequence[Mapping[str, int]]]
+    """The same of each coming day, at each of `_CHANCES`."""
+
+    def horizon(self, days: int, pricing: Pricing) -> Horizon:
+        size = self.sizes[days - 1]
+        return Horizon(
+            days=days,
+            day=self._day(days),
+            bytes=Span(*(max(0, round(size.quantile(chance))) for chance in _CHANCES)),
+            usd=Span(*(pricing(months[days - 1]) for months in self.months)),
+        )
+
+    def crossing(self, limit: Limit) -> Crossing:
+        is_over = limit.of_month
+        if is_over(self.month) if is_over else self.last.bytes > limit.bytes:
+            return Crossing(limit=limit, state="crossed")
+        expected, latest, earliest = map(self._first, self._over(limit))
+        state = "expected" if expected else "possible" if earliest else "not in sight"
+        return Crossing(
+            limit=limit, state=state, earliest=earliest, expected=expected, latest=latest
+        )
+
+    def _over(self, limit: Limit) -> Iterator[Iterable[bool]]:
+        """Yield for each of `_CHANCES` whether being under the limit is no likelier, day by day."""
+        if limit.of_month:
+            yield from (map(limit.of_month, months) for months in self.months)
+            return
+        above = [size.chance_above(limit.bytes) for size in self.sizes]
+        for chance in _CHANCES:
+            yield [each >= 1 - chance for each in above]
+
+    def _first(self, is_over: Iterable[bool]) -> date | None:
+        return next((self._day(days) for days, over in enumerate(is_over, 1) if over), None)
+
+    def _day(self, days: int) -> date:
+        return self.last.day + timedelta(days=days)
 
 
-def _crossing(course: Course, last: Day, reach: int, limit: Limit) -> Crossing:
-    if last.bytes > limit.bytes:
-        return Crossing(limit=limit, state="crossed")
-    found: dict[float, date] = {}
-    for days in range(1, reach + 1):
-        day = last.day + timedelta(days=days)
-        chance = course.on(day.toordinal()).chance_above(limit.bytes)
-        for level in (_LOW, _MIDDLE, _HIGH):
-            if chance >= level:
-                found.setdefault(level, day)
-        if _HIGH in found:
-            break
-    state = "expected" if _MIDDLE in found else "possible" if found else "not in sight"
-    earliest, expected, latest = (found.get(each) for each in (_LOW, _MIDDLE, _HIGH))
-    return Crossing(limit=limit, state=state, earliest=earliest, expected=expected, latest=latest)
+def _months(
+    course: Course, last: Day, month: Sequence[Mapping[str, int]], ahead: range, chance: float
+) -> Iterator[dict[str, int]]:
+    """Yield the average of the 30 days that end with each coming day, all at one likelihood."""
+    days = deque(month, maxlen=MONTH_DAYS)
+    for day in ahead:
+        size = course.on(day, mean_of=MONTH_DAYS).quantile(chance)
+        days.append(split(max(0, round(size)), last))
+        yield average(days)
 
 
 # Sizes, classes and money

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from decimal import Decimal
 from functools import partial
 
 from r2maint import journal
 from r2maint.databases import database_option
 from r2maint.errors import DatabaseError
-from r2maint.pricing import (
-    GB,
-    INFREQUENT_ACCESS,
-    MONTH_DAYS,
-    STANDARD,
-    Prices,
-    bill,
-    priced_as,
-)
+from r2maint.pricing import GB, INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, priced_as
 from r2maint.references.reading import Scope
 from r2maint.report.as_json import encode
-from r2maint.usage.cost import Month
 from r2maint.usage.grouping import Count, GroupBy
+from r2maint.usage.limits import Limits
 from r2maint.usage.measure import UsageOptions, UsageReport
 from r2maint.usage.outlook import (
     GROWTH_WINDOW,
     HORIZONS,
     REACH,
+    SNIFFED,
     WINDOW,
     Forecast,
     Limit,
@@ -50,7 +42,6 @@ class Looking:
     """What a look at other days needs to know beside the report."""
 
     options: UsageOptions
-    prices: Prices
     scope: Scope
     at: datetime
     """Now, by the bucket's clock."""
@@ -72,7 +63,7 @@ def known_peaks(bucket: str, scope: Scope, *, until: date) -> dict[date, dict[st
 
     Nothing for a part of the bucket, and nothing where snapshots cannot be read.
     """
-    if _is_narrowed(scope):
+    if scope.is_part:
         return {}
     try:
         return daily_peaks(bucket, MONTH_DAYS, until=until)
@@ -80,12 +71,8 @@ def known_peaks(bucket: str, scope: Scope, *, until: date) -> dict[date, dict[st
         return {}
 
 
-def _is_narrowed(scope: Scope) -> bool:
-    return bool(scope.prefix or scope.models or scope.fields or scope.where or scope.databases)
-
-
 def _outlook(measured: UsageReport, bucket: str, looking: Looking) -> Outlook:
-    if _is_narrowed(looking.scope):
+    if looking.scope.is_part:
         reason = "The report is of a part of the bucket; snapshots are of the whole."
         return Outlook(forecast=Forecast(reason=reason))
     try:
@@ -112,11 +99,12 @@ def _looked(measured: UsageReport, snapshots: Snapshots, looking: Looking) -> Ou
     )
     snapshots.keep(seen, looking.at)
     history = snapshots.read(today - WINDOW, today)
-    pricing = partial(_price, looking)
+    pricing = partial(measured.month.priced, prices=measured.prices)
     told = forecast(
         history,
+        month=measured.month.days,
         horizons=looking.horizons,
-        limits=tuple(_limits(history[-1], looking, pricing)),
+        limits=tuple(_limits(history[-1], measured, looking.options.limits, pricing)),
         pricing=pricing,
     )
     return Outlook(
@@ -128,8 +116,13 @@ def _looked(measured: UsageReport, snapshots: Snapshots, looking: Looking) -> Ou
 
 
 def listing_name(by: GroupBy, options: UsageOptions) -> str:
-    """Return what a listing is kept under: groups of another depth are other groups."""
-    return f"{by.value}/{options.depth}" if by is GroupBy.PREFIX else by.value
+    """Return what a listing is kept under: groups told in another way are other groups."""
+    way = ""
+    if by is GroupBy.PREFIX:
+        way = f"/{options.depth}"
+    elif by is GroupBy.TYPE and options.sniff:
+        way = f"/{SNIFFED}"
+    return f"{by.value}{way}"
 
 
 def _by_class(count: Count) -> dict[str, int]:
@@ -139,28 +132,16 @@ def _by_class(count: Count) -> dict[str, int]:
     return {"standard": sizes[STANDARD], "infrequent_access": sizes[INFREQUENT_ACCESS]}
 
 
-def _price(looking: Looking, stored: Mapping[str, int]) -> Decimal:
-    """Return the bill of a month in which so many bytes stay, with the operations of this one."""
-    options = looking.options
-    month = Month(
-        stored=stored,
-        today=looking.at.date(),
-        class_a=options.class_a,
-        class_b=options.class_b,
-        analytics=options.analytics,
-    )
-    return bill(month.usage, looking.prices).total_usd
-
-
-def _limits(today: Day, looking: Looking, pricing: Pricing) -> Iterator[Limit]:
-    limits = looking.options.limits
-    free = size_at_free_tier(looking.prices.free.storage * GB, today)
-    if free is not None:
-        yield Limit("free tier", free)
-    if limits.budget is not None:
-        affordable = size_at_budget(limits.budget, today, pricing)
+def _limits(today: Day, measured: UsageReport, limits: Limits, pricing: Pricing) -> Iterator[Limit]:
+    free = measured.prices.free.storage * GB
+    size = size_at_free_tier(free, today)
+    if free and size is not None:
+        yield Limit("free tier", size, lambda month: month.get(STANDARD, 0) > free)
+    budget = limits.budget
+    if budget is not None:
+        affordable = size_at_budget(budget, today, pricing)
         if affordable is not None:
-            yield Limit("budget", affordable)
+            yield Limit("budget", affordable, lambda month: pricing(month) > budget)
     if limits.max_bytes is not None:
         yield Limit("max stored", limits.max_bytes)
 

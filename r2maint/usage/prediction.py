@@ -70,10 +70,10 @@ class Prediction:
 
     def quantile(self, chance: float) -> float:
         """Return the value that the day's is below with this probability."""
-        spread = 12 * max(part.deviation for part in self.parts)
-        low = min(part.mean for part in self.parts) - spread
-        high = max(part.mean for part in self.parts) + spread
-        for _ in range(50):
+        score = _NORMAL.inv_cdf(chance)
+        of_parts = [part.mean + part.deviation * score for part in self.parts]
+        low, high = min(of_parts), max(of_parts)
+        for _ in range(30):  # To a billionth of what the parts disagree about.
             middle = (low + high) / 2
             if self.chance_above(middle) > 1 - chance:
                 low = middle
@@ -119,11 +119,14 @@ class Course:
         """The drift of one day."""
         return sum(weight * each.effects[0] for weight, each in self._fits)
 
-    def on(self, day: int) -> Prediction:
-        """Return what is known of a day after the last one."""
+    def on(self, day: int, *, mean_of: int = 1) -> Prediction:
+        """Return what is known of a day after the last one.
+
+        With `mean_of` as part of the mean of so many days, in which passing ups and downs even out.
+        """
         regressors = _regressors(day, weekly=self.weekly, jumps=self.jumps)
         ahead = day - self.last_day
-        parts = (_part(weight, each, regressors, ahead) for weight, each in self._fits)
+        parts = (_part(weight, each, regressors, ahead, mean_of) for weight, each in self._fits)
         return Prediction(
             tuple(part._replace(deviation=self._wider * part.deviation) for part in parts)
         )
@@ -296,11 +299,12 @@ def _least_squares(
     return tuple(sum(map(mul, row, moments)) for row in inverse), inverse, log_determinant
 
 
-def _part(weight: float, fit: _Fit, regressors: Sequence[float], ahead: int) -> _Part:
+def _part(weight: float, fit: _Fit, regressors: Sequence[float], ahead: int, mean_of: int) -> _Part:
     new = [value - carried for value, carried in zip(regressors, fit.carried, strict=True)]
     mean = fit.level + sum(map(mul, fit.effects, new))
     unsure = sum(each * sum(map(mul, row, new)) for each, row in zip(new, fit.inverse, strict=True))
-    variance = fit.level_variance + fit.lasting * ahead + (1 - fit.lasting) + unsure
+    passing = (1 - fit.lasting) / mean_of
+    variance = fit.level_variance + fit.lasting * ahead + passing + unsure
     return _Part(weight, mean, math.sqrt(fit.variance * variance))
 
 

@@ -24,7 +24,7 @@ def sections_of(result: UsageReport) -> tuple[Section, ...]:
         _history(result),
         _largest(result),
         _cost(result),
-        *(_analytics(result.analytics) if result.analytics else ()),
+        *(_analytics(result.analytics, result.month.is_part) if result.analytics else ()),
         _savings(result),
         *over_time(result.outlook),
         _lines("assumed", result.cost.assumptions),
@@ -82,8 +82,10 @@ def _cost(result: UsageReport) -> Section:
     return Section(columns=columns, rows=rows, drawn="usd")
 
 
-def _analytics(analytics: Analytics) -> Iterator[Section]:
+def _analytics(analytics: Analytics, is_part: bool) -> Iterator[Section]:
     days = f"{analytics.first_day} to {analytics.last_day} (UTC)"
+    if is_part:
+        days = f"of the whole bucket, {days}"
     yield Section(
         title=f"Operations, {days}, by Cloudflare's analytics",
         columns=(
@@ -94,6 +96,15 @@ def _analytics(analytics: Analytics) -> Iterator[Section]:
             Column("unbilled", "Not billed", Unit.COUNT),
         ),
         rows=[each.as_dict() for each in analytics.operations],
+        drawn="requests",
+    )
+    yield Section(
+        title=f"Storage by day, {days}, by Cloudflare's analytics",
+        columns=(Column("day"), COUNTS[1]),
+        rows=[each.as_dict() for each in analytics.storage],
+        drawn="bytes",
+        chart=Chart.LINE,
+        in_text=False,
     )
     yield Section(
         title=f"Storage and bandwidth, {days}, by Cloudflare's analytics",
@@ -122,6 +133,15 @@ def _comparison(result: UsageReport) -> Iterator[Section]:
         )
     ]
     yield Section(title="Compared with Amazon S3, a month", columns=columns, rows=rows)
+    yield Section(
+        title="Compared with Amazon S3, by each one's rules",
+        columns=(columns[0], columns[-1]),
+        rows=[
+            {"provider": offer.provider, **offer.by_rules.as_dict()} for offer in result.comparison
+        ],
+        drawn="total_usd",
+        in_text=False,
+    )
     yield _lines(
         "assumed in the comparison",
         [f"{offer.provider}: {line}" for offer in result.comparison for line in offer.assumptions],

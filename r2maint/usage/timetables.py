@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r2maint.report import Column, Section, Unit, format_bytes
-from r2maint.usage.outlook import COVERAGE, Crossing, Forecast, Growth, Outlook
+from r2maint.usage.outlook import COVERAGE, SNIFFED, Crossing, Forecast, Growth, Outlook
 
 _MOST_GROUPS = 10
 """Of a listing; json has all."""
@@ -16,7 +16,7 @@ def over_time(outlook: Outlook) -> Iterator[Section]:
     for listing, groups in outlook.growth.items():
         moved = [group for group in groups if group.bytes != group.bytes_before]
         if moved:
-            yield _growth(listing.partition("/")[0], moved[:_MOST_GROUPS])
+            yield _growth(listing, moved[:_MOST_GROUPS])
     if outlook.forecast.horizons:
         yield _sizes(outlook.forecast)
     if outlook.forecast.crossings:
@@ -24,8 +24,10 @@ def over_time(outlook: Outlook) -> Iterator[Section]:
 
 
 def _growth(listing: str, groups: list[Growth]) -> Section:
+    by, _, way = listing.partition("/")
+    told = f"{by.capitalize()}, by first bytes," if way == SNIFFED else by.capitalize()
     columns = (
-        Column("name", f"{listing.capitalize()} that changed"),
+        Column("name", f"{told} that changed"),
         Column("bytes", "Size", Unit.BYTES),
         Column("bytes_per_day", "A day", Unit.BYTES),
         Column("since"),

@@ -148,13 +148,13 @@ def _add_report(add: Callable[..., None], formats: tuple[str, ...]) -> None:
 
 
 def positive(text: str) -> int:
-    """Return a whole number above 0."""
+    """Return a whole number above 0 that SQLite can hold."""
     try:
         number = int(text)
     except ValueError:
         number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0.")
+    if not 0 < number < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0, or over 2^63 - 1.")
     return number
 
 

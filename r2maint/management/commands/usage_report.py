@@ -15,7 +15,7 @@ from r2maint.cloudflare import API_URL
 from r2maint.errors import UsageError
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, gigabytes, natural, positive
-from r2maint.pricing import GB, load_prices
+from r2maint.pricing import GB
 from r2maint.report import Column, Metric, Section, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
 from r2maint.usage.analytics import Analytics, ask_analytics
@@ -89,10 +89,18 @@ class Command(R2Command):
             help="Class B operations a month (reads) to include in the bill.",
         )
         add(
+            "--retrieved",
+            type=gigabytes,
+            metavar="SIZE",
+            help="What is read or copied out of Infrequent Access a month, to include in the bill:"
+            " 500GB, 1.5TB, 1TiB.",
+        )
+        add(
             "--analytics",
             action="store_true",
             help="Ask Cloudflare for operations, daily storage and bandwidth of the last 30 days"
-            " (needs API_TOKEN), and bill those operations.",
+            " (needs API_TOKEN), and bill those operations, unless only a part of the bucket is"
+            " reported on.",
         )
         add(
             "--compare",
@@ -103,7 +111,8 @@ class Command(R2Command):
             "--egress",
             type=gigabytes,
             metavar="SIZE",
-            help="What is sent to the internet a month, for --compare: 500GB, 1.5TB, 1TiB.",
+            help="What is sent to the internet a month, for --compare: 500GB, 1.5TB, 1TiB (default:"
+            " what --analytics counts).",
         )
         add("--budget", type=dollars, metavar="USD", help="Exit with 3 if the bill is over this.")
         add(
@@ -151,7 +160,6 @@ class Command(R2Command):
         )
         looking = Looking(
             options=chosen,
-            prices=load_prices(work.config.prices),
             scope=work.scope,
             at=work.bucket.now(),
             horizons=horizons,
@@ -204,6 +212,7 @@ def _chosen(options: Options) -> UsageOptions:
         sniff=options["sniff"],
         class_a=options["class_a"] or 0,
         class_b=options["class_b"] or 0,
+        retrieved_bytes=_bytes(options["retrieved"]) or 0,
         egress_bytes=_egress(options),
         compare=options["compare"],
         limits=Limits(
