@@ -30,7 +30,7 @@ from r2maint.usage.grouping import (
     Count,
     GroupBy,
     Listing,
-    age_of,
+    ages_at,
     groups_of,
     prefix_of,
     type_of,
@@ -42,7 +42,7 @@ from tests.conftest import DATABASES
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixtures("project")]
 PAGE = (Path(__file__).parent.parent / "docs" / "usage.md").read_text()
-DAY = 24 * 3600 * 10**6
+DAY = timedelta(days=1)
 """In microseconds."""
 PUBLIC = "https://media.example.org/"
 
@@ -147,9 +147,10 @@ def test_a_type_is_the_extension(key, name):
 
 
 def test_every_age_has_its_span():
-    assert [age_of(days * DAY) for days in (0, 7, 30, 90, 365)] == list(AGES)
-    assert age_of(-DAY) == AGES[0]
-    assert age_of(7 * DAY - 1) == AGES[0]
+    ages = ages_at(NOW)
+    assert [ages(NOW - days * DAY) for days in (0, 7, 30, 90, 365)] == list(AGES)
+    assert ages(NOW + DAY) == AGES[0]
+    assert ages(NOW - 7 * DAY + timedelta(microseconds=1)) == AGES[0]
 
 
 # Shares
