@@ -46,7 +46,8 @@ CREATE TABLE names (id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;
 CREATE TABLE refs (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE spellings (seq INTEGER NOT NULL, rank INTEGER NOT NULL, id TEXT NOT NULL);
 """
-_COLUMNS = "o.id, o.spelling, o.size, o.etag, o.modified, o.class"
+COLUMNS = "o.id, o.spelling, o.size, o.etag, o.modified, o.class"
+"""What `unpack` takes."""
 # "/" is the character after ".".
 _SPELLED = "(n.id = ?1 OR (n.id > ?1 || '.' AND n.id < ?1 || '/'))"
 _UNNAMED = "NOT EXISTS (SELECT 1 FROM names n WHERE n.id = o.id)"
@@ -96,9 +97,13 @@ class Inventory(ScratchIndex):
             for page in pages:
                 control.check()
                 kept = page if only is None else [o for o in page if keys.identity(o.key) in only]
-                self._insert("REPLACE INTO objects", list(map(_pack, kept)))
+                self.add_page(kept)
                 yield page
                 advance(len(page))
+
+    def add_page(self, page: Iterable[StoredObject]) -> None:
+        """Store some objects of a listing."""
+        self._insert("REPLACE INTO objects", list(map(_pack, page)))
 
     def add_names(self, names: Iterable[str]) -> None:
         """Store keys that something names; other strings do no harm."""
@@ -352,18 +357,18 @@ class Inventory(ScratchIndex):
         packed = itertools.groupby(self._packed_objects(), key=itemgetter(0))
         wanted = itertools.groupby(self._packed_references(), key=itemgetter(0))
         for here, there in _merge(packed, wanted):
-            yield tuple(map(_unpack, here)), (pickle.loads(row[1]) for row in there)
+            yield tuple(map(unpack, here)), (pickle.loads(row[1]) for row in there)
 
     def _packed_objects(self) -> Iterator[tuple[Any, ...]]:
-        return _rows(self._db.execute(f"SELECT {_COLUMNS} FROM objects o ORDER BY id, spelling"))
+        return _rows(self._db.execute(f"SELECT {COLUMNS} FROM objects o ORDER BY id, spelling"))
 
     def _packed_references(self) -> Iterator[tuple[Any, ...]]:
         return _rows(self._db.execute("SELECT id, payload FROM refs ORDER BY id, seq"))
 
     def _objects(self, prefix: str, test: str) -> Iterator[StoredObject]:
         where, bounds = _below(prefix)
-        sql = f"SELECT {_COLUMNS} FROM objects o WHERE {where} AND {test} ORDER BY id, spelling"
-        return map(_unpack, _rows(self._db.execute(sql, bounds)))
+        sql = f"SELECT {COLUMNS} FROM objects o WHERE {where} AND {test} ORDER BY id, spelling"
+        return map(unpack, _rows(self._db.execute(sql, bounds)))
 
     def _insert(self, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert many rows a statement, which takes little more than half the time of one each."""
@@ -429,7 +434,8 @@ def _pack(item: StoredObject) -> tuple[Any, ...]:
     )
 
 
-def _unpack(row: tuple[Any, ...]) -> StoredObject:
+def unpack(row: tuple[Any, ...]) -> StoredObject:
+    """Return the object of a row of the table `objects`."""
     name, spelling, size, etag, modified, storage_class = row
     modified_at = _EPOCH + modified * _MICROSECOND
     return StoredObject(spelling or name, size, etag, modified_at, storage_class or "STANDARD")

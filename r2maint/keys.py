@@ -114,6 +114,8 @@ _TRANSFORMED = "/cdn-cgi/image/"
 """Cloudflare answers below this path itself, from the picture named further on in the URL; it is no
 key. Source: developers.cloudflare.com/images/transform-images/transform-via-url/"""
 
+_TRANSFORMED_KEY = _TRANSFORMED[1:]
+
 
 @dataclass(frozen=True, slots=True)
 class _Base:
@@ -159,14 +161,12 @@ class Addresses:
         value of several lines is text, not an address. http(s) URLs of other places are EXTERNAL,
         and so is the bare address of the bucket.
         """
-        if "/" not in value:
-            return None
         for start, via in self.shortcuts:
             if value.startswith(start):
                 rest = value[len(start) :]
-                if is_plain(rest) and not rest.startswith(_TRANSFORMED[1:]):
+                if is_plain(rest) and not rest.startswith(_TRANSFORMED_KEY):
                     return Target(_BUCKET, via, rest)
-        return self._parse(value)
+        return self._parse(value) if "/" in value else None
 
     def locate_name(
         self, name: str, *, location: str = "", root: Path | None = None

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from r2maint.ascending import Ascending
 from r2maint.errors import R2MaintError
 
 S = TypeVar("S", bound="ScratchIndex")
+
+_FETCH = 5000
 
 _PRAGMAS = """
 PRAGMA journal_mode = OFF;
@@ -55,3 +59,8 @@ class ScratchIndex:
         """Remove the database."""
         self._db.close()
         self._directory.cleanup()
+
+    def _ascending(self, sql: str) -> Ascending[tuple[Any, ...]]:
+        """Return the rows of a query that sorts them by their first column, a text."""
+        cursor = self._db.execute(sql)
+        return Ascending(iter(partial(cursor.fetchmany, _FETCH), []))

@@ -29,7 +29,7 @@ from r2maint.usage.grouping import (
     Count,
     GroupBy,
     Listing,
-    age_of,
+    ages_at,
     groups_of,
     prefix_of,
     type_of,
@@ -40,7 +40,7 @@ from tests.usageworld import NOW, PUBLIC, Listed, listed, measure, submission
 
 pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixtures("project")]
 PAGE = (Path(__file__).parent.parent / "docs" / "usage.md").read_text()
-DAY = 24 * 3600 * 10**6
+DAY = timedelta(days=1)
 """In microseconds."""
 
 
@@ -98,9 +98,10 @@ def test_a_type_is_the_extension(key, name):
 
 
 def test_every_age_has_its_span():
-    assert [age_of(days * DAY) for days in (0, 7, 30, 90, 365)] == list(AGES)
-    assert age_of(-DAY) == AGES[0]
-    assert age_of(7 * DAY - 1) == AGES[0]
+    ages = ages_at(NOW)
+    assert [ages(NOW - days * DAY) for days in (0, 7, 30, 90, 365)] == list(AGES)
+    assert ages(NOW + DAY) == AGES[0]
+    assert ages(NOW - 7 * DAY + timedelta(microseconds=1)) == AGES[0]
 
 
 # Shares

@@ -28,8 +28,8 @@ from r2maint.pricing import (
 from r2maint.purge.plan import plan_purge
 from r2maint.references.columns import Scope, discover
 from r2maint.usage.analytics import Analytics, StoredDay
-from r2maint.usage.attribution import MAX_OWNERS, Attribution
-from r2maint.usage.counting import OWN, QUARANTINE, UNREFERENCED
+from r2maint.usage.attribution import Attribution
+from r2maint.usage.counting import MAX_OWNERS, OWN, QUARANTINE, UNREFERENCED
 from r2maint.usage.grouping import SIZES, Count, GroupBy, size_of
 from r2maint.usage.remembered import iter_encoded
 from r2maint.usage.savings import Encoded, Removable, find_savings
@@ -254,7 +254,7 @@ def test_what_cannot_be_read_has_the_type_of_its_name():
 
 def test_sniffing_in_infrequent_access_is_billed_as_retrieval_too():
     sniffer = Sniffer(Listed(bodies={"a": PNG}))
-    sniffer([("a", "", 2008, 0, INFREQUENT_ACCESS)])
+    sniffer([listed("a", 2008, storage_class=INFREQUENT_ACCESS)])
     rates = CLOUDFLARE.infrequent_access
     expected = rates.class_b / MILLION + rates.retrieval * 1024 / GB
     assert f"${expected.normalize():f} at list price" in sniffer.told(CLOUDFLARE)[0]
@@ -296,6 +296,15 @@ def test_another_version_under_the_key_was_not_seen_by_the_purge():
     )
     assert measure(Listed(listed("a", etag="new"))).sighted == Count()
     assert measure(Listed(listed("a", etag="old"))).sighted.objects == 1
+
+
+def test_many_versions_are_remembered_page_by_page(monkeypatch):
+    monkeypatch.setattr("r2maint.usage.remembered._PAGE", 2)
+    names = [f"{number}.png" for number in range(7)]
+    for name in names:
+        encoding(name, 10, None)
+    encoding("of-another-bucket.png", 10, None, bucket="another")
+    assert sorted(iter_encoded("listed")) == [(name, name) for name in names]
 
 
 def encoding(key: str, before: int, after: int | None, **values) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r2maint.batching import batched
+from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.inventory import Inventory
-from r2maint.keys import Kind, Target, Via
+from r2maint.keys import Kind, Target, Via, identity
 from r2maint.pricing import (
     GB,
     INFREQUENT_ACCESS,
@@ -25,7 +28,7 @@ from r2maint.pricing import (
 from r2maint.references.columns import Column, ColumnKind
 from r2maint.references.reading import Reference, Shape
 from r2maint.usage.attribution import Attribution
-from r2maint.usage.counting import Tally
+from r2maint.usage.counting import MAX_OWNERS, Naming, Tally
 from r2maint.usage.grouping import GONE, GroupBy, Listing, groups_of
 from tests.usageworld import NOW, listed
 
@@ -58,53 +61,140 @@ KEYS = st.lists(st.sampled_from(["a", "+", NFC, NFD]), min_size=1, max_size=2).m
 REFERENCES = st.lists(st.tuples(KEYS, st.lists(KEYS, max_size=2), st.sampled_from("abc")))
 
 
-@settings(max_examples=60, deadline=None)
-@given(found=st.sets(KEYS, max_size=8), named=REFERENCES)
-def test_it_joins_as_the_inventory_does_whatever_the_spellings(found, named):
+@settings(max_examples=150, deadline=None)
+@given(
+    found=st.sets(KEYS, max_size=8),
+    named=REFERENCES,
+    in_composed_order=st.booleans(),
+    size=st.integers(1, 4),
+)
+def test_it_joins_as_the_inventory_does_whatever_the_spellings(
+    found, named, in_composed_order, size
+):
     references = [
         reference(key, field, pk=str(number), spellings=tuple(spellings))
         for number, (key, spellings, field) in enumerate(named)
     ]
-    objects = [sorted(map(listed, found))]
+    pages = list(batched(map(listed, in_order(found, in_composed_order)), size))
     with Inventory() as inventory:
         inventory.add_references(references)
-        inventory.add_objects(objects, control=Control())
+        inventory.add_objects(pages, control=Control())
         joined = list(inventory.join_references())
-    with Attribution(map(column, "cba"), narrowed=False) as attribution:
+    with Attribution(map(column, "cba"), narrowed=False, largest=99) as attribution:
         attribution.add_uses(references)
-        attribution.add_objects(objects, control=Control())
-        attribution.settle()
-        rows = [row for rows in attribution.iter_rows() for row in rows]
-        missing, owners = attribution.count_missing(), attribution.largest(99)
+        counted = counted_by_key(attribution.join(pages, control=Control()))
+        missing, owners = attribution.count_missing(), attribution.largest()
     expected = {
         stored.key: sorted(each.field for each in there)
         for stored, there in joined
         if stored is not None
     }
-    ends = {key: (fields[0], fields[-1]) if fields else None for key, fields in expected.items()}
-    assert ends == {
-        row[1] or row[0]: None if row[5] is None else ("abc"[row[5]], "abc"[row[6]]) for row in rows
+    assert {
+        key: naming and ("abc"[naming.first], "abc"[naming.last], naming.count)
+        for key, naming in counted.items()
+    } == {
+        key: (fields[0], fields[-1], len(fields)) if fields else None
+        for key, fields in expected.items()
     }
     assert missing == sum(len(there) for stored, there in joined if stored is None)
-    assert {each.key: each.references for each in owners} == {
-        key: len(fields) for key, fields in expected.items()
+    assert {each.key: [owner.pk for owner in each.owners] for each in owners} == {
+        stored.key: [each.pk for each in there[:MAX_OWNERS]]
+        for stored, there in joined
+        if stored is not None
     }
+
+
+def in_order(found, in_composed_order: bool) -> list[str]:
+    """Keys as a server lists them; in the order of composed forms one has one spelling only."""
+    if not in_composed_order:
+        return sorted(found)
+    by_identity = {identity(key): key for key in sorted(found)}
+    return [by_identity[name] for name in sorted(by_identity)]
+
+
+def counted_by_key(pages) -> dict[str, Naming | None]:
+    counted = {}
+    for rows in pages:
+        for stored, naming in zip(rows.stored, rows.namings, strict=True):
+            assert stored.key not in counted
+            counted[stored.key] = naming
+    return counted
 
 
 def test_one_field_of_two_databases_is_no_sharing():
     columns = [column("a"), column("a", database="other")]
     with Attribution(columns, narrowed=False) as attribution:
         attribution.add_uses([reference("k"), reference("k", database="other")])
-        attribution.add_objects([[listed("k")]], control=Control())
-        attribution.settle()
-        tally = counted(attribution)
+        tally = tally_of(attribution, [listed("k")])
     assert (tally.referenced.objects, tally.shared.objects) == (1, 0)
 
 
-def counted(attribution: Attribution) -> Tally:
-    tally = Tally(by=tuple(GroupBy), depth=1, now=NOW, names=attribution.names)
-    tally.read(attribution.iter_rows())
+def tally_of(attribution: Attribution, *pages: list[StoredObject], depth: int = 1) -> Tally:
+    tally = Tally(by=tuple(GroupBy), depth=depth, now=NOW, names=attribution.names)
+    tally.read(attribution.join(pages, control=Control()))
     return tally
+
+
+ETAGS = st.sampled_from(["", "a", "b", "c-2", NFC])
+VERSIONS = st.tuples(ETAGS, st.integers(0, 2), st.sampled_from([STANDARD, INFREQUENT_ACCESS]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(found=st.dictionaries(KEYS, VERSIONS), known=st.dictionaries(KEYS, ETAGS))
+def test_what_is_remembered_counts_for_the_version_it_was_seen_of(found, known):
+    pages = [
+        [listed(key, size, etag=etag or key)]
+        for key, (etag, size, _) in sorted(found.items(), key=lambda item: item[0])
+    ]
+    with Attribution((), narrowed=False) as attribution:
+        attribution.add_tried(known.items())
+        seen = [
+            stored.key
+            for rows in attribution.join(pages, control=Control())
+            for stored, is_tried in zip(rows.stored, rows.tried, strict=True)
+            if is_tried
+        ]
+    by_identity = {identity(key): etag for key, etag in known.items()}
+    assert sorted(seen) == [
+        stored.key for (stored,) in pages if by_identity.get(identity(stored.key)) == stored.etag
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(versions=st.lists(VERSIONS, max_size=30))
+def test_of_equal_versions_all_but_one_are_copies_the_ones_in_standard_last(versions):
+    page = [
+        StoredObject(f"{number:02d}", size, etag, NOW, storage_class)
+        for number, (etag, size, storage_class) in enumerate(versions)
+    ]
+    with Attribution((), narrowed=False) as attribution:
+        tally_of(attribution, page)
+        found = Counter()
+        for storage_class, objects, size in attribution.copies():
+            found[storage_class, "objects"] += objects
+            found[storage_class, "bytes"] += size
+    expected = Counter()
+    for version in {version[:2] for version in versions if version[1]}:
+        same = sorted(
+            (each for each in versions if each[:2] == version), key=lambda v: v[2] != STANDARD
+        )
+        for _, size, storage_class in same[1:]:
+            expected[storage_class, "objects"] += 1
+            expected[storage_class, "bytes"] += size
+    assert found == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.dictionaries(KEYS, st.integers(0, 3)), count=st.integers(1, 4), page=st.integers(1, 3)
+)
+def test_the_largest_are_those_of_all_pages_and_late_comers(sizes, count, page):
+    found = [listed(key, sizes[key]) for key in sorted(sizes)]
+    with Attribution((), narrowed=False, largest=count) as attribution:
+        tally_of(attribution, *batched(found, page))
+        largest = [each.key for each in attribution.largest()]
+    ranked = sorted(sizes, key=lambda key: (-sizes[key], identity(key), key != identity(key), key))
+    assert largest == ranked[:count]
 
 
 # Sums
@@ -136,10 +226,7 @@ def test_every_grouping_sums_to_the_total_exactly(found, named, depth, top):
             for number, field in named
             if objects
         )
-        attribution.add_objects([objects], control=Control())
-        attribution.settle()
-        tally = Tally(by=tuple(GroupBy), depth=depth, now=NOW, names=attribution.names)
-        tally.read(attribution.iter_rows())
+        tally = tally_of(attribution, objects, depth=depth)
     cost = bill(month_of(tally.total.by_class))
     assert (tally.total.objects, tally.total.bytes) == (
         len(objects),

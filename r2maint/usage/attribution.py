@@ -1,65 +1,37 @@
-"""Which field names which object: the listing joined with the rows, a number for each field.
+"""Which field names which object: the rows compared with the listing while it arrives.
 
-Of a reference nothing is kept but what it means and where its cell is, so that a million take
-little room, and SQLite brings both together without a Python value for each.
+Of a reference nothing is kept but what it means and where its cell is; of an object that has
+passed, what tells copies apart. So a million of both take little time and room. What no page alone
+can settle waits in `late`.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import compress
+from operator import itemgetter
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from r2maint import keys
+from r2maint.ascending import SortedRows
 from r2maint.batching import batched
-from r2maint.inventory import Inventory
+from r2maint.bucket import StoredObject
+from r2maint.control import Control
 from r2maint.keys import Kind
 from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
 from r2maint.references.columns import Column
 from r2maint.references.reading import Reference, Shape
+from r2maint.usage.counting import OWN_PREFIX, Naming, Rows
+from r2maint.usage.late import Cell, Late, Use
 
-MAX_OWNERS = 5
-"""Cells told of one object; a placeholder may have a million."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FETCH = 2000
-# `cell` is a primary key, and a JSON pointer after "\0" where it is about an element.
-_SCHEMA = """
-CREATE TABLE uses (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL, spelling TEXT NOT NULL, place INTEGER NOT NULL,
-    cell TEXT NOT NULL, is_missed INTEGER NOT NULL
-);
-CREATE TABLE owned (
-    id TEXT NOT NULL, spelling TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-    uses INTEGER NOT NULL, missed INTEGER NOT NULL, PRIMARY KEY (id, spelling)
-) WITHOUT ROWID;
-CREATE TABLE tried (id TEXT PRIMARY KEY NOT NULL, etag TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE sighted (id TEXT PRIMARY KEY NOT NULL, etag TEXT NOT NULL) WITHOUT ROWID;
-"""
-_JOIN = "objects o LEFT JOIN owned w ON w.id = o.id AND w.spelling = o.spelling"
-# "0" is the character after "/".
-_NOT_OWN = "NOT (o.id >= '.r2maint/' AND o.id < '.r2maint0')"
-
-
-class Row(NamedTuple):
-    """An object and the fields that name it; a bare row of the scratch index where it is quick."""
-
-    id: str
-    spelling: str
-    """The key where it is not its own identity; else ""."""
-    size: int
-    modified: int
-    """Microseconds since 1970."""
-    storage_class: str
-    """"" for Standard."""
-    first: int | None
-    """The number of the first field, in alphabetical order, that names it; None for none."""
-    last: int | None
-    is_tried: int
-    """A re-encoding has looked at it."""
-    is_sighted: int
-    """The last plan of a purge found it orphaned."""
+_Version = tuple[str, int, str]
+"""ETag, size and storage class."""
+_key_of = itemgetter(0)
+"""Of an object."""
 
 
 class Owner(NamedTuple):
@@ -104,15 +76,18 @@ class Copies(NamedTuple):
     bytes: int
 
 
-class Attribution(Inventory):
-    """A scratch index of objects and of the fields that name them; a context manager.
+class Attribution:
+    """Objects and the fields that name them; a context manager.
 
-    Add references, then objects, `settle` once, and read.
+    Add references and what is remembered, `join` the listing once, and read.
     """
 
-    def __init__(self, columns: Iterable[Column], *, prefix: str = "", narrowed: bool) -> None:
-        """With `narrowed` only objects that a reference names are there to be read."""
-        super().__init__(_SCHEMA)
+    def __init__(
+        self, columns: Iterable[Column], *, prefix: str = "", narrowed: bool, largest: int = 10
+    ) -> None:
+        """With `narrowed` only objects that a reference names are there to be read; `largest` is
+        how many of the largest are told one by one.
+        """
         self._columns = sorted(columns, key=lambda each: (name_of(each), each.database))
         self.names = tuple(map(name_of, self._columns))
         """"app.Model.field" by number."""
@@ -120,111 +95,140 @@ class Attribution(Inventory):
             (each.database, each.model, each.field): number
             for number, each in enumerate(self._columns)
         }
-        self._prefix = prefix
-        self._is_narrowed, self._where = narrowed, "w.id IS NOT NULL" if narrowed else "1"
+        self._prefix, self._is_narrowed = prefix, narrowed
+        self._late = Late()
+        self._uses: SortedRows[Use] = SortedRows()
         self._seq = 0
+        self._versions: SortedRows[_Version] = SortedRows()
+        self._largest = _Largest(largest)
+
+    def __enter__(self) -> Attribution:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._late.__exit__(kind, error, trace)
 
     # Filling
 
     def add_uses(self, references: Iterable[Reference]) -> None:
         """Keep what names an object, or would if its file were moved already."""
+        places, prefix = self._places, self._prefix
         for batch in batched(references, _FETCH):
-            uses: list[tuple[Any, ...]] = []
-            spelled: list[tuple[int, int, str]] = []
+            uses: list[Use] = []
+            respelled: list[Use] = []
+            spellings: list[tuple[int, int, str]] = []
             # A million come by here: unpacked at once, and no call without need.
-            for seq, each in enumerate(batch, self._seq + 1):
+            for seq, each in enumerate(batch, self._seq):
                 database, model, pk, field, path, _, shape, target = each
-                kind, _, key, _, spellings = target
+                kind, _, key, _, others = target
                 if not key or not (kind is _BUCKET or shape is _NAME):
                     continue
-                name = key if key.isascii() else keys.identity(key)
-                spelling = "" if name == key else key
-                place = self._places[database, model, field]
-                cell = f"{pk}\0{path}" if path else pk
                 # A FileField whose file is still local names no object yet, and misses none.
-                is_missed = kind is _BUCKET and key.startswith(self._prefix)
-                uses.append((seq, name, spelling, place, cell, is_missed))
-                if spellings:
-                    spelled += ((seq, n, keys.identity(k)) for n, k in enumerate(spellings))
+                is_missed = kind is _BUCKET and key.startswith(prefix)
+                cell = f"{pk}\0{path}" if path else pk
+                use = (key, seq, places[database, model, field], cell, is_missed)
+                (uses if key.isascii() or keys.is_composed(key) else respelled).append(use)
+                if others:
+                    spellings += ((seq, n, keys.identity(k)) for n, k in enumerate(others))
             self._seq += len(batch)
-            self._insert("INSERT INTO uses", uses)
-            self._insert("INSERT INTO spellings", spelled)
+            self._uses.extend(uses)
+            self._late.add_uses(respelled)
+            self._late.add_spellings(spellings)
 
     def add_tried(self, looked_at: Iterable[tuple[str, str]]) -> None:
         """Keep (key, ETag) of pictures a re-encoding has looked at."""
-        self._add_versions("tried", looked_at)
+        self._late.add_versions("tried", looked_at)
 
     def add_sighted(self, seen: Iterable[tuple[str, str]]) -> None:
         """Keep (key, ETag) of what a purge found orphaned."""
-        self._add_versions("sighted", seen)
+        self._late.add_versions("sighted", seen)
 
-    def _add_versions(self, table: str, versions: Iterable[tuple[str, str]]) -> None:
-        for batch in batched(versions, _FETCH):
-            rows = [(keys.identity(key), etag) for key, etag in batch]
-            self._insert(f"REPLACE INTO {table}", rows)
+    # Joining
 
-    def settle(self) -> None:
-        """Give every object its references, as `Inventory.join_references` does."""
-        self._take_other_spellings()
-        self._choose_among_spellings()
-        # Sorted first: inserting in key order never goes back to a page that left the cache.
-        self._db.execute(
-            "INSERT INTO owned SELECT id, spelling, min(place), max(place), count(*),"
-            " sum(is_missed) FROM uses GROUP BY id, spelling ORDER BY id, spelling"
-        )
+    def join(self, pages: Iterable[Sequence[StoredObject]], *, control: Control) -> Iterator[Rows]:
+        """Yield the objects of a listing and what is known of each, every object once.
 
-    def _take_other_spellings(self) -> None:
-        """Let what names no object name the first of its other spellings that exists."""
-        if not self._count("SELECT count(*) FROM (SELECT 1 FROM spellings LIMIT 1)"):
-            return
-        self._db.execute("CREATE INDEX spelled ON spellings (seq, rank)")
-        self._db.execute(
-            "CREATE TEMP TABLE lost AS SELECT u.id FROM (SELECT DISTINCT id FROM uses"
-            " ORDER BY id) u WHERE NOT EXISTS (SELECT 1 FROM objects o WHERE o.id = u.id)"
-        )
-        self._db.execute(
-            "UPDATE uses SET spelling = '', id = coalesce((SELECT s.id FROM spellings s"
-            " WHERE s.seq = uses.seq AND EXISTS (SELECT 1 FROM objects o WHERE o.id = s.id)"
-            " ORDER BY s.rank), id) WHERE id IN (SELECT id FROM lost)"
-        )
-
-    def _choose_among_spellings(self) -> None:
-        """Where one identity has several objects, each has the references spelled like it.
-
-        The first has the others. R2 has one object an identity, under whatever spelling.
+        As `Inventory.join_references` joins them. Raises whatever the listing raises.
         """
-        self._db.execute(
-            "UPDATE uses SET spelling = coalesce("
-            "(SELECT o.spelling FROM objects o WHERE o.id = uses.id"
-            " AND o.spelling = uses.spelling),"
-            " (SELECT min(o.spelling) FROM objects o WHERE o.id = uses.id), '')"
-            " WHERE spelling <> '' OR id IN (SELECT id FROM objects WHERE spelling <> '')"
+        yield from filter(None, map(self._noted, self._passing(pages, control)))
+        self._late.add_uses(self._uses.rest())
+        self._late.settle()
+        for rows in self._late.iter_rows():
+            control.check()
+            yield from filter(None, (self._noted(rows),))
+
+    def _passing(self, pages: Iterable[Sequence[StoredObject]], control: Control) -> Iterator[Rows]:
+        """Yield what can be settled at once; the rest waits."""
+        awaited = self._late.awaited()
+        tried, sighted = self._late.versions("tried"), self._late.versions("sighted")
+        with control.progress(None, "Listing", "object") as advance:
+            for page in pages:
+                control.check()
+                composed = _composed(page)
+                # Another spelling may lie in the place of its composed form: it tells of no place.
+                last = composed[-1].key if composed else ""
+                plain = self._plain(page, composed, {name for (name,) in awaited.up_to(last)})
+                yield Rows(
+                    plain,
+                    self._namings(plain, last),
+                    _are_known(plain, dict(tried.up_to(last))),
+                    _are_known(plain, dict(sighted.up_to(last))),
+                )
+                advance(len(page))
+
+    def _plain(
+        self,
+        page: Sequence[StoredObject],
+        composed: Sequence[StoredObject],
+        awaited: Container[str],
+    ) -> Sequence[StoredObject]:
+        """Return the objects only references spelled like them can mean; the others wait."""
+        plain = [each for each in composed if each.key not in awaited] if awaited else composed
+        if len(plain) < len(page):
+            self._late.add_page(sorted(set(page).difference(plain)))
+        return plain
+
+    def _namings(self, stored: Sequence[StoredObject], last: str) -> Sequence[Naming | None]:
+        """Return what names each of some objects; references of others up to `last` wait."""
+        found: dict[str, Naming | None] = dict.fromkeys(map(_key_of, stored))
+        self._late.add_uses(self._given(found, last))
+        return list(found.values())
+
+    def _given(self, found: dict[str, Naming | None], last: str) -> Iterator[Use]:
+        """Give objects their references, and yield those that have none of these objects."""
+        for use in self._uses.up_to(last):
+            key, _, place, cell, _ = use
+            if key not in found:
+                yield use
+            elif naming := found[key]:
+                naming.add(place, cell)
+            else:
+                found[key] = Naming(place, place, 1, [(place, cell)])
+
+    def _noted(self, rows: Rows) -> Rows | None:
+        """Return those of some objects that are counted, and keep what is asked of them later."""
+        if self._is_narrowed:
+            rows = rows.only([naming is not None for naming in rows.namings])
+        self._versions.extend(
+            [
+                (etag, size, storage_class)
+                for key, size, etag, _, storage_class in rows.stored
+                if size and not key.startswith(OWN_PREFIX)
+            ]
         )
+        self._largest.add(rows)
+        return rows if rows.stored else None
 
     # Reading
 
-    def iter_rows(self) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield a `Row` for each object, in lists, in key order."""
-        known = ", ".join(map(self._known, ("tried", "sighted")))
-        cursor = self._db.execute(
-            "SELECT o.id, o.spelling, o.size, o.modified, o.class, w.first, w.last,"
-            f" {known} FROM {_JOIN} WHERE {self._where} ORDER BY o.id, o.spelling"
-        )
-        while rows := cursor.fetchmany(_FETCH):
-            yield rows
-
-    def _known(self, table: str) -> str:
-        """Return what tells whether a table knows the object; nothing is asked of an empty one."""
-        if not self._count(f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 1)"):
-            return "0"
-        return f"EXISTS (SELECT 1 FROM {table} t WHERE t.id = o.id AND t.etag = o.etag)"
-
     def count_missing(self) -> int:
         """Return how many references name an object that is absent."""
-        return self._count(
-            "SELECT coalesce(sum(w.missed), 0) FROM owned w WHERE NOT EXISTS"
-            " (SELECT 1 FROM objects o WHERE o.id = w.id AND o.spelling = w.spelling)"
-        )
+        return self._late.count_missing()
 
     def copies(self) -> Iterator[Copies]:
         """Yield the objects that repeat the bytes of another, r2maint's own apart.
@@ -232,61 +236,86 @@ class Attribution(Inventory):
         Equal ETag and size tell: of a multipart upload its parts count too, so that two of equal
         bytes in other parts are not found. A copy in Standard is the one that stays.
         """
-        counted = _JOIN if self._is_narrowed else "objects o"
-        groups = self._db.execute(
-            "SELECT o.size, sum(o.class <> ?1), sum(o.class = ?1)"
-            f" FROM {counted} WHERE {self._where} AND o.size > 0 AND {_NOT_OWN}"
-            " GROUP BY o.size, o.etag HAVING count(*) > 1",
-            (INFREQUENT_ACCESS,),
-        )
-        for size, standard, infrequent in groups:
-            if standard > 1:
-                yield Copies(STANDARD, standard - 1, (standard - 1) * size)
-            if extra := infrequent - (not standard):
-                yield Copies(INFREQUENT_ACCESS, extra, extra * size)
+        for piece in self._versions.pieces():
+            for (_, size), (standard, infrequent) in _by_version(piece).items():
+                if standard > 1:
+                    yield Copies(STANDARD, standard - 1, (standard - 1) * size)
+                if extra := infrequent - (not standard):
+                    yield Copies(INFREQUENT_ACCESS, extra, extra * size)
 
-    def largest(self, count: int) -> tuple[Large, ...]:
+    def largest(self) -> tuple[Large, ...]:
         """Return the largest objects, the largest first."""
-        # What is joined before it is cut to a few takes as long as all the rest.
-        first = "ORDER BY o.size DESC, o.id, o.spelling LIMIT ?"
-        cut = "objects o" if self._is_narrowed else f"(SELECT * FROM objects o {first}) o"
-        self._db.execute(
-            "CREATE TEMP TABLE large AS SELECT o.id, o.spelling, o.size, o.modified, o.class,"
-            f" coalesce(w.uses, 0) FROM {cut} LEFT JOIN owned w ON w.id = o.id"
-            f" AND w.spelling = o.spelling WHERE {self._where} {first}",
-            (count,) if self._is_narrowed else (count, count),
-        )
-        owners = self._owners()
+        found = self._largest.found()
+        waited = [stored.key for stored, naming in found if naming and not naming.cells]
+        cells = self._late.cells_of(waited)
         return tuple(
             Large(
-                key=spelling or name,
-                bytes=size,
-                modified_at=_EPOCH + timedelta(microseconds=modified),
-                storage_class=storage_class or "STANDARD",
-                references=uses,
-                owners=tuple(owners.get((name, spelling), ())),
+                key=stored.key,
+                bytes=stored.size,
+                modified_at=stored.modified_at,
+                storage_class=stored.storage_class,
+                references=naming.count if naming else 0,
+                owners=self._owners(naming.cells or cells[stored.key] if naming else ()),
             )
-            for name, spelling, size, modified, storage_class, uses in self._db.execute(
-                "SELECT * FROM large ORDER BY rowid"
-            )
+            for stored, naming in found
         )
 
-    def _owners(self) -> Mapping[tuple[str, str], list[Owner]]:
-        found: dict[tuple[str, str], list[Owner]] = {}
-        for name, spelling, place, cell in self._large_uses():
-            pk, _, path = cell.partition("\0")
-            owner = Owner(self._columns[place], pk, path)
-            found.setdefault((name, spelling), []).append(owner)
-        return found
+    def _owners(self, cells: Iterable[Cell]) -> tuple[Owner, ...]:
+        parted = ((place, *cell.partition("\0")) for place, cell in cells)
+        return tuple(Owner(self._columns[place], pk, path) for place, pk, _, path in parted)
 
-    def _large_uses(self) -> sqlite3.Cursor:
-        return self._db.execute(
-            "SELECT id, spelling, place, cell FROM (SELECT seq, id, spelling, place, cell,"
-            " row_number() OVER (PARTITION BY id, spelling ORDER BY seq) AS nth FROM uses"
-            " WHERE (id, spelling) IN (SELECT id, spelling FROM large)) WHERE nth <= ?"
-            " ORDER BY seq",
-            (MAX_OWNERS,),
-        )
+
+class _Largest:
+    """The largest of all objects that pass, with what names them."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._found: list[tuple[StoredObject, Naming | None]] = []
+        self._least = 0
+        """Bytes below which nothing is among them."""
+
+    def add(self, rows: Rows) -> None:
+        large = [each.size >= self._least for each in rows.stored]
+        self._found += compress(zip(rows.stored, rows.namings, strict=True), large)
+        if len(self._found) > 2 * self._count + _FETCH:
+            self._cut()
+
+    def found(self) -> Sequence[tuple[StoredObject, Naming | None]]:
+        """Return them, the largest first."""
+        self._cut()
+        return self._found
+
+    def _cut(self) -> None:
+        self._found.sort(key=lambda pair: _rank(pair[0]))
+        if len(self._found) > self._count:
+            del self._found[self._count :]
+            self._least = self._found[-1][0].size
+
+
+def _composed(page: Sequence[StoredObject]) -> Sequence[StoredObject]:
+    """Return the objects whose key is its own identity."""
+    if all(map(str.isascii, map(_key_of, page))):
+        return page
+    return [each for each in page if keys.is_composed(each.key)]
+
+
+def _are_known(stored: Sequence[StoredObject], versions: Mapping[str, str]) -> Sequence[bool]:
+    if not versions:
+        return [False] * len(stored)
+    return [versions.get(each.key) == each.etag for each in stored]
+
+
+def _by_version(rows: Iterable[_Version]) -> Mapping[tuple[str, int], Sequence[int]]:
+    """Return how many objects of each ETag and size are in Standard, and in Infrequent Access."""
+    found: dict[tuple[str, int], list[int]] = {}
+    for (etag, size, storage_class), count in Counter(rows).items():
+        found.setdefault((etag, size), [0, 0])[storage_class == INFREQUENT_ACCESS] += count
+    return found
+
+
+def _rank(stored: StoredObject) -> tuple[Any, ...]:
+    name = keys.identity(stored.key)
+    return -stored.size, name, "" if name == stored.key else stored.key
 
 
 def name_of(column: Column) -> str:

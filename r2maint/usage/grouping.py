@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
@@ -24,8 +24,7 @@ MAX_GROUPS = 50_000
 
 _PLACES = Decimal("0.000000")
 """A share has six, or as many as the bill has."""
-_MICROSECOND = timedelta(microseconds=1)
-_AGE_LIMITS = tuple(timedelta(days=days) // _MICROSECOND for days in (7, 30, 90, 365))
+_AGE_LIMITS = tuple(timedelta(days=days) for days in (7, 30, 90, 365))
 AGES = ("under 7 days", "7 to 30 days", "30 to 90 days", "90 days to a year", "over a year")
 _KIB, _MIB, _GIB = 2**10, 2**20, 2**30
 _SIZE_LIMITS = (1, 10 * _KIB, 100 * _KIB, _MIB, 10 * _MIB, 100 * _MIB, _GIB)
@@ -39,6 +38,7 @@ SIZES = (
     "100 MiB to 1 GiB",
     "1 GiB and more",
 )
+Ages = Callable[[datetime], str]
 _SAME_TYPE = {"jpeg": "jpg", "jpe": "jpg", "tiff": "tif", "htm": "html", "jsonl": "json"}
 _LONGEST_EXTENSION = 10
 
@@ -122,12 +122,23 @@ def prefix_of(key: str, depth: int) -> str:
     return key[: len(key) - len(rest)] or "(top level)"
 
 
+def prefixes_of(keys: Sequence[str], depth: int) -> list[str]:
+    """Return the prefix of each of some keys that are in order."""
+    first = prefix_of(keys[0], depth)
+    is_one = first.count("/") == depth and keys[-1].startswith(first)
+    # Another alphabet may be in the order of its composed forms.
+    if is_one and all(map(str.isascii, keys)):
+        return [first] * len(keys)
+    return [prefix_of(key, depth) for key in keys]
+
+
 def type_of(key: str) -> str:
     """Return the extension in lower case, "jpeg" as "jpg"; "(none)" where there is none.
 
     By name, as a listing tells no more.
     """
-    _, dot, extension = key.rpartition("/")[2].rpartition(".")
+    # Of a "." in a folder's name alone, what follows has a "/" and is no extension.
+    _, dot, extension = key.rpartition(".")
     return _type_named(extension) if dot else "(none)"
 
 
@@ -139,9 +150,11 @@ def _type_named(extension: str) -> str:
     return _SAME_TYPE.get(extension, extension)
 
 
-def age_of(age: int) -> str:
-    """Return the span of time an age in microseconds falls into."""
-    return AGES[bisect_right(_AGE_LIMITS, age)]
+def ages_at(now: datetime) -> Ages:
+    """Return what tells the span of time into which the age of a moment falls."""
+    limits = [now - limit for limit in reversed(_AGE_LIMITS)]
+    names = AGES[::-1]
+    return lambda moment: names[bisect_left(limits, moment)]
 
 
 def size_of(size: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -18,7 +18,7 @@ from r2maint.report import Refusal
 from r2maint.usage.analytics import Analytics
 from r2maint.usage.attribution import Attribution, Large
 from r2maint.usage.cost import Month, larger
-from r2maint.usage.counting import Rows, Tally, types_by_name
+from r2maint.usage.counting import Tally, types_by_name
 from r2maint.usage.grouping import Count, Group, GroupBy, groups_of
 from r2maint.usage.limits import Crossing, Limits, Measured, crossings, verdicts
 from r2maint.usage.notes import iter_notes
@@ -173,12 +173,15 @@ def measure_usage(
     """
     prices = load_prices(config.prices)
     columns = discover(config, addresses, scope)
-    with Attribution(columns, prefix=scope.prefix, narrowed=scope.is_narrowed) as attribution:
+    with Attribution(
+        columns,
+        prefix=scope.prefix,
+        narrowed=scope.is_narrowed,
+        largest=options.top or LARGEST,
+    ) as attribution:
         attribution.add_uses(iter_references(columns, addresses, scope, control=control))
-        attribution.add_objects(bucket.list_pages(scope.prefix), control=control)
         attribution.add_tried(iter_encoded(bucket.name))
         attribution.add_sighted(iter_sighted(bucket.name))
-        attribution.settle()
         sniffer = Sniffer(bucket) if options.sniff else None
         tally = Tally(
             by=options.by,
@@ -187,12 +190,12 @@ def measure_usage(
             names=attribution.names,
             types=sniffer or types_by_name,
         )
-        tally.read(_tracked(attribution.iter_rows(), control))
+        tally.read(attribution.join(bucket.list_pages(scope.prefix), control=control))
         found = _Found(
             tally=tally,
             duplicates=_count_copies(attribution),
             missing=attribution.count_missing(),
-            largest=attribution.largest(options.top or LARGEST),
+            largest=attribution.largest(),
             pending=measure_pending(bucket, scope.prefix),
             encoded=measure_encoded(bucket.name),
             sniffed=sniffer.told(prices) if sniffer else (),
@@ -232,14 +235,6 @@ class _Found:
     encoded: Encoded
     sniffed: tuple[str, ...]
     is_narrowed: bool
-
-
-def _tracked(pages: Iterator[Rows], control: Control) -> Iterator[Rows]:
-    with control.progress(None, "Counting", "object") as advance:
-        for rows in pages:
-            control.check()
-            yield rows
-            advance(len(rows))
 
 
 def _count_copies(attribution: Attribution) -> Count:

@@ -60,13 +60,13 @@ def _rows(model: type[Model], bucket: str) -> QuerySet[Any] | None:
 
 def _versions(model: type[Model], bucket: str) -> Iterator[tuple[str, str]]:
     rows = _rows(model, bucket)
-    last = 0
+    last = ""
     while rows is not None:
+        # By digest: of (bucket, digest) there is an index, without which each page sorts them all.
+        page = rows.filter(key_digest__gt=last).order_by("key_digest")
         with reading(journal.home(), model._meta.db_table):
-            page = list(
-                rows.filter(pk__gt=last).order_by("pk").values_list("pk", "key", "etag")[:_PAGE]
-            )
-        if not page:
+            found = list(page.values_list("key_digest", "key", "etag")[:_PAGE])
+        if not found:
             return
-        last = page[-1][0]
-        yield from ((key, etag) for _, key, etag in page)
+        last = found[-1][0]
+        yield from ((key, etag) for _, key, etag in found)

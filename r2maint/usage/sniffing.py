@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from r2maint.bucket import Bucket
+from r2maint.bucket import Bucket, StoredObject
 from r2maint.images.magic import HEAD_BYTES, sniff
 from r2maint.pricing import GB, INFREQUENT_ACCESS, MILLION, STANDARD, Prices, priced_as
 from r2maint.report import format_count, format_money
-from r2maint.usage.counting import Rows
 from r2maint.usage.grouping import type_of
 
 
@@ -28,11 +27,10 @@ class Sniffer:
         self._unlike = 0
         self._failed = 0
 
-    def __call__(self, rows: Rows) -> Iterable[str]:
-        keys = [spelling or name for name, spelling, *_ in rows]
-        sizes = dict(zip(keys, ((row[2], priced_as(row[4])) for row in rows), strict=True))
+    def __call__(self, stored: Sequence[StoredObject]) -> Iterable[str]:
+        sizes = {each.key: (each.size, priced_as(each.storage_class)) for each in stored}
         beginnings = self._beginnings({key: size for key, size in sizes.items() if size[0]})
-        return [self._type(key, beginnings.get(key, b"")) for key in keys]
+        return [self._type(each.key, beginnings.get(each.key, b"")) for each in stored]
 
     def _beginnings(self, sizes: dict[str, tuple[int, str]]) -> dict[str, bytes]:
         found = {}

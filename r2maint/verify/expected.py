@@ -8,12 +8,9 @@ them. So a million take seconds and next to no memory.
 from __future__ import annotations
 
 import pickle
-import sqlite3
 import sys
-from bisect import bisect_right
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 
 from r2maint.batching import batched
@@ -27,7 +24,6 @@ from r2maint.verify.judging import Lengths
 Judged = tuple[Reference, StoredObject | None]
 """A reference and what the listing holds under its key."""
 
-_FETCH = 5000
 _SCHEMA = """
 CREATE TABLE expected (
     seq INTEGER PRIMARY KEY, place INTEGER NOT NULL, key TEXT NOT NULL, pk TEXT NOT NULL,
@@ -152,8 +148,8 @@ class Expected(ScratchIndex):
         self, pages: Iterable[Sequence[StoredObject]]
     ) -> Iterator[tuple[int, StoredObject | None]]:
         """Yield the number of every reference that is to be told, and count the others."""
-        wanted = _Ascending(self._db.execute("SELECT key, seq FROM expected ORDER BY key, seq"))
-        spelled = _Ascending(self._db.execute("SELECT key, seq FROM spellings ORDER BY key"))
+        wanted = self._ascending("SELECT key, seq FROM expected ORDER BY key, seq")
+        spelled = self._ascending("SELECT key, seq FROM spellings ORDER BY key")
         for page in filter(None, pages):
             there = {each.key: each for each in page}
             # Another spelling may lie in the place of its composed form: it tells of no place.
@@ -174,33 +170,6 @@ class Expected(ScratchIndex):
             "INSERT OR IGNORE INTO kept VALUES (?, ?)",
             ((identity(each.key), pickle.dumps(each)) for each in objects),
         )
-
-
-class _Ascending:
-    """Rows (key, seq) of a sorted query, taken up to one key after another."""
-
-    def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._cursor = cursor
-        self._rows: list[tuple[str, int]] = []
-
-    def up_to(self, key: str) -> Iterator[tuple[str, int]]:
-        """Yield the rows not taken yet whose key comes before `key` or is it."""
-        while self._rows or self._fetch():
-            end = bisect_right(self._rows, key, key=itemgetter(0))
-            taken, self._rows = self._rows[:end], self._rows[end:]
-            yield from taken
-            if self._rows:
-                return
-
-    def rest(self) -> Iterator[tuple[str, int]]:
-        """Yield the rows not taken yet."""
-        while self._rows or self._fetch():
-            taken, self._rows = self._rows, []
-            yield from taken
-
-    def _fetch(self) -> bool:
-        self._rows = self._cursor.fetchmany(_FETCH)
-        return bool(self._rows)
 
 
 def _is_plain(reference: Reference) -> bool:
