@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -171,6 +173,16 @@ def test_the_process_leaves_when_its_parent_is_gone(web, started):
         child._pipe.close()  # as the system does for a parent that was killed
         child.process.join(30)
         assert child.process.exitcode == 0
+
+
+def test_what_a_process_imports_before_it_asks_is_little():
+    program = (
+        "import sys, r2maint.probing.apart; print({'django', 'PIL', 'boto3'} & set(sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "set()"
 
 
 def test_where_children_are_not_allowed_it_asks_in_this_process(web, monkeypatch):
