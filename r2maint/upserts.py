@@ -40,6 +40,10 @@ class Upsert:
         Given in the order of `unique`, two writers never wait for each other in a circle.
         """
         with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            if connections[alias].vendor == "sqlite":
+                # No way to a server: one row at a time costs less than one long statement.
+                cursor.executemany(_statement(alias, self, 1), rows)
+                return
             for batch in batched(rows, PARAMETERS // len(self.columns)):
                 cursor.execute(_statement(alias, self, len(batch)), [*chain.from_iterable(batch)])
 

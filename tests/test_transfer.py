@@ -105,6 +105,22 @@ def test_labels_are_taken_only_a_few_ahead(echo, ahead):
     assert len(echo.requests) <= len(taken)
 
 
+def test_what_is_under_way_goes_on_while_there_is_no_label_for_now(echo):
+    ended = []
+
+    def labels():
+        yield None
+        for number in range(4):
+            yield number
+            while len(ended) <= number:
+                yield None
+
+    with engine() as sender:
+        for outcome in sender.send_many(labels(), lambda label: get(echo, label)):
+            ended.append(outcome.label)
+    assert ended == [0, 1, 2, 3]
+
+
 def test_nothing_is_taken_before_the_first_outcome_is_asked_for(echo):
     with engine() as sender:
         sender.send_many(iter([pytest.fail]), lambda label: label("taken"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import socket
 import threading
 import time
@@ -22,9 +23,11 @@ from r2maint.control import Control
 from r2maint.errors import Stopped
 from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Health
+from r2maint.probing.hosts import Hosts
 from r2maint.references import Scope
 from r2maint.references.reading import Reference, Shape
-from r2maint.verify import Finding, Level, Look, Outcome, hosts, questions, verify_urls
+from r2maint.verify import Finding, Level, Look, Outcome, checking, questions, verify_urls
+from r2maint.verify.hosts import notes
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import run
 from tests.conftest import DATABASES
@@ -127,6 +130,34 @@ def test_what_is_served_is_ok_with_one_head_for_each_url(web):
     }
     (agent,) = {request.headers["user-agent"] for request in web.own.requests}
     assert agent.startswith("r2maint/")
+
+
+@pytest.mark.parametrize("level", ["http", "content"])
+def test_many_urls_are_asked_by_processes_of_their_own_with_the_same_outcome(
+    web, monkeypatch, level
+):
+    store("a.png", "b.png", "c.png")
+    web.answers["/b.png"] = web.answers["/y.png"] = always(404, b"")
+    urls = [f"{web.own.url}/{key}" for key in ("a.png", "b.png", "c.png", "gone.png")]
+    name(*urls, f"{web.stranger.url}/x.png", f"{web.stranger.url}/y.png", urls[0])
+    within = verify("--all", level=level, exit_code=3)
+
+    monkeypatch.setattr(checking, "_MANY", 2)
+    started = []
+    start = multiprocessing.context.SpawnProcess.start
+    monkeypatch.setattr(
+        multiprocessing.context.SpawnProcess, "start", lambda self: (started.append(1), start(self))
+    )
+    apart = verify("--all", level=level, exit_code=3)
+
+    assert started
+    assert outcomes(apart) == outcomes(within)
+    assert [told(item) for item in apart["items"]] == [told(item) for item in within["items"]]
+    assert not multiprocessing.active_children()
+
+
+def told(item):
+    return {name: item[name] for name in ("reference", "outcome", "status", "detail", "advice")}
 
 
 def test_however_many_name_one_url_it_is_asked_once_and_few_are_held(web, monkeypatch):
@@ -344,8 +375,8 @@ def test_our_own_answer_has_its_outcome_and_advice(web, answer, outcome, detail,
 
 
 def test_r2_dev_that_is_disabled_is_named(web):
+    from r2maint.probing.answers import judge_answer
     from r2maint.transfer import Answer
-    from r2maint.verify.answers import judge_answer
 
     (found,) = open_and_list("x.png")
     answer = Answer(status=401, url="", headers={}, body=b"")
@@ -510,19 +541,19 @@ def test_a_host_that_has_none_of_its_urls_is_told_as_one(web):
 
 
 def test_many_silent_hosts_are_not_told_one_by_one():
-    tallies = hosts.Hosts()
+    tallies = Hosts()
     for number in range(25):
-        tallies.count(f"host{number:02d}.example", hosts.Outcome.UNSURE, "no answer in time")
-    tallies.count("fine.example", hosts.Outcome.OK, "")
-    told = list(tallies.notes())
+        tallies.count(f"host{number:02d}.example", Outcome.UNSURE, "no answer in time")
+    tallies.count("fine.example", Outcome.OK, "")
+    told = list(notes(tallies))
     assert len(told) == 11
     assert "15 more hosts" in told[-1]
 
 
 def test_429_of_r2_dev_hints_at_a_custom_domain():
-    tallies = hosts.Hosts()
-    tallies.count("pub-0123.r2.dev", hosts.Outcome.UNSURE, "it answers 429")
-    assert any("custom domain" in note for note in tallies.notes())
+    tallies = Hosts()
+    tallies.count("pub-0123.r2.dev", Outcome.UNSURE, "it answers 429")
+    assert any("custom domain" in note for note in notes(tallies))
 
 
 # Pace
@@ -723,8 +754,8 @@ def test_a_strangers_picture_is_decoded_but_may_be_of_another_kind(web):
 
 
 def test_of_a_long_file_only_the_beginning_is_read(web, monkeypatch):
-    monkeypatch.setattr("r2maint.verify.asking.STRANGER_BYTES", 1000)
-    monkeypatch.setattr("r2maint.verify.asking.WHOLE_BYTES", 1000)
+    monkeypatch.setattr("r2maint.probing.prober.STRANGER_BYTES", 1000)
+    monkeypatch.setattr("r2maint.probing.prober.WHOLE_BYTES", 1000)
     whole = drawn(256)
     store("long.png", body=whole)
     web.answers["/long.png"] = always(200, whole, IMAGE)
@@ -735,7 +766,7 @@ def test_of_a_long_file_only_the_beginning_is_read(web, monkeypatch):
 
 def test_bodies_in_memory_are_bounded_by_their_bytes(web, monkeypatch):
     """Held are the bodies of what was asked and is not judged yet."""
-    monkeypatch.setattr("r2maint.verify.asking.HELD_BYTES", 3 * len(WHOLE))
+    monkeypatch.setattr("r2maint.probing.prober.HELD_BYTES", 3 * len(WHOLE))
     keys = [f"{number}.png" for number in range(12)]
     store(*keys, body=WHOLE)
     answered: list[str] = []
@@ -747,14 +778,14 @@ def test_bodies_in_memory_are_bounded_by_their_bytes(web, monkeypatch):
     web.answers.update({f"/{key}": answer for key in keys})
     name(*(f"{web.own.url}/{key}" for key in keys))
     ahead: list[int] = []
-    judge = hosts.Hosts.count
+    judge = Hosts.count
 
     def counting(tallies, *told):
         time.sleep(0.02)
         ahead.append(len(answered) - len(ahead))
         judge(tallies, *told)
 
-    monkeypatch.setattr(hosts.Hosts, "count", counting)
+    monkeypatch.setattr(Hosts, "count", counting)
     assert outcomes(verify("--workers", "12", level="content")) == {"ok": 12}
     assert max(ahead) <= 4
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from r2maint.bucket.base import (
     IMMUTABLE,
@@ -20,8 +20,10 @@ from r2maint.bucket.base import (
     Upload,
 )
 from r2maint.bucket.directory import DirectoryBucket
-from r2maint.conf import Config, require_connection
 from r2maint.errors import NoSuchKey
+
+if TYPE_CHECKING:
+    from r2maint.conf import Config
 
 R = TypeVar("R")
 V = TypeVar("V")
@@ -57,6 +59,9 @@ def open_bucket(config: Config, *, workers: int = 8, rate: float | None = None) 
     if config.bucket.startswith("file:"):
         path = Path(config.bucket.removeprefix("file:"))
         return DirectoryBucket(path, name=_directory_name(path, config.base_dir))
+    # Settings are Django's, which processes that only ask URLs do without.
+    from r2maint.conf import require_connection
+
     connection = require_connection(config)
     # The SDK takes a third of a second to import, and a directory bucket needs none of it.
     from r2maint.bucket.r2 import R2Bucket

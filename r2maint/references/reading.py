@@ -9,7 +9,8 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from itertools import groupby
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from django.db.models.query import QuerySet
@@ -46,6 +47,8 @@ class Shape(str, Enum):
 
 _URL = Shape.URL
 _NOTHING = Target(Kind.NOTHING, Via.URL)
+_CELLS = itemgetter(slice(1, None))
+"""Gives the cells of a row of `_pages`."""
 _POSITIONS = re.compile(r"(?:/\d+)*")
 
 
@@ -99,7 +102,7 @@ def iter_references(
             for column, pk, cell in _iter_cells(list(table), scope, control, advance):
                 found = _in_cell(column, pk, cell, addresses)
                 yield from found
-                if strict and column.is_named:
+                if strict and column.is_named and not (found and column.kind is _TEXT):
                     yield from _in_vain(column, pk, cell, addresses, found)
 
 
@@ -204,7 +207,7 @@ def _pages(columns: list[Column], scope: Scope) -> Iterator[list[tuple[Any, ...]
             return
         last = found[-1][0]
         yield found
-        characters = sum(len(cell) for row in found for cell in row[1:] if cell)
+        characters = sum(map(len, filter(None, chain.from_iterable(map(_CELLS, found)))))
         size = max(1, min(_PAGE, 2 * size, _PAGE_CHARACTERS * len(found) // (characters or 1)))
 
 

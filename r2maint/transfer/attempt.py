@@ -77,12 +77,17 @@ def flaw(request: Request, *, signed: bool) -> Failure | None:
         return Failure(reason=Reason.BAD_URL, detail="a path with dotted segments cannot be signed")
     if _UNSENDABLE_URL.search(request.url):
         return Failure(reason=Reason.BAD_URL, detail=_WORDS[Reason.BAD_URL])
-    if not _UNSENDABLE_HEADER.search("".join(request.headers)):
+    return _flaw_of_headers(request.headers)
+
+
+@lru_cache(maxsize=16)
+def _flaw_of_headers(headers: tuple[str, ...]) -> Failure | None:
+    header = next((each for each in headers if _UNSENDABLE_HEADER.search(each)), None)
+    if header is None:
         return None
-    header = next(each for each in request.headers if _UNSENDABLE_HEADER.search(each))
+    name = header.partition(":")[0]
     return Failure(
-        reason=Reason.BAD_HEADER,
-        detail=f"the header {header.partition(':')[0]!a} holds what cannot be sent",
+        reason=Reason.BAD_HEADER, detail=f"the header {name!a} holds what cannot be sent"
     )
 
 
@@ -175,7 +180,8 @@ class Attempt:
             self._file.close()
             self._file = None
         self._lines.clear()
-        self._body = io.BytesIO()
+        if self._received:
+            self._body = io.BytesIO()
 
     def _set_method(self, request: Request) -> None:
         curl = self.curl

@@ -8,13 +8,12 @@ the guard.
 from __future__ import annotations
 
 import heapq
-import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import pycurl
 
@@ -24,12 +23,16 @@ from r2maint.transfer.guard import NOT_HTTP, Guard
 from r2maint.transfer.lines import Lines
 from r2maint.transfer.pacing import Limiter, Pace, wait_seconds
 from r2maint.transfer.turns import Job, Turns
-from r2maint.transfer.urls import place_of, redirected
+from r2maint.transfer.urls import place_of, plain_place, redirected
 from r2maint.transfer.values import Answer, Credentials, Failure, Outcome, Reason, Request
 
 L = TypeVar("L")
 
+_NO_MORE = object()
+
 _LOOK_SECONDS = 1.0
+_SHORT_SECONDS = 0.02
+"""How soon labels are asked for again where there was none for now."""
 _AWAY_SECONDS = 0.1
 """A consumer that stays away longer may have cost what is under way its time."""
 _BRIEF_SECONDS = 0.001
@@ -72,7 +75,7 @@ class Engine:
 
     def send_many(
         self,
-        labels: Iterable[L],
+        labels: Iterable[L | None],
         make: Callable[[L], Request | None],
         *,
         then: Callable[[L, Answer], Request | None] | None = None,
@@ -86,7 +89,8 @@ class Engine:
         label's outcome, and None makes one that is empty. `then` sees the answer that would be the
         outcome, and may give one more request, whose outcome takes its place. Lazy: labels are
         taken a few ahead of the consumer, while their bodies, of as many bytes as `weigh` says, are
-        no more than the pace lets be held; and nothing moves while the consumer is busy. `heed` is
+        no more than the pace lets be held; and nothing moves while the consumer is busy, nor while
+        `labels` is waited for: with None it says that there is none for now. `heed` is
         called about once a second while the network is waited for: what it raises ends all.
         """
         lines, turns = self._take(), Turns[L](self.pace)
@@ -135,36 +139,41 @@ class _Sending(Generic[L]):
     has_place: bool = False
     is_held: bool = False
     """Whether a request that is ready waits for that time."""
+    is_short: bool = False
+    """Whether there was no label for now."""
+    taken: int = 0
 
-    def outcomes(self, labels: Iterable[L]) -> Iterator[Outcome[L]]:
-        jobs = (Job(label, ticket) for ticket, label in enumerate(labels))
+    def outcomes(self, labels: Iterable[L | None]) -> Iterator[Outcome[L]]:
+        left = iter(labels)
         pace = self.engine.pace
         ahead = max(pace.ahead, 1) * max(pace.workers, 1)
         patient = pace.ahead_of_retry
         while True:
             most = max(ahead, patient if self.later and self._is_first_waiting() else 0)
-            self._take(jobs, most)
+            self._take(left, most)
             self._start_what_may()
-            if not self.window:
+            if not (self.window or self.is_short):
                 return
             if self.heed is not None:
                 self.heed()
-            self._move(0 if self.window[0].outcome else self._patience())
+            is_due = self.window and self.window[0].outcome
+            self._move(0 if is_due else self._patience())
             yield from self._settled()
 
-    def _take(self, jobs: Iterator[Job[L]], most: int) -> None:
+    def _take(self, labels: Iterator[L | None], most: int) -> None:
         """Let the window be as long as it may, and its bodies as large."""
-        if self.weigh is None:
-            taken = list(itertools.islice(jobs, max(0, most - len(self.window))))
-            self.window.extend(taken)
-            self.ready.extend(taken)
-            return
-        while len(self.window) < most and self.held_bytes < self.engine.pace.held_bytes:
-            job = next(jobs, None)
-            if job is None:
+        self.is_short = False
+        limit = self.engine.pace.held_bytes
+        while len(self.window) < most and self.held_bytes < limit:
+            label = next(labels, _NO_MORE)
+            if label is None or label is _NO_MORE:
+                self.is_short = label is None
                 return
-            job.held_bytes = self.weigh(job.label)
-            self.held_bytes += job.held_bytes
+            job = Job(cast(L, label), self.taken)
+            self.taken += 1
+            if self.weigh is not None:
+                job.held_bytes = self.weigh(job.label)
+                self.held_bytes += job.held_bytes
             self.window.append(job)
             self.ready.append(job)
 
@@ -217,12 +226,14 @@ class _Sending(Generic[L]):
     def _find_place(self, job: Job[L]) -> bool:
         """Note where the request goes; settle the job if it must not be sent."""
         assert job.request is not None
-        job.place = place_of(job.request.url)
-        guard = self.engine.guard
-        objection = guard.objection(job.request.url) if guard else ""
-        if job.place is None or objection:
-            self._settle(job, Failure(reason=Reason.BAD_URL, detail=objection or NOT_HTTP))
-            return False
+        url, guard = job.request.url, self.engine.guard
+        job.place = plain_place(url)
+        if job.place is None:
+            job.place = place_of(url)
+            objection = guard.objection(url) if guard else ""
+            if job.place is None or objection:
+                self._settle(job, Failure(reason=Reason.BAD_URL, detail=objection or NOT_HTTP))
+                return False
         failure = flaw(job.request, signed=self.engine.is_signing)
         if failure is not None:
             self._settle(job, failure)
@@ -281,8 +292,9 @@ class _Sending(Generic[L]):
             times.append(self.turns.next_at)
         if self.is_held:
             times.append(self.next_at)
-        soonest = min(times, default=time.monotonic() + _LOOK_SECONDS)
-        return min(_LOOK_SECONDS, max(0.0, soonest - time.monotonic()))
+        longest = _SHORT_SECONDS if self.is_short else _LOOK_SECONDS
+        soonest = min(times, default=time.monotonic() + longest)
+        return min(longest, max(0.0, soonest - time.monotonic()))
 
     def _judge(self, job: Job[L], ended: Answer | Failure) -> None:
         """Follow a redirect, try again, or take what came as the outcome."""
@@ -327,13 +339,14 @@ class _Sending(Generic[L]):
     def _wait_for_another(self, job: Job[L], ended: Answer | Failure) -> float | None:
         """Return how long to wait before the next attempt; None when there is none."""
         pace = self.engine.pace
-        is_slow = isinstance(ended, Failure) and ended.reason is Reason.TOO_SLOW
-        job.spared += is_slow and job.was_left
-        if job.tries >= pace.attempts:
-            return None
         if isinstance(ended, Answer):
-            return wait_seconds(job.tries, ended.headers) if pace.is_passing(ended) else None
-        return wait_seconds(job.tries, {}) if ended.reason in _PASSING else None
+            may_pass = pace.is_passing(ended)
+            headers = ended.headers
+        else:
+            job.spared += ended.reason is Reason.TOO_SLOW and job.was_left
+            may_pass = ended.reason in _PASSING
+            headers = {}
+        return wait_seconds(job.tries, headers) if may_pass and job.tries < pace.attempts else None
 
     def _settle(self, job: Job[L], ended: Answer | Failure) -> None:
         is_answer = isinstance(ended, Answer)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from r2maint.transfer.urls import PORTS, is_plain_url, place_of, plain_host, split_url
+from r2maint.transfer.urls import PORTS, place_of, plain_host, plain_place, split_url
 
 if TYPE_CHECKING:
     from r2maint.conf import Config
@@ -57,7 +57,7 @@ class Guard:
 
     def objection(self, url: str) -> str:
         """Return why a URL must not be asked for at all, "" if it may."""
-        if is_plain_url(url):
+        if plain_place(url):
             return ""
         parts = split_url(url)
         if parts is None or parts.scheme not in PORTS or not parts.hostname:

@@ -28,6 +28,8 @@ class Job(Generic[L]):
     request: Request | None = None
     place: Site | None = None
     """Where the request goes, once it was looked at."""
+    host: _Host[L] | None = None
+    """What is under way there, once it was asked for room; None where hosts are not told apart."""
     held_bytes: int = 0
     begun_at: float = 0.0
     attempts: int = 0
@@ -87,7 +89,7 @@ class Turns(Generic[L]):
 
     def has_room(self, job: Job[L]) -> bool:
         """Tell whether a job's host may be asked now; a job that it has no room for waits."""
-        host = self._host(job)
+        host = job.host = self._host(job)
         if host is None or host.has_room:
             return True
         if job.attempts:
@@ -101,8 +103,8 @@ class Turns(Generic[L]):
         return False
 
     def begin(self, job: Job[L]) -> None:
-        """Note that a job's request is under way to its host."""
-        host = self._host(job)
+        """Note that a job's request is under way to its host, which had room for it."""
+        host = job.host
         if host is not None:
             host.running += 1
             job.begun_at = time.monotonic()
@@ -116,7 +118,7 @@ class Turns(Generic[L]):
 
     def end(self, job: Job[L], ended: Answer | Failure) -> None:
         """Note that a job's request is no longer under way to its host."""
-        host = self._host(job)
+        host = job.host
         if host is None:
             return
         host.running -= 1

@@ -33,10 +33,10 @@ def place_of(url: str) -> Site | None:
     return _place_of_origin(origin[0] if origin else url)
 
 
-def is_plain_url(url: str) -> bool:
-    """Tell whether a URL names a place with no more than scheme, host and port."""
+def plain_place(url: str) -> Site | None:
+    """Return the place of a URL that names it with no more than scheme, host and port."""
     origin = _ORIGIN.match(url)
-    return origin is not None and _place_of_origin(origin[0]) is not None
+    return _place_of_origin(origin[0]) if origin else None
 
 
 # Plain enough to mean the same without the rest; one of a few, where URLs are many.

@@ -92,9 +92,12 @@ class Failure:
     """In words; names no credentials."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Outcome(Generic[L]):
-    """How one request ended: exactly one of `answer`, `failure` and `error`, or none of them."""
+    """How one request ended: exactly one of `answer`, `failure` and `error`, or none of them.
+
+    A value all the same; frozen, each would take twice as long to make.
+    """
 
     label: L
     answer: Answer | None = None

@@ -1,7 +1,8 @@
 """Say of every reference whether what it names is there, whole, and served."""
 
+from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome
 from r2maint.verify.checking import Look, verify_urls
-from r2maint.verify.items import FAILING, FINE, Finding, Level, Outcome, Verification
+from r2maint.verify.items import Finding, Verification
 from r2maint.verify.lookup import Subject
 from r2maint.verify.repairing import apply_repairs
 from r2maint.verify.repairs import Repair, RepairAction, RepairKind

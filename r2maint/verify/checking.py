@@ -7,25 +7,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from itertools import chain, islice
 
 from r2maint.batching import batched
 from r2maint.bucket import Bucket, Expiry
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import AccessDenied
-from r2maint.keys import Addresses
+from r2maint.keys import Addresses, host_of
+from r2maint.probing.apart import ProbersApart
+from r2maint.probing.outcomes import FAILING, Level, Outcome
+from r2maint.probing.prober import Prober
 from r2maint.references.columns import Column, discover
-from r2maint.references.reading import Scope, iter_references, still_named
+from r2maint.references.reading import Reference, Scope, iter_references, still_named
 from r2maint.spool import Spool
+from r2maint.transfer import Guard
 from r2maint.verify.asking import Asker
 from r2maint.verify.explaining import Explainer
 from r2maint.verify.gathering import Gathered, gathered, look_beyond
-from r2maint.verify.hosts import Hosts
-from r2maint.verify.items import FAILING, Finding, Level, Outcome, Verification
+from r2maint.verify.hosts import notes
+from r2maint.verify.items import Finding, Verification
 from r2maint.verify.judging import Judge
 from r2maint.verify.lookup import Lookup, Subject
 from r2maint.verify.memory import Memory, open_memory
@@ -35,6 +40,8 @@ from r2maint.verify.sourcefiles import read_source_lines
 from r2maint.verify.stored import read_stored
 
 _ROWS = 500
+_MANY = 2000
+"""References that are worth a process of its own for asking their URLs."""
 _WITHOUT_PUBLIC_URL = {
     Level.HTTP: "PUBLIC_URL is not configured: objects of the bucket were compared with the listing"
     " alone.",
@@ -100,7 +107,7 @@ class _Walk:
     lookup: Lookup | None
     columns: tuple[Column, ...]
     judge: Judge
-    hosts: Hosts = field(default_factory=Hosts)
+    prober: ProbersApart
     remarks: list[str] = field(default_factory=list)
     """What else a reader must know, in sentences."""
 
@@ -112,11 +119,20 @@ class _Walk:
         found = iter_references(
             self.columns, self.addresses, self.scope, control=control, strict=True
         )
+        if self.look.level is not Level.BUCKET:
+            found = self._heralded(found)
         if self.lookup:
             found, pages = self.lookup.meaning(found), self.lookup.pages
         else:
             pages = partial(self.bucket.list_pages, prefix)
         return gathered(found, pages, judge, prefix=prefix, control=control, suspects=suspects)
+
+    def _heralded(self, references: Iterator[Reference]) -> Iterator[Reference]:
+        """Yield the references; let the prober get ready meanwhile if they are many."""
+        first = list(islice(references, _MANY))
+        if len(first) == _MANY:
+            self.prober.start()
+        yield from chain(first, references)
 
     def findings(self, found: Gathered) -> Iterator[Finding]:
         """Yield every finding as it is told in the end."""
@@ -142,7 +158,10 @@ class _Walk:
         if level is Level.CONTENT and not self.addresses.public_url:
             findings = read_stored(findings, self.bucket, control=control)
         asker = Asker(
-            config=self.config, bucket=self.bucket, level=level, control=control, hosts=self.hosts
+            prober=self.prober,
+            bucket=self.bucket,
+            control=control,
+            public_host=host_of(self.config.public_url),
         )
         return asker.asked(findings)
 
@@ -185,9 +204,10 @@ def verify_urls(
             lengths={(c.database, c.model, c.field): c.max_length for c in columns},
             expiries=_expiries(bucket, look.level),
         ),
+        prober=_prober(config, look.level, control),
     )
     tally = _Tally(show_all=look.show_all)
-    with walk.gathered() as found:
+    with closing(walk.prober), walk.gathered() as found:
         tally.outcomes[Outcome.OK] += found.fine
         items = Spool.of(tally.counted(walk.findings(found)))
     if not lookup:
@@ -198,7 +218,7 @@ def verify_urls(
 
 def _told(walk: _Walk, tally: _Tally, items: Spool[Finding]) -> Verification:
     look, lookup = walk.look, walk.lookup
-    remarks = [*walk.hosts.notes(), *walk.remarks]
+    remarks = [*notes(walk.prober.hosts), *walk.remarks]
     if not walk.addresses.public_url and look.level in _WITHOUT_PUBLIC_URL:
         remarks.insert(0, _WITHOUT_PUBLIC_URL[look.level])
     if lookup:
@@ -212,7 +232,7 @@ def _told(walk: _Walk, tally: _Tally, items: Spool[Finding]) -> Verification:
         level=look.level,
         fail_on=look.fail_on,
         recovered=tally.recovered,
-        cannot_judge=walk.hosts.cannot_judge,
+        cannot_judge=walk.prober.hosts.cannot_judge,
         unconfirmed=tally.unconfirmed,
         shows_all=look.show_all,
         rested=tally.rested,
@@ -222,6 +242,18 @@ def _told(walk: _Walk, tally: _Tally, items: Spool[Finding]) -> Verification:
         remarks=tuple(remarks),
         files=files,
     )
+
+
+def _prober(config: Config, level: Level, control: Control) -> ProbersApart:
+    referers = tuple(f"Referer: https://{host}/" for host in config.site_hosts[:1])
+    prober = Prober(
+        level=level,
+        guard=Guard.from_config(config),
+        workers=control.workers,
+        rate=control.rate,
+        referers=referers,
+    )
+    return ProbersApart(prober)
 
 
 def _expiries(bucket: Bucket, level: Level) -> tuple[Expiry, ...]:

@@ -20,11 +20,12 @@ from r2maint.errors import BucketError
 from r2maint.journal import home, iter_stored_bytes, require_tables
 from r2maint.keys import identity
 from r2maint.keytext import unescaped
+from r2maint.probing.outcomes import Outcome
 from r2maint.purge.quarantine import PREFIX, is_manifest, is_own, read_manifest
 from r2maint.purge.sightings import iter_seen
 from r2maint.spool import Spool
 from r2maint.verify.clues import Clue, Clues
-from r2maint.verify.items import Finding, Outcome
+from r2maint.verify.items import Finding
 from r2maint.verify.mending import Mender
 from r2maint.verify.repairs import RepairKind
 

@@ -19,10 +19,11 @@ from r2maint.bucket.lookup import find_stored
 from r2maint.control import Control
 from r2maint.inventory import Inventory
 from r2maint.keys import Kind
+from r2maint.probing.outcomes import Outcome
 from r2maint.references.reading import Reference, Shape
 from r2maint.spool import Spool
 from r2maint.verify.expected import Expected
-from r2maint.verify.items import Finding, Outcome
+from r2maint.verify.items import Finding
 from r2maint.verify.judging import Judge, judge_apart
 
 _Pages = Iterable[Sequence[StoredObject]]

@@ -53,19 +53,24 @@ class Records:
         """Remember these, seen now, in place of what was remembered of the same subjects."""
         # In one order, so that two runs never wait for each other in a circle.
         rows = sorted((digest(subject), subject) for subject in histories)
-        values = (self._values(name, each, histories[each], now) for name, each in rows)
         with self._reading():
-            _UPSERT.write(self._alias, values)
+            _UPSERT.write(
+                self._alias,
+                (
+                    (*self._named(name, subject), *self._state(histories[subject], now))
+                    for name, subject in rows
+                ),
+            )
 
     def renew(self, subjects: Iterable[str], now: datetime) -> None:
         """Remember that these are fine, as seen now; all of them or none."""
         # In one order, as in `write`: in the index they are neighbours then, too.
         named = sorted((digest(subject), subject) for subject in subjects)
-        fine = History(last_ok_at=now)
+        fine = self._state(History(last_ok_at=now), now)
         with self.together():
             for batch in batched(named, _BATCH):
                 if self._renew_known([name for name, _ in batch], now) < len(batch):
-                    self.write(dict.fromkeys((subject for _, subject in batch), fine), now)
+                    _UPSERT.write(self._alias, ((*self._named(*each), *fine) for each in batch))
 
     def _renew_known(self, digests: list[str], now: datetime) -> int:
         """Renew what is remembered already, and return how many rows that is."""
@@ -116,11 +121,12 @@ class Records:
     def _reading(self) -> Any:
         return reading(self._alias, Health._meta.db_table)
 
-    def _values(self, name: str, subject: str, history: History, now: datetime) -> tuple[Any, ...]:
-        shown = printable(redact(subject))
+    def _named(self, name: str, subject: str) -> tuple[str, ...]:
+        return self._bucket, self._level, name, printable(redact(subject))
+
+    def _state(self, history: History, now: datetime) -> tuple[Any, ...]:
         times = (history.first_failed_at, history.last_ok_at, now)
-        adapted = (parameter(self._alias, each) for each in times)
-        return (self._bucket, self._level, name, shown, history.failures, *adapted)
+        return history.failures, *(parameter(self._alias, each) for each in times)
 
 
 class NoRecords:

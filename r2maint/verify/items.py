@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from r2maint.adminpages import admin_url
 from r2maint.bucket.base import StoredObject
 from r2maint.errors import Stopped
 from r2maint.keys import Kind, redact
+from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome
 from r2maint.references.reading import Reference
 from r2maint.report import format_count
 from r2maint.spool import Spool
@@ -19,70 +19,6 @@ from r2maint.verify.repairs import Counts, Repair, RepairAction, told, total
 
 if TYPE_CHECKING:
     from r2maint.verify.sourcefiles import SourceLine
-
-
-class Level(str, Enum):
-    """What is asked; each level asks all that the one before it does."""
-
-    BUCKET = "bucket"
-    """The listing alone."""
-    HTTP = "http"
-    """A HEAD of every public and external URL."""
-    CONTENT = "content"
-    """Every body, compared with the listing and decoded."""
-
-
-class Outcome(str, Enum):
-    """What is true of one reference, in the order of a report: what is broken first."""
-
-    MISSING = "missing"
-    """Absent from our own bucket or directory."""
-    DEAD = "dead"
-    """Another host's URL that answers 404 or 410."""
-    EMPTY = "empty"
-    CORRUPT = "corrupt"
-    """Other bytes than the listing says, or a picture that does not decode to its end."""
-    WRONG_TYPE = "wrong_type"
-    NOT_PUBLIC = "not_public"
-    """The object is there and its public URL says 404, 410, 401 or 403."""
-    PRIVATE_ENDPOINT = "private_endpoint"
-    PRESIGNED = "presigned"
-    QUARANTINED = "quarantined"
-    EXPIRING = "expiring"
-    """A lifecycle rule is about to delete the object."""
-    INVALID = "invalid"
-    """No address, in a column that is configured to hold one."""
-    TOO_LONG = "too_long"
-    """The address to be written would not fit the column."""
-    RESPELLED = "respelled"
-    ALIAS = "alias"
-    BLOCKED = "blocked"
-    """Bot walls and hotlink protection: browsers may well see the picture."""
-    UNSURE = "unsure"
-    OK = "ok"
-    EXTERNAL = "external"
-    """Another host's URL that was not asked."""
-    SKIPPED = "skipped"
-    """A local file, or a URL that was fine lately."""
-
-    __hash__ = str.__hash__  # that of Enum is Python, and asked several times a finding
-
-
-FAILING = frozenset(
-    (
-        Outcome.MISSING,
-        Outcome.DEAD,
-        Outcome.EMPTY,
-        Outcome.CORRUPT,
-        Outcome.WRONG_TYPE,
-        Outcome.NOT_PUBLIC,
-        Outcome.PRIVATE_ENDPOINT,
-        Outcome.PRESIGNED,
-    )
-)
-"""Outcomes that end a run with exit code 3, unless told otherwise."""
-FINE = frozenset((Outcome.OK, Outcome.EXTERNAL, Outcome.SKIPPED))
-"""Outcomes that nobody has to act on."""
 
 
 RECOVERED, UNCONFIRMED = "recovered", "unconfirmed"
@@ -106,8 +42,6 @@ class History:
     last_ok_at: datetime | None = None
 
 
-HELD_BYTES = 32 * 2**20
-"""Of bodies and findings at once in memory, while objects are read or asked."""
 FINDING_BYTES = 1024
 """Of memory that one takes, about."""
 

@@ -18,12 +18,13 @@ from r2maint.batching import batched
 from r2maint.databases import database_option
 from r2maint.errors import DatabaseError, Stopped, UsageError
 from r2maint.keys import Kind
+from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome
 from r2maint.spool import Spool
 from r2maint.verify.health import NoRecords, Records, Suspects, records_exist
-from r2maint.verify.items import FAILING, FINE, Finding, History, Level, Outcome
+from r2maint.verify.items import Finding, History
 
 BATCH = 500
-_MOST_FRESH = 10_000
+_MOST_FRESH = 5000
 _FRESH_SECONDS = 2.0
 """Successes are written so many at once, or after so long: a commit takes as long as many rows."""
 KEPT_FOR = timedelta(days=90)

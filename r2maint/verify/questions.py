@@ -10,14 +10,14 @@ from operator import itemgetter
 from zlib import crc32
 
 from r2maint.batching import batched
-from r2maint.bucket.base import StoredObject
 from r2maint.inventory import Inventory
 from r2maint.keys import host_of
+from r2maint.probing.answers import Verdict
+from r2maint.probing.outcomes import Outcome
+from r2maint.probing.prober import Inquiry
 from r2maint.references.reading import Reference
-from r2maint.transfer import Answer
 from r2maint.transfer.urls import as_sent
-from r2maint.verify.answers import Verdict
-from r2maint.verify.items import Finding, Outcome
+from r2maint.verify.items import FINDING_BYTES, Finding
 
 _BATCH = 512
 
@@ -31,12 +31,20 @@ class Question:
     findings: list[Finding]
     is_asked: bool = True
     """False for further findings of the URL before: a million may hang on one answer."""
-    judged: tuple[Answer, Verdict] | None = None
-    """The last answer and what it says, which is asked twice: before and after it is final."""
 
     @property
-    def stored(self) -> StoredObject | None:
-        return self.findings[0].stored
+    def inquiry(self) -> Inquiry:
+        """What is asked; nothing, where only findings are passed on."""
+        held_bytes = FINDING_BYTES * len(self.findings)
+        if not self.is_asked:
+            return Inquiry(held_bytes=held_bytes)
+        return Inquiry(self.url, self.host, self.findings[0].stored, held_bytes)
+
+    def answered(self, verdict: Verdict | None) -> Iterable[Finding]:
+        """Return the findings with what their URL, if they have one, answers."""
+        if not self.url or verdict is None:
+            return self.findings
+        return [each.judged(*verdict) for each in self.findings]
 
 
 def own_questions(findings: Iterable[Finding], host: str) -> Iterator[Question]:

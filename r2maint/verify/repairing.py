@@ -20,11 +20,12 @@ from r2maint.errors import BucketError, NoSuchKey
 from r2maint.journal import Journal, home
 from r2maint.keys import Addresses, redact
 from r2maint.models import Change, ChangeKind, ChangeState
+from r2maint.probing.outcomes import Outcome
 from r2maint.purge.quarantine import restore
 from r2maint.references.reading import Reference, still_named
 from r2maint.references.swap import Rewrite, Swapped, swap
 from r2maint.spool import Spool
-from r2maint.verify.items import Finding, Outcome, Verification
+from r2maint.verify.items import Finding, Verification
 from r2maint.verify.judging import outcome_of
 from r2maint.verify.repairs import OF_OTHERS, Repair, RepairAction, RepairKind, total
 

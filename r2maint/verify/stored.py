@@ -10,10 +10,12 @@ from r2maint.bucket import Bucket
 from r2maint.bucket.base import Download, Result, StoredObject
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey
-from r2maint.verify.advice import RUN_AGAIN, UPLOAD_AGAIN
-from r2maint.verify.answers import Verdict, is_encoded
-from r2maint.verify.content import WHOLE_BYTES, differs, judge_body
-from r2maint.verify.items import FINDING_BYTES, HELD_BYTES, Finding, Outcome
+from r2maint.probing.advice import RUN_AGAIN, UPLOAD_AGAIN
+from r2maint.probing.answers import Verdict, is_encoded
+from r2maint.probing.content import WHOLE_BYTES, differs, judge_body
+from r2maint.probing.outcomes import Outcome
+from r2maint.probing.prober import HELD_BYTES
+from r2maint.verify.items import FINDING_BYTES, Finding
 
 _MOST_OBJECTS = 256
 _BATCH = 512

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -24,6 +23,7 @@ from r2maint.bucket.lease import hold_lease
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import R2MaintError, Stopped, UsageError
+from r2maint.garbage import collecting_rarely
 from r2maint.keys import Addresses
 from r2maint.management.commands import _alarm as alarm
 from r2maint.management.commands import _options
@@ -179,7 +179,7 @@ class R2Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         control = Control()
-        with _collecting_rarely(), Interrupts(control, self._announce_stop) as interrupts:
+        with collecting_rarely(), Interrupts(control, self._announce_stop) as interrupts:
             progress = _Progress(started_at=_now(), control=control, interrupts=interrupts)
             try:
                 result = self._run(progress, options)
@@ -387,20 +387,6 @@ class R2Command(BaseCommand):
                     unwrapped(self.stderr).fileno(),
                     b"\nStopping at the next safe point; once more stops at once.\n",
                 )
-
-
-@contextmanager
-def _collecting_rarely() -> Iterator[None]:
-    """Look for cycles of dead values a fiftieth as often: plans are millions of values without.
-
-    A twentieth of a migration's time. Counting references frees all but cycles at once.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(max(before[0], 35_000), *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _now() -> datetime:

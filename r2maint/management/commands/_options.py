@@ -17,7 +17,6 @@ from django.db import connections
 
 from r2maint.conf import parse_duration
 from r2maint.errors import UsageError
-from r2maint.pricing import GB
 from r2maint.report.as_json import encode
 
 EXIT_CODES = """\
@@ -189,6 +188,8 @@ _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?((?:[kmgtp]i?)?b)?", re.IGN
 
 def gigabytes(text: str) -> Decimal:
     """Return GB of 10^9 bytes: "500", "500GB", "1.5TB", "1TiB"."""
+    from r2maint.pricing import GB  # loads the price tables, which most commands need not
+
     match = _SIZE.fullmatch(text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: write 500GB, 1.5TB or 1TiB.")

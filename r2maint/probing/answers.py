@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from r2maint.bucket.base import StoredObject
 from r2maint.bucket.rules import is_md5
+from r2maint.probing.advice import NAME_ANOTHER, OPEN_IT, RUN_AGAIN
+from r2maint.probing.media import is_served_as, plain_type, type_of_name
+from r2maint.probing.outcomes import Outcome
 from r2maint.transfer import Answer, Failure, Reason
 from r2maint.transfer.pacing import TOO_MANY, is_passing
-from r2maint.verify.advice import NAME_ANOTHER, OPEN_IT, RUN_AGAIN
-from r2maint.verify.items import Outcome
-from r2maint.verify.media import is_served_as, plain_type, type_of_name
 
 SERVED = frozenset((200, 206))
 GONE = frozenset((404, 410))
@@ -74,7 +75,13 @@ def judge_served(answer: Answer, *, url: str, stored: StoredObject | None) -> Ve
         return Verdict(Outcome.WRONG_TYPE, answer.status, detail, advice)
     if stored is not None and (detail := other_version(answer, stored)):
         return Verdict(Outcome.CORRUPT, answer.status, detail, advice_on_version(answer))
-    return Verdict(Outcome.OK, answer.status)
+    return _fine(answer.status)
+
+
+@lru_cache(maxsize=8)
+def _fine(status: int) -> Verdict:
+    """Return one and the same verdict for all that is well: most are."""
+    return Verdict(Outcome.OK, status)
 
 
 def other_version(answer: Answer, stored: StoredObject) -> str:

@@ -1,0 +1,1 @@
+"""Ask URLs and say what each answer means. Knows no rows, no database and no Django settings."""

@@ -1,0 +1,195 @@
+"""Probers in processes of their own say what one in this process says, and never hang a run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from r2maint.bucket import StoredObject
+from r2maint.errors import R2MaintError, Stopped
+from r2maint.journal import now
+from r2maint.probing import apart
+from r2maint.probing.apart import ProbersApart
+from r2maint.probing.outcomes import Level, Outcome
+from r2maint.probing.prober import HELD_BYTES, Inquiry, Prober
+from r2maint.transfer import Guard
+from tests.websites import BREAK, Site, reply, site
+
+BODY = b"\x89PNG\r\n\x1a\n of some length"
+IMAGE = "Content-Type: image/png"
+
+
+@pytest.fixture
+def web() -> Iterator[Site]:
+    """A host that serves pictures, but for paths that name what else it does."""
+    over = threading.Event()
+
+    def answer(request):
+        path = request.target
+        if path.startswith("/gone"):
+            return [reply(404, b"")]
+        if path.startswith("/broken"):
+            return [BREAK]
+        if path.startswith("/stuck"):
+            over.wait(60)
+        return [reply(200, BODY, "Content-Type: text/html" if "page" in path else IMAGE)]
+
+    with site(answer) as found:
+        yield found
+        over.set()
+
+
+@pytest.fixture
+def started(web) -> Iterator[ProbersApart]:
+    with closing(ProbersApart(prober_of(web), processes=2)) as prober:
+        prober.start()
+        yield prober
+
+
+def prober_of(web: Site, **options) -> Prober:
+    guard = Guard(frozenset({("127.0.0.1", web.port)}))
+    return Prober(level=Level.HTTP, guard=guard, workers=4, **options)
+
+
+def inquiries(web: Site, *paths: str) -> list[Inquiry]:
+    return [
+        Inquiry(f"{web.url}/{path}", "host", stored(path)) if path else Inquiry() for path in paths
+    ]
+
+
+def stored(key: str) -> StoredObject:
+    return StoredObject(key=key, size=len(BODY), etag="", modified_at=now())
+
+
+def ask(prober: ProbersApart | Prober, asked: list[Inquiry], *, ours: bool = True) -> list:
+    return list(prober.verdicts(iter(asked), ours=ours, heed=lambda: None))
+
+
+def processes_of(prober: ProbersApart):
+    return [child.process for child in prober._children]
+
+
+PATHS = ("a.png", "", "gone.png", "page.png", "broken.png", "", "b.png", "gone-2.png")
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_it_says_what_a_prober_in_this_process_says(web, started, monkeypatch, ours):
+    within = prober_of(web)
+
+    assert ask(started, inquiries(web, *PATHS), ours=ours) == ask(
+        within, inquiries(web, *PATHS), ours=ours
+    )
+    assert started.hosts == within.hosts
+    assert within.hosts.tallies["host"].asked == 6
+
+
+def test_one_process_answers_again_and_again_and_remembers_hosts(web, started):
+    for ours in (True, False, True):
+        (verdict,) = ask(started, inquiries(web, "a.png"), ours=ours)
+        assert verdict.outcome is Outcome.OK
+    assert ask(started, []) == []
+    assert started.hosts.tallies["host"].asked == 3
+
+
+def test_verdicts_come_in_order_however_many_there_are(web, started, monkeypatch):
+    monkeypatch.setattr(apart, "_BATCH", 7)
+    paths = [("gone.png", "a.png", "")[number % 3] for number in range(500)]
+
+    outcomes = [each and each.outcome for each in ask(started, inquiries(web, *paths))]
+
+    wanted = {"gone.png": Outcome.NOT_PUBLIC, "a.png": Outcome.OK, "": None}
+    assert outcomes == [wanted[path] for path in paths]
+
+
+def test_what_is_passed_on_may_be_as_large_and_as_much_as_it_likes(started):
+    heavy = [Inquiry(held_bytes=HELD_BYTES // 3) for _ in range(100)]
+    long = [Inquiry(host="x" * 10_000) for _ in range(5000)]
+    assert ask(started, [*heavy, *long]) == [None] * 5100
+
+
+def test_no_more_is_taken_ahead_than_may_be_held(started):
+    taken = 0
+
+    def heavy() -> Iterator[Inquiry]:
+        nonlocal taken
+        for _ in range(50):
+            taken += 1
+            yield Inquiry(held_bytes=HELD_BYTES // 4)
+
+    for count, _ in enumerate(started.verdicts(heavy(), ours=True, heed=lambda: None)):
+        assert taken <= count + 4
+
+
+def test_a_process_that_dies_is_told_in_a_sentence(web, started):
+    answers = started.verdicts(
+        iter(inquiries(web, "a.png", "stuck.png")),
+        ours=True,
+        heed=lambda: os.kill(processes_of(started)[0].pid, signal.SIGKILL),
+    )
+    with pytest.raises(R2MaintError, match="process that asks URLs ended"):
+        list(answers)
+    with pytest.raises(R2MaintError, match="process that asks URLs ended"):
+        ask(started, inquiries(web, *["a.png"] * 1000))
+
+
+def test_what_heed_raises_ends_it_while_a_host_is_silent(web, started):
+    calls = 0
+
+    def stop() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise Stopped("signal", 130)
+
+    with pytest.raises(Stopped):
+        list(started.verdicts(iter(inquiries(web, "stuck.png")), ours=True, heed=stop))
+    assert len(multiprocessing.active_children()) == 2
+    started.close()
+    assert not multiprocessing.active_children()
+
+
+def test_ctrl_c_is_left_to_the_parent(web, started):
+    ask(started, inquiries(web, "a.png"))
+    for process in processes_of(started):
+        os.kill(process.pid, signal.SIGINT)
+    (verdict,) = ask(started, inquiries(web, "b.png"))
+    assert verdict.outcome is Outcome.OK
+
+
+def test_the_process_leaves_when_its_parent_is_gone(web, started):
+    asked = started.verdicts(
+        iter(inquiries(web, "a.png", "stuck.png")), ours=True, heed=lambda: None
+    )
+    next(asked)
+    for child in started._children:
+        child._pipe.close()  # as the system does for a parent that was killed
+        child.process.join(30)
+        assert child.process.exitcode == 0
+
+
+def test_what_a_process_imports_before_it_asks_is_little():
+    program = (
+        "import sys, r2maint.probing.apart; print({'django', 'PIL', 'boto3'} & set(sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "set()"
+
+
+def test_where_children_are_not_allowed_it_asks_in_this_process(web, monkeypatch):
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    prober = ProbersApart(prober_of(web))
+    prober.start()
+    assert not prober._children
+    (verdict,) = ask(prober, inquiries(web, "gone.png"))
+    assert verdict.outcome is Outcome.NOT_PUBLIC
+    prober.close()
