@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +21,7 @@ from r2maint.journal import now
 from r2maint.probing import apart
 from r2maint.probing.apart import ProbersApart
 from r2maint.probing.outcomes import Level, Outcome
-from r2maint.probing.prober import HELD_BYTES, Inquiry, Prober
+from r2maint.probing.prober import HELD_BYTES, PER_STRANGER, Inquiry, Prober
 from r2maint.transfer import Guard
 from tests.websites import BREAK, Site, reply, site
 
@@ -54,9 +56,9 @@ def started(web) -> Iterator[ProbersApart]:
         yield prober
 
 
-def prober_of(web: Site, **options) -> Prober:
+def prober_of(web: Site, workers: int = 4, **options) -> Prober:
     guard = Guard(frozenset({("127.0.0.1", web.port)}))
-    return Prober(level=Level.HTTP, guard=guard, workers=4, **options)
+    return Prober(level=Level.HTTP, guard=guard, workers=workers, **options)
 
 
 def inquiries(web: Site, *paths: str) -> list[Inquiry]:
@@ -173,6 +175,87 @@ def test_the_process_leaves_when_its_parent_is_gone(web, started):
         child._pipe.close()  # as the system does for a parent that was killed
         child.process.join(30)
         assert child.process.exitcode == 0
+
+
+def test_a_stranger_is_asked_by_one_process_and_no_faster_than_by_one_prober(monkeypatch):
+    monkeypatch.setattr(apart, "_BATCH", 5)
+    under_way, most = 0, 0
+    lock = threading.Lock()
+
+    def answer(_):
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.02)
+        with lock:
+            under_way -= 1
+        return [reply(200, BODY, IMAGE)]
+
+    with site(answer) as web, closing(ProbersApart(prober_of(web, 32), processes=2)) as started:
+        started.start()
+        verdicts = ask(started, inquiries(web, *["a.png"] * 100), ours=False)
+
+    assert [each.outcome for each in verdicts] == [Outcome.OK] * 100
+    assert 1 < most <= PER_STRANGER
+
+
+def test_processes_share_what_one_prober_may_take():
+    whole = Prober(level=Level.HTTP, guard=Guard(), workers=9)
+    half = replace(whole, shares=2)
+    assert whole.pace(ours=True).workers == 9
+    assert half.pace(ours=True).workers == 4
+    assert half.pace(ours=False).workers == whole.pace(ours=False).workers // 2
+    assert half.pace(ours=True).held_bytes == HELD_BYTES // 2
+    assert replace(whole, shares=20).pace(ours=True).workers == 1
+
+
+def test_the_rate_is_that_of_all_processes_together(web):
+    with closing(ProbersApart(prober_of(web, rate=20), processes=2)) as started:
+        started.start()
+        ask(started, inquiries(web, "warm.png"))
+        begun = time.monotonic()
+        ask(started, inquiries(web, *["a.png"] * 30))
+    # Two at 10 a second each could not be quicker; two at 20 would take half.
+    assert time.monotonic() - begun >= 1.4
+
+
+def test_there_are_as_many_processes_as_cores_and_memory_allow(monkeypatch):
+    monkeypatch.setattr(apart, "usable_cores", lambda: 3)
+    found = {}
+    for level in (Level.HTTP, Level.CONTENT):
+        for memory in (None, 2**25, 2 * 2**30, 2**40):
+            monkeypatch.setattr(apart, "machine_memory", lambda memory=memory: memory)
+            prober = Prober(level=level, guard=Guard(), workers=32)
+            found[level, memory] = ProbersApart(prober).count
+    assert found == {
+        (Level.HTTP, None): 3,
+        (Level.HTTP, 2**25): 1,
+        (Level.HTTP, 2 * 2**30): 3,
+        (Level.HTTP, 2**40): 3,
+        (Level.CONTENT, None): 3,
+        (Level.CONTENT, 2**25): 1,
+        (Level.CONTENT, 2 * 2**30): 2,
+        (Level.CONTENT, 2**40): 3,
+    }
+
+
+def test_where_the_system_gives_no_process_it_asks_in_this_process(web, monkeypatch):
+    begun = []
+    start = multiprocessing.context.SpawnProcess.start
+
+    def refused(process):
+        if begun:
+            raise BlockingIOError("no more processes")
+        begun.append(process)
+        start(process)
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", refused)
+    prober = ProbersApart(prober_of(web), processes=3)
+    prober.start()
+    (verdict,) = ask(prober, inquiries(web, "gone.png"))
+    assert verdict.outcome is Outcome.NOT_PUBLIC
+    assert not multiprocessing.active_children()
 
 
 def test_what_a_process_imports_before_it_asks_is_little():

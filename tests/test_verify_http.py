@@ -540,6 +540,22 @@ def test_a_host_that_has_none_of_its_urls_is_told_as_one(web):
     assert any("has none of the 6 URLs" in note for note in document["notes"])
 
 
+def test_hosts_counted_in_parts_are_one_and_given_up_when_one_part_gave_up():
+    parts = [Hosts(), Hosts(), Hosts()]
+    parts[0].count("cdn.example", Outcome.OK, "")
+    for _ in range(10):
+        parts[1].count("cdn.example", Outcome.UNSURE, "no answer", "Run again.")
+    parts[1].pass_over("cdn.example")
+    parts[1].count("other.example", Outcome.DEAD, "")
+
+    whole = Hosts.of_all(parts)
+
+    tally = whole.tallies["cdn.example"]
+    assert (tally.asked, tally.unsure, tally.not_asked, tally.why) == (11, 10, 1, "no answer")
+    assert whole.is_given_up("cdn.example")
+    assert (whole.tallies["other.example"].gone, whole.is_given_up("other.example")) == (1, False)
+
+
 def test_many_silent_hosts_are_not_told_one_by_one():
     tallies = Hosts()
     for number in range(25):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from r2maint.images.values import Allowance
+from r2maint.machine import machine_memory
 
 if sys.platform == "linux":
     import resource
@@ -23,7 +23,6 @@ _LEAST = 512 * 2**20
 """Bytes; a picture of 50 megapixels takes that much when it is written as WebP."""
 _STRAIN = 0.5
 """Of what is allowed; what fails after more was taken is thought to have been refused the rest."""
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def own_share(allowance: Allowance, processes: int) -> Allowance:
@@ -32,19 +31,6 @@ def own_share(allowance: Allowance, processes: int) -> Allowance:
     if allowance.memory is not None or machine is None:
         return allowance
     return replace(allowance, memory=max(_LEAST, int(machine * _SHARE) // processes))
-
-
-def machine_memory() -> int | None:
-    """Return the bytes of memory of this machine or container; None where that is not told."""
-    try:
-        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    except (AttributeError, OSError, ValueError):
-        return None
-    for path in _CGROUP_LIMITS:
-        # Absent, or the word "max".
-        with suppress(OSError, ValueError):
-            found.append(int(Path(path).read_text()))
-    return min(found)
 
 
 class MemoryLimit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -27,6 +26,7 @@ from r2maint.images import (
     sniff,
 )
 from r2maint.journal import uploads_of
+from r2maint.machine import usable_cores
 from r2maint.migrate.items import Action, Item
 from r2maint.migrate.naming import Namer, RowValues
 from r2maint.sources import (
@@ -112,7 +112,7 @@ class Preparer:
         """Yield each item with the bytes to store; pictures with a recipe re-encoded."""
         settled: deque[_Made | Item] = deque()
         jobs = self._jobs(opened, settled)
-        workers = max(1, min(self.control.workers, os.cpu_count() or 1))
+        workers = max(1, min(self.control.workers, usable_cores()))
         with closing(reencode_many(jobs, workers=workers)) as results:
             for finished in results:
                 item, data = finished.label

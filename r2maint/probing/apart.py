@@ -25,11 +25,15 @@ from zlib import crc32
 from r2maint.bucket.base import StoredObject
 from r2maint.errors import R2MaintError
 from r2maint.garbage import collecting_rarely
+from r2maint.machine import machine_memory, usable_cores
 from r2maint.probing.answers import Verdict
 from r2maint.probing.hosts import Hosts
+from r2maint.probing.outcomes import Level
 from r2maint.probing.prober import HELD_BYTES, Inquiry, Prober
 
 _MOST_PROCESSES = 4
+_PROCESS_BYTES = {Level.HTTP: 2**27, Level.CONTENT: 2**30}
+"""Of the machine's memory that make room for one process: pictures are decoded whole."""
 _BATCH = 256
 _HEED_SECONDS = 1.0
 _HELD_BACK_SECONDS = 0.05
@@ -40,9 +44,9 @@ class ProbersApart:
     """Ask as one prober does; from `start` on in other processes, which share what it may take."""
 
     def __init__(self, prober: Prober, processes: int | None = None) -> None:
-        """Take as many processes as there are cores, unless told otherwise."""
+        """Take as many processes as there are cores and memory for, unless told otherwise."""
         self._prober = prober
-        self._count = processes or min(_cores(), _MOST_PROCESSES, prober.workers)
+        self._processes = processes
         self._children: list[_Child] = []
 
     @property
@@ -50,14 +54,26 @@ class ProbersApart:
         """What the hosts answered, once all verdicts were yielded."""
         return self._prober.hosts
 
+    @property
+    def count(self) -> int:
+        """How many processes there will be."""
+        room = _room(self._prober.level)
+        return self._processes or min(room, _MOST_PROCESSES, self._prober.workers)
+
     def start(self) -> None:
         """Start the processes, which takes each a fifth of a second on a core of its own.
 
-        Does nothing where children are not allowed (in a Celery worker).
+        Does nothing where there can be none: in a daemon, as workers of task queues may be.
         """
-        if not self._children and not multiprocessing.current_process().daemon:
-            share = replace(self._prober, shares=self._count)
-            self._children = [_Child(share) for _ in range(self._count)]
+        if self._children or multiprocessing.current_process().daemon:
+            return
+        share = replace(self._prober, shares=self.count)
+        try:
+            for _ in range(share.shares):
+                self._children.append(_Child(share))
+        except OSError:
+            # The system gives no more processes.
+            self.close()
 
     def verdicts(
         self, inquiries: Iterable[Inquiry], *, ours: bool, heed: Callable[[], object]
@@ -79,11 +95,10 @@ class ProbersApart:
             child.end()
 
 
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _room(level: Level) -> int:
+    """Return for how many processes there are cores and memory; one at least."""
+    cores, memory = usable_cores(), machine_memory()
+    return cores if memory is None else max(1, min(cores, memory // _PROCESS_BYTES[level]))
 
 
 class _Child:
@@ -133,7 +148,8 @@ class _Child:
 def _dead() -> R2MaintError:
     return R2MaintError(
         "A process that asks URLs ended before it had all answers.",
-        "Was the machine short of memory? Run again with fewer --workers.",
+        "Where memory is short, pass fewer --workers. A script that is the main module must call"
+        ' this below `if __name__ == "__main__":`.',
     )
 
 

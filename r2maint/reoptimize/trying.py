@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 from r2maint.bucket import Bucket, ObjectInfo
 from r2maint.control import Control
 from r2maint.images import Encoded, ImageError, Job, Skip, reencode_many
+from r2maint.machine import usable_cores
 from r2maint.reoptimize.items import Action, Item, Version
 from r2maint.reoptimize.ledger import Ledger
 from r2maint.reoptimize.looking import judged, left
@@ -42,7 +42,7 @@ class Trial:
         One GET a picture. Lazy: about twice as many pictures as there are workers are in memory.
         """
         settled: deque[Item] = deque()
-        workers = max(1, min(self.control.workers, os.cpu_count() or 1))
+        workers = max(1, min(self.control.workers, usable_cores()))
         jobs = self._jobs(items, settled)
         many = reencode_many(jobs, workers=workers, processes=self.processes)
         with closing(many) as results:
