@@ -12,8 +12,6 @@ from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.errors import InvalidListing, R2MaintError, Stopped
 from r2maint.inventory import Inventory, Totals, outermost
-from r2maint.keys import Kind, Target, Via
-from r2maint.references.reading import Reference, Shape
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
 NFC = unicodedata.normalize("NFC", "submissions/café.png")
@@ -24,19 +22,6 @@ KEYS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"
 
 def stored(key: str, size: int = 1) -> StoredObject:
     return StoredObject(key, size, f"etag of {key}", AT)
-
-
-def reference(key: str, *spellings: str, pk: str = "1") -> Reference:
-    return Reference(
-        database="default",
-        model="appdirectory.AppSubmission",
-        pk=pk,
-        field="app_icon_url",
-        path="",
-        value=key,
-        shape=Shape.URL,
-        target=Target(Kind.BUCKET, Via.PUBLIC, key, None, spellings),
-    )
 
 
 @pytest.fixture
@@ -132,40 +117,6 @@ def test_a_named_stem_is_known(inventory, start, expected):
 def test_roots(inventory, keys, limit, expected):
     add(inventory, *keys)
     assert inventory.roots(limit=limit) == expected
-
-
-def test_every_object_meets_its_references(inventory):
-    add(inventory, "a", "b", "c")
-    counted = inventory.add_references(
-        [reference("c"), reference("a", pk="1"), reference("a", pk="2"), reference("x")]
-    )
-    joined = [
-        (item.key if item else None, [(one.target.key, one.pk) for one in references])
-        for item, references in inventory.join_references()
-    ]
-    assert counted == 4
-    assert joined == [
-        ("a", [("a", "1"), ("a", "2")]),
-        ("b", []),
-        ("c", [("c", "1")]),
-        (None, [("x", "1")]),
-    ]
-
-
-def test_a_reference_counts_for_the_first_spelling_that_exists(inventory):
-    add(inventory, "a b", "a+b")
-    inventory.add_references([reference("a%20b", "a  b", "a b", "a+b")])
-    named = [item.key for item, references in inventory.join_references() if references and item]
-    assert named == ["a b"]
-
-
-def test_objects_of_one_identity_share_their_references(inventory):
-    add(inventory, NFC, NFD)
-    inventory.add_references([reference(NFC, pk="1"), reference(NFD, pk="2")])
-    joined = {
-        item.key: [one.pk for one in references] for item, references in inventory.join_references()
-    }
-    assert joined == {NFC: ["1"], NFD: ["2"]}
 
 
 def test_the_order_is_that_of_utf8_bytes(inventory):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from r2maint.batching import batched
 from r2maint.bucket import StoredObject
 from r2maint.control import Control
-from r2maint.inventory import Inventory
+from r2maint.joining import ReferenceIndex
 from r2maint.keys import Kind, Target, Via, identity
 from r2maint.pricing import (
     GB,
@@ -76,7 +76,7 @@ def test_it_joins_as_the_inventory_does_whatever_the_spellings(
         for number, (key, spellings, field) in enumerate(named)
     ]
     pages = list(batched(map(listed, in_order(found, in_composed_order)), size))
-    with Inventory() as inventory:
+    with ReferenceIndex() as inventory:
         inventory.add_references(references)
         inventory.add_objects(pages, control=Control())
         joined = list(inventory.join_references())

@@ -19,7 +19,7 @@ from r2maint.control import Control
 from r2maint.errors import UsageError
 from r2maint.images import Recipe
 from r2maint.images.magic import UNTOUCHED
-from r2maint.inventory import Inventory
+from r2maint.joining import ReferenceIndex
 from r2maint.journal import uploads_of
 from r2maint.keys import Addresses, Kind
 from r2maint.migrate.embedded import count_embedded
@@ -300,7 +300,7 @@ def plan_migration(
     planner = _Planner(namer=namer, bucket=bucket, recipe=recipe, overrides=frozenset(overrides))
     gatherer = Gatherer(config=config, addresses=addresses, columns=columns, remote=remote)
     counts, databases = Counter[str](), set[str]()
-    with Inventory() as inventory:
+    with ReferenceIndex() as inventory:
         references = iter_references(columns, addresses, scope, control=control)
         inventory.add_groups(gatherer.gather(references))
         chosen = _in_scope(planner, inventory.iter_groups(), scope, control)

@@ -21,7 +21,7 @@ from r2maint.control import Control
 from r2maint.entries import Entry
 from r2maint.errors import BucketError, PreconditionFailed, Stopped, UsageError
 from r2maint.images import RECIPE_KEY, SOURCE_KEY, Recipe, can_write
-from r2maint.inventory import Inventory
+from r2maint.joining import ReferenceIndex
 from r2maint.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.models import ChangeKind, ChangeState
@@ -79,7 +79,7 @@ def plan_reoptimize(
             f"This Pillow cannot write the format: {recipe.to!r}.", "Install Pillow 11.3 or newer."
         )
     writer, stored = make_writer(config, addresses), Counter[str]()
-    with Ledger(bucket.name) as ledger, Inventory() as listed:
+    with Ledger(bucket.name) as ledger, ReferenceIndex() as listed:
         selected = iter_selected(
             config,
             writer,

@@ -12,7 +12,7 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.images import Limits, Recipe, can_write
 from r2maint.images.magic import UNTOUCHED
-from r2maint.inventory import Inventory
+from r2maint.joining import ReferenceIndex
 from r2maint.keys import Addresses, Kind
 from r2maint.references.columns import Column, ColumnKind, Scope, discover
 from r2maint.references.reading import Reference, Shape, iter_references
@@ -101,7 +101,7 @@ def iter_selected(
     config: Config,
     writer: Writer,
     bucket: Bucket,
-    listed: Inventory,
+    listed: ReferenceIndex,
     *,
     scope: Scope,
     recipe: Recipe,

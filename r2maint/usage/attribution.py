@@ -153,7 +153,7 @@ class Attribution:
     def join(self, pages: Iterable[Sequence[StoredObject]], *, control: Control) -> Iterator[Rows]:
         """Yield the objects of a listing and what is known of each, every object once.
 
-        As `Inventory.join_references` joins them. Raises whatever the listing raises.
+        As `ReferenceIndex.join_references` joins them. Raises whatever the listing raises.
         """
         yield from filter(None, map(self._noted, self._passing(pages, control)))
         self._late.add_uses(self._uses.rest())

@@ -27,6 +27,7 @@ CREATE TABLE uses (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL, spelling TEXT NOT NULL, place INTEGER NOT NULL,
     cell TEXT NOT NULL, is_missed INTEGER NOT NULL
 );
+CREATE TABLE spellings (seq INTEGER NOT NULL, rank INTEGER NOT NULL, id TEXT NOT NULL);
 CREATE TABLE owned (
     id TEXT NOT NULL, spelling TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
     uses INTEGER NOT NULL, missed INTEGER NOT NULL, PRIMARY KEY (id, spelling)
@@ -73,7 +74,7 @@ class Late(Inventory):
         return self._ascending(f"SELECT id FROM ({ids}) ORDER BY id")
 
     def settle(self) -> None:
-        """Give every object its references, as `Inventory.join_references` does."""
+        """Give every object its references, as `ReferenceIndex.join_references` does."""
         self._take_other_spellings()
         self._choose_among_spellings()
         # Sorted first: inserting in key order never goes back to a page that left the cache.

@@ -16,7 +16,7 @@ from r2maint.batching import batched
 from r2maint.bucket import Bucket
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey
-from r2maint.inventory import Inventory
+from r2maint.joining import ReferenceIndex
 from r2maint.probing.advice import RUN_AGAIN, UPLOAD_AGAIN
 from r2maint.probing.answers import Verdict
 from r2maint.probing.apart import ProbersApart
@@ -48,7 +48,7 @@ class Asker:
         What speaks against a reference is held back, on disk, until all hosts were heard.
         """
         held: Spool[Finding] = Spool()
-        with Inventory() as strangers:
+        with ReferenceIndex() as strangers:
             ours = own_questions(set_aside(findings, strangers), self.public_host)
             others = strangers_questions(strangers)
             answered = chain(

@@ -17,7 +17,7 @@ from r2maint.bucket import Bucket
 from r2maint.bucket.base import StoredObject
 from r2maint.bucket.lookup import find_stored
 from r2maint.control import Control
-from r2maint.inventory import Inventory
+from r2maint.joining import ReferenceIndex
 from r2maint.keys import Kind
 from r2maint.probing.outcomes import Outcome
 from r2maint.references.reading import Reference, Shape
@@ -67,7 +67,7 @@ def gathered(
         judge.lengths, prefix, suspects=suspects or frozenset(), tells_all=suspects is None
     )
     listed: Spool[_Columns] = Spool()
-    with Inventory() as inventory, expected:
+    with ReferenceIndex() as inventory, expected:
         apart = Spool.of(_sorted_out(references, inventory, expected, prefix=prefix))
         wanted = inventory.wanted(limit=_MOST_KEYS)
         pages = _kept(list_pages(), listed)
@@ -110,7 +110,7 @@ def _unkept(listed: Spool[_Columns]) -> Iterator[StoredObject]:
 
 
 def _sorted_out(
-    references: Iterable[Reference], inventory: Inventory, expected: Expected, *, prefix: str
+    references: Iterable[Reference], inventory: ReferenceIndex, expected: Expected, *, prefix: str
 ) -> Iterator[Finding]:
     """Keep what names a key for the comparison, and yield findings for what cannot.
 
@@ -128,7 +128,9 @@ def _names_key(reference: Reference) -> bool:
     return reference.target.kind is Kind.BUCKET or reference.shape is Shape.NAME
 
 
-def _joined(inventory: Inventory, judge: Judge, prefix: str, control: Control) -> Iterator[Finding]:
+def _joined(
+    inventory: ReferenceIndex, judge: Judge, prefix: str, control: Control
+) -> Iterator[Finding]:
     for batch in batched(inventory.join_each_reference(), _BATCH):
         control.check()
         for stored, reference in batch:

@@ -10,7 +10,7 @@ from operator import itemgetter
 from zlib import crc32
 
 from r2maint.batching import batched
-from r2maint.inventory import Inventory
+from r2maint.joining import ReferenceIndex
 from r2maint.keys import host_of
 from r2maint.probing.answers import Verdict
 from r2maint.probing.outcomes import Outcome
@@ -62,7 +62,7 @@ def _url_to_ask(finding: Finding) -> str:
     return finding.url if finding.outcome is Outcome.OK else ""
 
 
-def set_aside(findings: Iterable[Finding], strangers: Inventory) -> Iterator[Finding]:
+def set_aside(findings: Iterable[Finding], strangers: ReferenceIndex) -> Iterator[Finding]:
     """Yield all findings but those of other hosts, whose references are put in order meanwhile."""
     for batch in batched(findings, _BATCH):
         strangers.add_groups(
@@ -83,7 +83,7 @@ def _shuffled(value: str) -> str:
     return f"{crc32(url.encode()):08x}{url}"
 
 
-def strangers_questions(strangers: Inventory) -> Iterator[Question]:
+def strangers_questions(strangers: ReferenceIndex) -> Iterator[Question]:
     """Yield a question for each URL that was set aside."""
     for name, pairs in groupby(strangers.iter_grouped(), key=itemgetter(0)):
         url = name[8:]
