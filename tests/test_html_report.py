@@ -337,6 +337,18 @@ def test_paper_gets_the_folded_rows_and_a_screen_gets_their_count(tab, tmp_path,
 
 
 @needs_browser
+@pytest.mark.parametrize(("width", "cells"), [(390, 1), (1280, 2)])
+def test_a_phone_shows_no_head_of_nothing(tab, tmp_path, width, cells):
+    columns = (Column("key"), Column("owner"))
+    rows = [{"key": "a", "owner": ""}, {"key": "b", "owner": "x"}]
+    gaps = tmp_path / "gaps.html"
+    gaps.write_text(page(Section(columns=columns, rows=rows)), encoding="utf-8")
+    tab.show(gaps, width=width)
+    shown = "[...document.querySelector('tbody tr').cells].filter(each => each.checkVisibility())"
+    assert tab.evaluate(f"{shown}.length") == cells
+
+
+@needs_browser
 def test_a_console_that_is_not_silent_is_noticed(tab, tmp_path):
     loud = tmp_path / "loud.html"
     loud.write_text("<img src='missing.png'><script>console.error('x'); null.x</script>")
