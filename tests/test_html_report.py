@@ -322,6 +322,33 @@ def test_paper_gets_dark_letters_on_white_and_the_charts(tab, files):
 
 
 @needs_browser
+@pytest.mark.parametrize("media", ["screen", "print"])
+def test_paper_gets_the_folded_rows_and_a_screen_gets_their_count(tab, tmp_path, media):
+    folded = tmp_path / "folded.html"
+    folded.write_text(page(section(*range(30, 0, -1)), history(5)), encoding="utf-8")
+    tab.show(folded, width=800, media=media)
+    shown = tab.evaluate(
+        "[...document.querySelectorAll('summary, details tbody tr')].map(each =>"
+        " [each.localName, each.checkVisibility() && each.getBoundingClientRect().height > 0])"
+    )
+    on_paper = media == "print"
+    assert [is_shown for name, is_shown in shown if name == "tr"] == [on_paper] * (20 + 5)
+    assert [is_shown for name, is_shown in shown if name == "summary"] == [not on_paper] * 2
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "cells"), [(390, 1), (1280, 2)])
+def test_a_phone_shows_no_head_of_nothing(tab, tmp_path, width, cells):
+    columns = (Column("key"), Column("owner"))
+    rows = [{"key": "a", "owner": ""}, {"key": "b", "owner": "x"}]
+    gaps = tmp_path / "gaps.html"
+    gaps.write_text(page(Section(columns=columns, rows=rows)), encoding="utf-8")
+    tab.show(gaps, width=width)
+    shown = "[...document.querySelector('tbody tr').cells].filter(each => each.checkVisibility())"
+    assert tab.evaluate(f"{shown}.length") == cells
+
+
+@needs_browser
 def test_a_console_that_is_not_silent_is_noticed(tab, tmp_path):
     loud = tmp_path / "loud.html"
     loud.write_text("<img src='missing.png'><script>console.error('x'); null.x</script>")

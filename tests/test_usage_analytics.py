@@ -344,6 +344,33 @@ def test_a_schema_without_storage_classes_is_asked_without_them(bucket, server):
     assert told["storage"][0]["bytes_by_class"] == {"": 400}
 
 
+def test_a_row_of_no_storage_class_is_counted_and_its_day_is_no_peak_to_bill(bucket, server):
+    """As an action on the bucket itself may have none."""
+    server.schema_text = SCHEMA.replace("storageClass: string!", "storageClass: string")
+    server.operations = [
+        operation(bucket, "PutBucketCors", 2_000_000, storageClass=None),
+        operation(bucket, "PutObject", 3),
+    ]
+    server.storage = [
+        stored(bucket, 300, at=YESTERDAY - timedelta(days=1)),
+        stored(bucket, 400, at=YESTERDAY),
+        stored(bucket, 9_000 * GB, at=YESTERDAY, storageClass=None),
+    ]
+    document = analytics()
+    told = document["analytics"]
+    assert [(each["name"], each["storage_class"]) for each in told["operations"]["by_type"]] == [
+        ("PutBucketCors", ""),
+        ("PutObject", "STANDARD"),
+    ]
+    assert told["operations"]["class_a"] == 2_000_003
+    assert Decimal(document["cost"]["class_a_usd"]) == Decimal("9.00")
+    assert [each["bytes_by_class"] for each in told["storage"]] == [
+        {"STANDARD": 300},
+        {"": 9_000 * GB, "STANDARD": 400},
+    ]
+    assert Decimal(document["cost"]["storage_usd"]) == 0
+
+
 def test_an_account_without_the_bandwidth_dataset_is_told_so(bucket, server):
     line = (
         "  r2BandwidthUsageAdaptiveGroups(limit: uint64!, filter: BandwidthFilter): [Bandwidth!]!\n"
@@ -533,6 +560,14 @@ def test_a_count_that_is_none_is_not_taken_for_one(bucket, server, requests):
         "storageClass": "",
     }
     answering(server, whole([{"dimensions": dimensions, "sum": {"requests": requests}}]))
+    assert "unknown form" in failed(server)["message"]
+
+
+@pytest.mark.parametrize("storage_class", [7, ["Standard"]])
+def test_a_storage_class_that_is_no_name_is_not_taken_for_none(bucket, server, storage_class):
+    dimensions = {"actionType": "PutObject", "actionStatus": "success", "responseStatusCode": 200}
+    row = {"sum": {"requests": 1}, "dimensions": dimensions | {"storageClass": storage_class}}
+    answering(server, whole([row]))
     assert "unknown form" in failed(server)["message"]
 
 

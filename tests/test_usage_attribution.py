@@ -30,9 +30,11 @@ from r2maint.references.columns import Scope, discover
 from r2maint.usage.analytics import Analytics, StoredDay
 from r2maint.usage.attribution import Attribution
 from r2maint.usage.counting import MAX_OWNERS, OWN, QUARANTINE, UNREFERENCED
+from r2maint.usage.duplicates import MAX_COPIES
 from r2maint.usage.grouping import SIZES, Count, GroupBy, size_of
 from r2maint.usage.remembered import iter_encoded
 from r2maint.usage.savings import Encoded, Removable, find_savings
+from r2maint.usage.sections import sections_of
 from r2maint.usage.sniffing import Sniffer
 from r2maint.usage.uploads import Pending, measure_pending
 from tests.appdirectory.models import App, AppSubmission
@@ -123,19 +125,65 @@ def test_duplicates_of_a_narrowed_report_are_among_what_it_counts():
 
 def test_of_copies_in_infrequent_access_alone_one_stays():
     bucket = Listed(*(listed(k, 9, etag="e", storage_class=INFREQUENT_ACCESS) for k in "abc"))
-    assert measure(bucket).duplicates == Count(2, {INFREQUENT_ACCESS: 18})
+    assert measure(bucket).duplicates.extra == Count(2, {INFREQUENT_ACCESS: 18})
 
 
 def test_copies_in_quarantine_are_no_duplicates():
     bucket = Listed(listed("a", 9, etag="e"), listed(".r2maint/quarantine/t/a", 9, etag="e"))
-    assert measure(bucket).duplicates == Count()
+    assert measure(bucket).duplicates.extra == Count()
 
 
 def test_multipart_tags_are_told_apart_by_their_parts():
     bucket = Listed(
         listed("a", 9, etag="e-2"), listed("b", 9, etag="e-2"), listed("c", 9, etag="e-3")
     )
-    assert measure(bucket).duplicates.objects == 1
+    assert measure(bucket).duplicates.extra.objects == 1
+
+
+def test_sets_of_duplicates_say_what_could_go_and_which_copies_are_named():
+    submission("A", app_icon_url=f"{PUBLIC}b.png", main_image_en=f"{PUBLIC}b.png")
+    submission("B", app_icon_url=f"{PUBLIC}cafe\u0301.png")
+    cold = {"etag": "e", "storage_class": INFREQUENT_ACCESS}
+    bucket = Listed(
+        listed("a.png", 9, **cold),
+        listed("b.png", 9, etag="e"),
+        listed("caf\u00e9.png", 9, etag="e"),
+        listed("x", 10, etag="other"),
+        listed("y", 10, etag="other"),
+        listed("z", 10),
+    )
+    largest, other = measure(bucket).extra["duplicates"]
+    assert largest == {
+        "etag": "e",
+        "object_bytes": 9,
+        "objects": 3,
+        "duplicate_bytes": 18,
+        "referenced_objects": 2,
+        "objects_by_class": {STANDARD: 2, INFREQUENT_ACCESS: 1},
+        "copies": [
+            {"key": "a.png", "storage_class": INFREQUENT_ACCESS, "references": 0},
+            {"key": "b.png", "storage_class": STANDARD, "references": 2},
+            {"key": "caf\u00e9.png", "storage_class": STANDARD, "references": 1},
+        ],
+    }
+    assert (other["duplicate_bytes"], other["referenced_objects"]) == (10, 0)
+
+
+def test_the_sets_that_are_told_are_the_largest_and_as_many_as_top_says():
+    copies = [
+        listed(f"{size:02d}/{at}", size, etag=f"{size}") for size in range(1, 15) for at in "ab"
+    ]
+    bucket = Listed(*copies)
+    assert len(measure(bucket).duplicates.largest) == 10
+    told = measure(bucket, top=2)
+    assert [each.duplicate_bytes for each in told.duplicates.largest] == [14, 13]
+    assert told.summary()["duplicate_bytes"] == sum(range(1, 15))
+
+
+def test_of_many_copies_few_are_told_and_all_counted():
+    bucket = Listed(*(listed(f"{at:03d}", etag="e") for at in range(MAX_COPIES + 300)))
+    (told,) = measure(bucket).duplicates.largest
+    assert (told.objects, len(told.copies)) == (MAX_COPIES + 300, MAX_COPIES)
 
 
 # The largest
@@ -461,6 +509,26 @@ def test_text_names_the_owner_of_the_largest():
     out = StringIO()
     call_command("usage_report", stdout=out)
     assert f"appdirectory.AppSubmission {row.pk} app_icon_url and 1 more" in out.getvalue()
+
+
+def test_text_tells_duplicates_with_what_names_them():
+    submission("A", app_icon_url=f"{PUBLIC}a.png")
+    for key in ("a.png", "b.png"):
+        put(open_bucket(load()), Upload(key=key, body=b"x" * 2048))
+    out = StringIO()
+    call_command("usage_report", stdout=out)
+    shown = out.getvalue()
+    told = shown[shown.index("Stored more than once") :].splitlines()
+    assert told[2].split() == ["Key", "References", "Copies", "Each", "Could", "go"]
+    assert told[3].split() == ["a.png", "1", "2", "2.0", "KiB", "2.0", "KiB"]
+    assert told[4].split() == ["b.png", "0"]
+
+
+def test_the_storage_class_is_told_where_copies_lie_in_both():
+    classes = [STANDARD, INFREQUENT_ACCESS]
+    bucket = Listed(*(listed(name, etag="e", storage_class=name) for name in classes))
+    rows = [row for section in sections_of(measure(bucket)) for row in section.rows]
+    assert [row["storage_class"] for row in rows if "references" in row] == classes
 
 
 def test_every_field_of_the_project_has_a_number():

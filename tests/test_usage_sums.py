@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +31,8 @@ from r2maint.references.columns import Column, ColumnKind
 from r2maint.references.reading import Reference, Shape
 from r2maint.usage.attribution import Attribution
 from r2maint.usage.counting import MAX_OWNERS, Naming, Tally
-from r2maint.usage.grouping import GONE, GroupBy, Listing, groups_of
+from r2maint.usage.duplicates import MAX_COPIES
+from r2maint.usage.grouping import GONE, Count, GroupBy, Listing, groups_of
 from tests.usageworld import NOW, listed
 
 
@@ -161,27 +164,55 @@ def test_what_is_remembered_counts_for_the_version_it_was_seen_of(found, known):
 
 
 @settings(max_examples=100, deadline=None)
-@given(versions=st.lists(VERSIONS, max_size=30))
-def test_of_equal_versions_all_but_one_are_copies_the_ones_in_standard_last(versions):
+@given(
+    versions=st.lists(st.tuples(VERSIONS, st.integers(0, 2)), max_size=30),
+    run=st.integers(1, 7),
+    most=st.integers(1, 3),
+)
+def test_of_equal_versions_all_but_one_are_copies_the_ones_in_standard_last(versions, run, most):
     page = [
         StoredObject(f"{number:02d}", size, etag, NOW, storage_class)
-        for number, (etag, size, storage_class) in enumerate(versions)
+        for number, ((etag, size, storage_class), _) in enumerate(versions)
     ]
-    with Attribution((), narrowed=False) as attribution:
-        tally_of(attribution, page)
-        found = Counter()
-        for storage_class, objects, size in attribution.copies():
-            found[storage_class, "objects"] += objects
-            found[storage_class, "bytes"] += size
-    expected = Counter()
-    for version in {version[:2] for version in versions if version[1]}:
-        same = sorted(
-            (each for each in versions if each[:2] == version), key=lambda v: v[2] != STANDARD
-        )
-        for _, size, storage_class in same[1:]:
-            expected[storage_class, "objects"] += 1
-            expected[storage_class, "bytes"] += size
-    assert found == expected
+    uses = {stored.key: count for stored, (_, count) in zip(page, versions, strict=True)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("r2maint.ascending._RUN", run)
+        with Attribution([column("a")], narrowed=False, largest=most) as attribution:
+            attribution.add_uses(reference(key) for key in Counter(uses).elements())
+            tally_of(attribution, *batched(page, 3))
+            found = attribution.duplicates()
+    equal: dict[tuple[str, int], list[StoredObject]] = {}
+    for stored in page:
+        equal.setdefault((stored.etag, stored.size), []).append(stored)
+    sets = [same for (_, size), same in equal.items() if size and len(same) > 1]
+    extra = Count()
+    for same in sets:
+        for stored in sorted(same, key=lambda each: each.storage_class != STANDARD)[1:]:
+            extra.add(1, stored.size, stored.storage_class)
+    assert found.extra == extra
+    sets.sort(key=lambda same: (-same[0].size * (len(same) - 1), same[0].key))
+    told = [duplicate_set(same, uses) for same in sets[:most]]
+    assert [each.as_dict() for each in found.largest] == told
+
+
+def duplicate_set(same: list[StoredObject], uses: Mapping[str, int]) -> dict[str, Any]:
+    """What a report should tell of some equal objects, by how often each key is named."""
+    copies = [(each.key, each.storage_class, uses[each.key]) for each in same]
+    return {
+        "etag": same[0].etag,
+        "object_bytes": same[0].size,
+        "objects": len(same),
+        "duplicate_bytes": same[0].size * (len(same) - 1),
+        "referenced_objects": sum(count > 0 for _, _, count in copies),
+        "objects_by_class": {
+            name: sum(storage_class == name for _, storage_class, _ in copies)
+            for name in (STANDARD, INFREQUENT_ACCESS)
+        },
+        "copies": [
+            {"key": key, "storage_class": storage_class, "references": count}
+            for key, storage_class, count in copies[:MAX_COPIES]
+        ],
+    }
 
 
 @settings(max_examples=60, deadline=None)

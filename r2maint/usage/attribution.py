@@ -7,7 +7,6 @@ can settle waits in `late`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import compress
@@ -21,15 +20,13 @@ from r2maint.batching import batched
 from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.keys import Kind
-from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
 from r2maint.references.columns import Column
 from r2maint.references.reading import Reference, Shape
-from r2maint.usage.counting import OWN_PREFIX, Naming, Rows
+from r2maint.usage.counting import Naming, Rows
+from r2maint.usage.duplicates import Duplicates, Versions
 from r2maint.usage.late import Cell, Late, Use
 
 _FETCH = 2000
-_Version = tuple[str, int, str]
-"""ETag, size and storage class."""
 _key_of = itemgetter(0)
 """Of an object."""
 
@@ -68,14 +65,6 @@ class Large(NamedTuple):
         return {**self._asdict(), "owners": [owner.as_dict() for owner in self.owners]}
 
 
-class Copies(NamedTuple):
-    """Objects of one ETag, size and storage class, beyond the one that stays."""
-
-    storage_class: str
-    objects: int
-    bytes: int
-
-
 class Attribution:
     """Objects and the fields that name them; a context manager.
 
@@ -86,7 +75,7 @@ class Attribution:
         self, columns: Iterable[Column], *, prefix: str = "", narrowed: bool, largest: int = 10
     ) -> None:
         """With `narrowed` only objects that a reference names are there to be read; `largest` is
-        how many of the largest are told one by one.
+        how many of the largest, and of the largest sets of duplicates, are told one by one.
         """
         self._columns = sorted(columns, key=lambda each: (name_of(each), each.database))
         self.names = tuple(map(name_of, self._columns))
@@ -99,7 +88,8 @@ class Attribution:
         self._late = Late()
         self._uses: SortedRows[Use] = SortedRows()
         self._seq = 0
-        self._versions: SortedRows[_Version] = SortedRows()
+        self._versions = Versions()
+        self._most = largest
         self._largest = _Largest(largest)
 
     def __enter__(self) -> Attribution:
@@ -214,13 +204,7 @@ class Attribution:
         """Return those of some objects that are counted, and keep what is asked of them later."""
         if self._is_narrowed:
             rows = rows.only([naming is not None for naming in rows.namings])
-        self._versions.extend(
-            [
-                (etag, size, storage_class)
-                for key, size, etag, _, storage_class in rows.stored
-                if size and not key.startswith(OWN_PREFIX)
-            ]
-        )
+        self._versions.add(rows)
         self._largest.add(rows)
         return rows if rows.stored else None
 
@@ -230,18 +214,9 @@ class Attribution:
         """Return how many references name an object that is absent."""
         return self._late.count_missing()
 
-    def copies(self) -> Iterator[Copies]:
-        """Yield the objects that repeat the bytes of another, r2maint's own apart.
-
-        Equal ETag and size tell: of a multipart upload its parts count too, so that two of equal
-        bytes in other parts are not found. A copy in Standard is the one that stays.
-        """
-        for piece in self._versions.pieces():
-            for (_, size), (standard, infrequent) in _by_version(piece).items():
-                if standard > 1:
-                    yield Copies(STANDARD, standard - 1, (standard - 1) * size)
-                if extra := infrequent - (not standard):
-                    yield Copies(INFREQUENT_ACCESS, extra, extra * size)
+    def duplicates(self) -> Duplicates:
+        """Return what is stored more than once, r2maint's own apart. To be asked once."""
+        return self._versions.duplicates(self._most)
 
     def largest(self) -> tuple[Large, ...]:
         """Return the largest objects, the largest first."""
@@ -303,14 +278,6 @@ def _are_known(stored: Sequence[StoredObject], versions: Mapping[str, str]) -> S
     if not versions:
         return [False] * len(stored)
     return [versions.get(each.key) == each.etag for each in stored]
-
-
-def _by_version(rows: Iterable[_Version]) -> Mapping[tuple[str, int], Sequence[int]]:
-    """Return how many objects of each ETag and size are in Standard, and in Infrequent Access."""
-    found: dict[tuple[str, int], list[int]] = {}
-    for (etag, size, storage_class), count in Counter(rows).items():
-        found.setdefault((etag, size), [0, 0])[storage_class == INFREQUENT_ACCESS] += count
-    return found
 
 
 def _rank(stored: StoredObject) -> tuple[Any, ...]:

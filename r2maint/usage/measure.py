@@ -19,6 +19,7 @@ from r2maint.usage.analytics import Analytics
 from r2maint.usage.attribution import Attribution, Large
 from r2maint.usage.cost import Month, larger
 from r2maint.usage.counting import Tally, types_by_name
+from r2maint.usage.duplicates import Duplicates
 from r2maint.usage.grouping import Count, Group, GroupBy, groups_of
 from r2maint.usage.limits import Crossing, Limits, Measured, crossings, verdicts
 from r2maint.usage.notes import iter_notes
@@ -29,7 +30,7 @@ from r2maint.usage.sniffing import Sniffer
 from r2maint.usage.uploads import Pending, measure_pending
 
 LARGEST = 10
-"""Objects told one by one, unless `top` says how many."""
+"""Objects, and sets of duplicates, told one by one, unless `top` says how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class UsageOptions:
     depth: int = 1
     """Segments of a prefix."""
     top: int | None = None
-    """Groups of a listing, of which the rest is one; and of the largest objects."""
+    """Groups of a listing, of which the rest is one; and of the largest objects and sets."""
     sniff: bool = False
     """Types by the first bytes of each object; one Class B request each."""
     class_a: int = 0
@@ -82,8 +83,7 @@ class UsageReport:
     sighted: Count
     """Of these, what the last complete plan of a purge found orphaned."""
     quarantined: Count
-    duplicates: Count
-    """Copies beyond the first of equal ETag and size."""
+    duplicates: Duplicates
     shared: Count
     """Named by several fields; counted once everywhere."""
     empty: Count
@@ -130,12 +130,12 @@ class UsageReport:
             "orphan_bytes": None if self.orphans is None else self.orphans.bytes,
             "quarantined_bytes": self.quarantined.bytes,
             "missing_references": self.missing_references,
-            "duplicate_bytes": self.duplicates.bytes,
+            "duplicate_bytes": self.duplicates.extra.bytes,
             "pending_uploads": self.pending.uploads if self.pending else None,
             "pending_upload_bytes": self.pending.bytes if self.pending else None,
             "shared_objects": self.shared.objects,
             "shared_bytes": self.shared.bytes,
-            "duplicate_objects": self.duplicates.objects,
+            "duplicate_objects": self.duplicates.extra.objects,
             "empty_objects": self.empty.objects,
         }
 
@@ -148,6 +148,7 @@ class UsageReport:
             },
             "savings": [saving.as_dict() for saving in self.savings],
             "largest": [large.as_dict() for large in self.largest],
+            "duplicates": [each.as_dict() for each in self.duplicates.largest],
             "comparison": [offer.as_dict() for offer in self.comparison],
             "analytics": self.analytics.as_dict() if self.analytics else None,
             **self.outlook.extra,
@@ -193,7 +194,7 @@ def measure_usage(
         tally.read(attribution.join(bucket.list_pages(scope.prefix), control=control))
         found = _Found(
             tally=tally,
-            duplicates=_count_copies(attribution),
+            duplicates=attribution.duplicates(),
             missing=attribution.count_missing(),
             largest=attribution.largest(),
             pending=measure_pending(bucket, scope.prefix),
@@ -228,20 +229,13 @@ def _peaks(options: UsageOptions, *, is_whole: bool) -> Mapping[date, Mapping[st
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
     tally: Tally
-    duplicates: Count
+    duplicates: Duplicates
     missing: int
     largest: tuple[Large, ...]
     pending: Pending | None
     encoded: Encoded
     sniffed: tuple[str, ...]
     is_narrowed: bool
-
-
-def _count_copies(attribution: Attribution) -> Count:
-    duplicates = Count()
-    for copies in attribution.copies():
-        duplicates.add(copies.objects, copies.bytes, copies.storage_class)
-    return duplicates
 
 
 # Pricing and judging
@@ -262,7 +256,7 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
         orphans=orphans,
         sighted=tally.sighted,
         quarantined=tally.quarantined,
-        duplicates=found.duplicates,
+        duplicates=found.duplicates.extra,
         pictures=tally.pictures,
         encoded=found.encoded,
     )

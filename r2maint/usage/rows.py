@@ -74,8 +74,9 @@ class Row:
 
     @property
     def storage_class(self) -> str:
-        """As S3 names it; "" where the dataset does not tell."""
-        if _CLASS not in self.values["dimensions"]:
+        """As S3 names it; "" where the row does not tell."""
+        # The dataset has none, or the operation is on no object.
+        if self.values["dimensions"].get(_CLASS) is None:
             return ""
         name = self.text(_CLASS)
         return _CLASSES.get(name, name)

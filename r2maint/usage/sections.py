@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from r2maint.report import Chart, Column, Section, Unit
 from r2maint.usage.analytics import Analytics
 from r2maint.usage.attribution import Large
+from r2maint.usage.duplicates import DuplicateSet
 from r2maint.usage.measure import UsageReport
 from r2maint.usage.timetables import over_time
 
@@ -23,6 +24,7 @@ def sections_of(result: UsageReport) -> tuple[Section, ...]:
         *_groups(result),
         _history(result),
         _largest(result),
+        _duplicates(result),
         _cost(result),
         *(_analytics(result.analytics, result.month.is_part) if result.analytics else ()),
         _savings(result),
@@ -71,6 +73,38 @@ def _owner(large: Large) -> str:
     first, others = large.owners[0], large.references - 1
     told = f"{first.column.model} {first.pk} {first.column.field}"
     return f"{told} and {others:,} more" if others else told
+
+
+def _duplicates(result: UsageReport) -> Section:
+    return Section(
+        title="Stored more than once",
+        lead="One of each set would do. What references name can go only when they name another.",
+        columns=(
+            Column("key"),
+            Column("references", unit=Unit.COUNT),
+            Column("storage_class"),
+            Column("objects", "Copies", Unit.COUNT),
+            Column("object_bytes", "Each", Unit.BYTES),
+            Column("duplicate_bytes", "Could go", Unit.BYTES),
+        ),
+        rows=[row for each in result.duplicates.largest for row in _copies(each)],
+    )
+
+
+def _copies(found: DuplicateSet) -> Iterator[Mapping[str, object]]:
+    """Yield the copies of a set; what is told of the set is in the row of the first."""
+    told = {
+        "objects": found.objects,
+        "object_bytes": found.object_bytes,
+        "duplicate_bytes": found.duplicate_bytes,
+    }
+    for at, copy in enumerate(found.copies):
+        yield {
+            "key": copy.key,
+            "references": copy.references,
+            "storage_class": copy.storage_class if found.infrequent_objects else "",
+            **(dict.fromkeys(told, "") if at else told),
+        }
 
 
 def _cost(result: UsageReport) -> Section:

@@ -68,7 +68,7 @@ class Command(R2Command):
             type=positive,
             metavar="N",
             help="Show the N largest groups, of which the others become one, and the N largest"
-            " objects (default: all groups, 10 objects).",
+            " objects and sets of duplicates (default: all groups, 10 objects, 10 sets).",
         )
         add(
             "--sniff",
