@@ -12,6 +12,7 @@ import tempfile
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
 from typing import IO, Any, Generic, TypeVar
@@ -61,8 +62,8 @@ class SortedRows(Generic[R]):
     """Rows of one length, added in any order and taken once, in order; those of one key as they
     were added.
 
-    The file has no name and ends with the object. Rows are pickled: they must hold values, and
-    the file is never anybody else's.
+    The file has no name and ends with the object, or before it with `close`. Rows are pickled:
+    they must hold values, and the file is never anybody else's.
     """
 
     def __init__(self) -> None:
@@ -96,6 +97,12 @@ class SortedRows(Generic[R]):
         for end in sorted(self._ends)[::_PIECE]:
             yield self.up_to(end)
         yield self.rest()
+
+    def close(self) -> None:
+        """Give back the room of the rows, of which none is taken any more."""
+        # What was taken in part is in a cycle with its object, and would wait for the collector.
+        with suppress(OSError):  # What a full disk did not take is not wanted either.
+            self._file.close()
 
     def _opened(self) -> list[Ascending[R]]:
         if self._added:

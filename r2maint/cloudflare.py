@@ -230,7 +230,7 @@ def _document(answer: requests.Response) -> Mapping[str, Any]:
     """Return the JSON object of an answer, {} if it is none."""
     try:
         document = answer.json()
-    except requests.JSONDecodeError:
+    except (ValueError, RecursionError):  # Beyond JSON: too deep, or an integer too long.
         document = None
     return document if isinstance(document, dict) else {}
 

@@ -28,15 +28,19 @@ PRAGMA cache_size = -{cache};
 class ScratchIndex:
     """A context manager around the database, which ends with it. One thread at a time.
 
-    Raises R2MaintError at its end where SQLite failed inside.
+    Raises R2MaintError where it cannot be begun, and at its end where SQLite failed inside.
     """
 
     def __init__(self, schema: str, *, cache_kib: int = 8192) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="r2maint-")
         path = Path(self._directory.name) / "scratch.sqlite3"
         self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.executescript(_PRAGMAS.format(cache=cache_kib) + schema)
-        self._db.execute("BEGIN")
+        try:
+            self._db.executescript(_PRAGMAS.format(cache=cache_kib) + schema)
+            self._db.execute("BEGIN")
+        except sqlite3.Error as error:
+            self.close()
+            raise _not_kept(error) from error
 
     def __enter__(self: S) -> S:
         return self
@@ -50,10 +54,7 @@ class ScratchIndex:
         self.close()
         if isinstance(error, sqlite3.Error):
             # Databases and buckets tell their own errors: this one is of the index.
-            raise R2MaintError(
-                f"The scratch index cannot be kept: {tempfile.gettempdir()} ({error}).",
-                "TMPDIR names another directory for temporary files.",
-            ) from error
+            raise _not_kept(error) from error
 
     def close(self) -> None:
         """Remove the database."""
@@ -64,3 +65,10 @@ class ScratchIndex:
         """Return the rows of a query that sorts them by their first column, a text."""
         cursor = self._db.execute(sql)
         return Ascending(iter(partial(cursor.fetchmany, _FETCH), []))
+
+
+def _not_kept(error: sqlite3.Error) -> R2MaintError:
+    return R2MaintError(
+        f"The scratch index cannot be kept: {tempfile.gettempdir()} ({error}).",
+        "TMPDIR names another directory for temporary files.",
+    )

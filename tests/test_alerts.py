@@ -137,6 +137,24 @@ def test_a_share_barely_over_its_limit_does_not_look_as_if_it_held():
     assert found.message == "Orphans are 1.01% of all bytes, over --max-orphans 1%."
 
 
+@pytest.mark.parametrize(
+    ("percent", "is_over"),
+    [("33.3333", True), ("33.334", False), ("1e-400", True), ("1e99", False)],
+)
+def test_a_share_is_compared_before_it_is_rounded(percent, is_over):
+    facts = Measured(total_usd=Decimal(0), bytes=3, orphan_bytes=1, missing=0)
+    found = list(crossings(Limits(max_orphans=Decimal(percent)), facts))
+    assert [each.value for each in found] == [Decimal("33.34")] * is_over
+
+
+def test_a_size_barely_over_its_limit_is_told_in_bytes_too():
+    facts = Measured(total_usd=Decimal(0), bytes=2**30 + 1, orphan_bytes=0, missing=0)
+    (found,) = crossings(Limits(max_bytes=2**30), facts)
+    assert found.message == (
+        "1.0 GiB (1,073,741,825 bytes) are stored, over --max-stored 1.0 GiB (1,073,741,824 bytes)."
+    )
+
+
 # Signals
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -82,3 +84,12 @@ def test_rows_that_reach_no_further_than_asked_are_not_read_ahead():
     assert list(rows.up_to("0")) == [("0", 0)]
     assert read == [0, 1]
     assert list(rows.rest()) == [("1", 1), ("2", 2)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_rows_a_full_disk_could_not_take_are_given_up_without_another_error(monkeypatch):
+    full = partial(open, "/dev/full", "w+b")
+    monkeypatch.setattr(ascending.tempfile, "TemporaryFile", full)
+    rows, _ = numbered([["a", "b", "c", "d", "e"]])
+    rows.close()
+    assert rows._file.closed

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import unicodedata
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -134,3 +135,16 @@ def test_an_index_that_finds_no_space_is_told_in_a_sentence():
     with pytest.raises(R2MaintError, match="disk is full") as caught:
         fill()
     assert "TMPDIR" in caught.value.hint
+
+
+def test_an_index_that_cannot_be_begun_says_where_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(R2MaintError, match="cannot be kept") as caught:
+            Inventory()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "TMPDIR" in caught.value.hint
+    assert not list(tmp_path.iterdir())

@@ -126,6 +126,17 @@ def test_top_leaves_the_rest_as_one_group():
     assert sum(found.values()) == Decimal("0.75")
 
 
+def test_top_keeps_the_largest_also_where_groups_have_an_order_of_their_own():
+    listing = Listing({name: Count(1, {STANDARD: n}) for n, name in enumerate(AGES, 1)})
+    cost = bill(month_of({STANDARD: 15}))
+    groups = groups_of(listing, GroupBy.AGE, cost, {STANDARD: 15}, top=2)
+    assert [(each.name, each.bytes) for each in groups] == [
+        (AGES[3], 4),
+        (AGES[4], 5),
+        ("(other)", 6),
+    ]
+
+
 def test_a_share_is_of_the_bill_of_its_own_class():
     stored = {STANDARD: 20 * GB, INFREQUENT_ACCESS: 5 * GB}
     listing = Listing(
@@ -496,6 +507,9 @@ def test_text_tells_cost_assumptions_and_limits():
         ["--depth", "0"],
         ["--depth", str(2**63)],
         ["--top", str(2**63)],
+        ["--class-a", str(2**63)],
+        ["--class-b", "9" * 5000],
+        ["--max-missing", str(2**63)],
         ["--budget", "lots"],
         ["--max-orphans", "-1%"],
         ["--egress", "1TB"],

@@ -585,13 +585,18 @@ def test_a_time_that_is_none_is_not_taken_for_one(bucket, server, at):
     ("answer", "told"),
     [
         (Answer(200, b"<html>Sign in to the Wi-Fi", "text/html"), "HTTPS_PROXY"),
+        (Answer(200, b"[" * 200_000, "application/json"), "HTTPS_PROXY"),
+        (Answer(200, b"9" * 6000, "application/json"), "HTTPS_PROXY"),
         (Answer(302, b"", "text/html", location="http://127.0.0.1:9/"), "HTTPS_PROXY"),
         (graphql(400, "cannot request data older than 4w3d"), "--class-a"),
         (graphql(200, 'unknown field "actionStatus"'), "--class-a"),
         (Answer(200, b'{"data": null, "errors": null}', "application/json"), "--class-a"),
         (Answer(200, b'{"data": {"viewer": {"accounts": []}}}', "application/json"), "ACCOUNT_ID"),
     ],
-    ids=["html", "redirect", "too old", "unknown field", "no data", "no account"],
+    ids=[
+        *("html", "too deep", "too long", "redirect"),
+        *("too old", "unknown field", "no data", "no account"),
+    ],
 )
 def test_every_other_answer_tells_what_to_do(bucket, server, answer, told):
     answering(server, answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
@@ -14,6 +15,7 @@ from django.utils import timezone as django_timezone
 
 from r2maint.bucket import PendingUpload, Result, Upload, open_bucket, put
 from r2maint.conf import load
+from r2maint.control import Control
 from r2maint.errors import AccessDenied, InvalidListing, NoSuchKey
 from r2maint.keys import Addresses, digest
 from r2maint.models import Encoding, Sighting
@@ -534,6 +536,45 @@ def test_the_storage_class_is_told_where_copies_lie_in_both():
 def test_every_field_of_the_project_has_a_number():
     config = load()
     columns = discover(config, Addresses.from_config(config))
-    with Attribution(columns, narrowed=False) as attribution:
+    with _attribution() as attribution:
         assert list(attribution.names) == sorted(attribution.names)
         assert Counter(attribution.names) == Counter(f"{c.model}.{c.field}" for c in columns)
+
+
+# Room
+
+
+@pytest.mark.parametrize("fill", ["tried", "sighted", "named otherwise"])
+def test_what_lies_between_two_pages_takes_no_room(fill):
+    others = [f"k{number:06}" for number in range(50_000)]
+    with _attribution() as attribution:
+        if fill == "named otherwise":
+            attribution._late.add_spellings([(0, 0, key) for key in others])
+        else:
+            getattr(attribution, f"add_{fill}")((key, "etag") for key in others)
+        pages = attribution.join([[listed("a")], [listed("z")]], control=Control())
+        next(pages)
+        tracemalloc.start()
+        next(pages)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 2 * 2**20
+
+
+def test_a_listing_that_fails_leaves_no_file_open():
+    attribution = _attribution()
+    attribution._uses.extend([(f"k{number}", number, 0, "1", True) for number in range(2000)])
+    with pytest.raises(AccessDenied), attribution:
+        list(attribution.join(_failing(listed("k0")), control=Control()))
+    assert attribution._uses._file.closed
+    assert attribution._versions._file.closed
+
+
+def _failing(*objects):
+    yield objects
+    raise AccessDenied("The bucket refuses.")
+
+
+def _attribution() -> Attribution:
+    config = load()
+    return Attribution(discover(config, Addresses.from_config(config)), narrowed=False)

@@ -101,6 +101,8 @@ class Attribution:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._uses.close()
+        self._versions.close()
         self._late.__exit__(kind, error, trace)
 
     # Filling
@@ -162,12 +164,16 @@ class Attribution:
                 composed = _composed(page)
                 # Another spelling may lie in the place of its composed form: it tells of no place.
                 last = composed[-1].key if composed else ""
-                plain = self._plain(page, composed, {name for (name,) in awaited.up_to(last)})
+                # A million may lie between two pages: no more is kept than there are objects.
+                here = set(map(_key_of, composed))
+                plain = self._plain(
+                    page, composed, {name for (name,) in awaited.up_to(last) if name in here}
+                )
                 yield Rows(
                     plain,
                     self._namings(plain, last),
-                    _are_known(plain, dict(tried.up_to(last))),
-                    _are_known(plain, dict(sighted.up_to(last))),
+                    _are_known(plain, dict(_only(here, tried.up_to(last)))),
+                    _are_known(plain, dict(_only(here, sighted.up_to(last)))),
                 )
                 advance(len(page))
 
@@ -272,6 +278,10 @@ def _composed(page: Sequence[StoredObject]) -> Sequence[StoredObject]:
     if all(map(str.isascii, map(_key_of, page))):
         return page
     return [each for each in page if keys.is_composed(each.key)]
+
+
+def _only(names: Container[str], versions: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    return (version for version in versions if version[0] in names)
 
 
 def _are_known(stored: Sequence[StoredObject], versions: Mapping[str, str]) -> Sequence[bool]:

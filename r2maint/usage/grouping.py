@@ -174,9 +174,8 @@ def groups_of(
     largest is one group, "(other)". What a storage class without a byte left is billed for comes
     last, as "(no longer stored)".
     """
-    named = sorted(listing.counts.items(), key=lambda item: _order(by, *item))
-    if top is not None and len(named) > top:
-        named = [*named[:top], (OTHER, _merged(count for _, count in named[top:]))]
+    counts = listing.counts if top is None else _largest(listing.counts, top)
+    named = sorted(counts.items(), key=lambda item: _order(by, *item))
     groups, running, shown = [], Decimal(0), Decimal(0)
     places = bill.storage_usd + _PLACES
     amounts = [(name, count, _share(count, bill, stored)) for name, count in named]
@@ -192,9 +191,21 @@ def groups_of(
     return tuple(groups)
 
 
+def _largest(counts: Mapping[str, Count], top: int) -> Mapping[str, Count]:
+    """Return the `top` largest, and the others as one."""
+    ranked = sorted(counts.items(), key=lambda item: _rank(*item))
+    if len(ranked) <= top:
+        return counts
+    return {**dict(ranked[:top]), OTHER: _merged(count for _, count in ranked[top:])}
+
+
 def _order(by: GroupBy, name: str, count: Count) -> tuple[Any, ...]:
     if name in (scale := _SCALES.get(by, ())):
         return (False, scale.index(name))
+    return _rank(name, count)
+
+
+def _rank(name: str, count: Count) -> tuple[Any, ...]:
     return (name == OTHER, -count.bytes, name)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_UP, Decimal
+from decimal import Decimal
+from fractions import Fraction
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -62,12 +64,11 @@ class Measured:
     missing: int
 
     @property
-    def orphan_percent(self) -> Decimal:
-        """Rounded up to two places, so that what is over a limit never looks as if it were not."""
+    def orphan_percent(self) -> Fraction:
+        """Exactly."""
         if not (self.orphan_bytes and self.bytes):
-            return Decimal(0)
-        exact = Decimal(100) * self.orphan_bytes / self.bytes
-        return exact.quantize(Decimal("0.01"), ROUND_UP)
+            return Fraction(0)
+        return Fraction(100 * self.orphan_bytes, self.bytes)
 
 
 def crossings(limits: Limits, measured: Measured) -> Iterator[Crossing]:
@@ -76,8 +77,9 @@ def crossings(limits: Limits, measured: Measured) -> Iterator[Crossing]:
     Orphans of which nobody can tell cross nothing.
     """
     for rule in _RULES:
-        allowed, value = rule.allowed(limits), rule.value(measured)
-        if allowed is not None and value > allowed:
+        allowed, exact = rule.allowed(limits), rule.value(measured)
+        if allowed is not None and exact > allowed:
+            value = rule.rounded(exact)
             yield Crossing(
                 limit=rule.name,
                 unit=rule.unit,
@@ -101,7 +103,19 @@ class _Rule(NamedTuple):
     told: Callable[[Any], str]
     """What is over it, in words."""
     worded: Callable[[Any], str]
-    """The limit itself, as it is given."""
+    """The limit itself."""
+    rounded: Callable[[Any], Any] = lambda exact: exact
+    """What is told of a value: not below it, so that it never looks as if the limit held."""
+
+
+def _percent(exact: Fraction) -> Decimal:
+    """Return a share rounded up to two places."""
+    return Decimal(math.ceil(exact * 100)).scaleb(-2)
+
+
+def _size(size: int) -> str:
+    """Return a size so that two sizes are never told alike."""
+    return f"{format_bytes(size)} ({format_count(size, 'byte')})"
 
 
 _RULES = (
@@ -120,6 +134,7 @@ _RULES = (
         attrgetter("orphan_percent"),
         lambda percent: f"Orphans are {percent:f}% of all bytes",
         "{:f}%".format,
+        _percent,
     ),
     _Rule(
         "max-missing",
@@ -134,7 +149,7 @@ _RULES = (
         "bytes",
         attrgetter("max_bytes"),
         attrgetter("bytes"),
-        lambda size: f"{format_bytes(size)} are stored",
-        format_bytes,
+        lambda size: f"{_size(size)} are stored",
+        _size,
     ),
 )

@@ -158,9 +158,12 @@ def positive(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """Return a whole number, 0 or above."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or above.")
+    """Return a whole number, 0 or above, that SQLite can hold."""
+    # No more digits than 2^63 has are read: Python refuses some thousand with a ValueError.
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no whole number, 0 or above, or over 2^63 - 1."
+        )
     return int(text)
 
 
