@@ -336,6 +336,13 @@ def test_a_prefix_counts_only_what_is_below_it():
     assert (usage.total.objects, usage.missing_references) == (1, 1)
 
 
+@pytest.mark.parametrize(("prefix", "is_told"), [("sumbissions/", True), ("a", False), ("", False)])
+def test_a_prefix_that_nothing_is_below_is_told(prefix, is_told):
+    found = [listed("apps/b.png")] if prefix else []
+    notes = measure(Listed(*found), scope=Scope(prefix=prefix)).notes
+    assert any("--prefix" in note and prefix in note for note in notes) is is_told
+
+
 def test_a_narrowed_scope_counts_its_objects_and_calls_nothing_an_orphan():
     submission("A", app_icon_url=f"{PUBLIC}a.png")
     submission("B", main_image_en=f"{PUBLIC}b.png")

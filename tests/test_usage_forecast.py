@@ -22,6 +22,7 @@ from r2maint.pricing import (
     month_of,
 )
 from r2maint.usage.outlook import (
+    Crossing,
     Limit,
     forecast,
     grown,
@@ -277,6 +278,8 @@ def test_a_budget_that_pays_for_nothing_is_crossed_and_a_free_bucket_never_cross
     standard = Day(day=START, standard=0, infrequent_access=0)
     assert size_at_budget(Decimal(1), standard, lambda stored: Decimal(2)) == -1
     assert size_at_budget(Decimal(1), standard, lambda stored: Decimal(0)) is None
+    assert Crossing(limit=Limit("budget", -1), state="crossed").as_dict()["bytes"] is None
+    assert Crossing(limit=Limit("budget", 0), state="crossed").as_dict()["bytes"] == 0
 
 
 # Growth

@@ -124,6 +124,10 @@ class Versions:
         extra = Count()
         return Duplicates(extra, tuple(nsmallest(most, self._counted(extra), key=_rank)))
 
+    def close(self) -> None:
+        """Give back the room of what was noted."""
+        self._seen.close()
+
     def _counted(self, extra: Count) -> Iterator[DuplicateSet]:
         """Yield every set, once it is counted."""
         for piece in self._seen.pieces():

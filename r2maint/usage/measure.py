@@ -200,7 +200,7 @@ def measure_usage(
             pending=measure_pending(bucket, scope.prefix),
             encoded=measure_encoded(bucket.name),
             sniffed=sniffer.told(prices) if sniffer else (),
-            is_narrowed=scope.is_narrowed,
+            scope=scope,
         )
     month = Month(
         stored=tally.total.by_class,
@@ -235,7 +235,7 @@ class _Found:
     pending: Pending | None
     encoded: Encoded
     sniffed: tuple[str, ...]
-    is_narrowed: bool
+    scope: Scope
 
 
 # Pricing and judging
@@ -244,7 +244,7 @@ class _Found:
 def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions) -> UsageReport:
     tally, stored = found.tally, month.stored
     cost = month.bill(prices)
-    orphans = None if found.is_narrowed else tally.orphans
+    orphans = None if found.scope.is_narrowed else tally.orphans
     measured = Measured(
         total_usd=cost.total_usd,
         bytes=tally.total.bytes,
@@ -287,7 +287,7 @@ def _conclude(found: _Found, month: Month, prices: Prices, options: UsageOptions
         limits=verdicts(options.limits, crossed),
         crossed=crossed,
         notes=(
-            *iter_notes(tally, orphans=orphans, pending=found.pending),
+            *iter_notes(tally, prefix=found.scope.prefix, orphans=orphans, pending=found.pending),
             *found.sniffed,
             *(options.analytics.notes() if options.analytics else ()),
         ),

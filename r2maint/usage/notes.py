@@ -10,8 +10,12 @@ from r2maint.usage.grouping import MAX_GROUPS, Count
 from r2maint.usage.uploads import Pending
 
 
-def iter_notes(tally: Tally, *, orphans: Count | None, pending: Pending | None) -> Iterator[str]:
+def iter_notes(
+    tally: Tally, *, prefix: str, orphans: Count | None, pending: Pending | None
+) -> Iterator[str]:
     """Yield them; `orphans` is None where nobody can tell, and so is `pending`."""
+    if prefix and not tally.total.objects:
+        yield f"Nothing that is counted has a key below {prefix!r}: is --prefix spelled right?"
     yield from _about_uploads(pending)
     if tally.shared.objects:
         yield (

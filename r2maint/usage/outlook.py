@@ -65,7 +65,8 @@ class Limit(NamedTuple):
 
     name: str
     bytes: int
-    """More than these are over it, mixed by storage class as today."""
+    """More than these are over it, mixed by storage class as today; -1 where none at all is too
+    much."""
     of_month: Callable[[Mapping[str, int]], bool] | None = None
     """Of what a bill is about: tells whether the average of 30 daily peaks, by storage class, is
     over it. None for a limit of what is stored on a day."""
@@ -87,7 +88,7 @@ class Crossing:
         days = {name: getattr(self, name) for name in ("expected", "earliest", "latest")}
         return {
             "limit": self.limit.name,
-            "bytes": self.limit.bytes,
+            "bytes": self.limit.bytes if self.limit.bytes >= 0 else None,
             "state": self.state,
             **{name: day and day.isoformat() for name, day in days.items()},
         }

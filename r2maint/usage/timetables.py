@@ -76,7 +76,6 @@ def _crossings(told: Forecast) -> Section:
 def _crossing(crossing: Crossing, told: Forecast) -> dict[str, object]:
     row = crossing.as_dict()
     row["limit"] = crossing.limit.name.capitalize()
-    row["bytes"] = max(0, crossing.limit.bytes)
     if crossing.state == "crossed":
         row["expected"] = "already"
     elif crossing.expected is None:
