@@ -567,7 +567,7 @@ def test_a_listing_that_fails_leaves_no_file_open():
     with pytest.raises(AccessDenied), attribution:
         list(attribution.join(_failing(listed("k0")), control=Control()))
     assert attribution._uses._file.closed
-    assert attribution._versions._file.closed
+    assert attribution._versions._seen._file.closed
 
 
 def _failing(*objects):
