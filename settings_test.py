@@ -19,6 +19,8 @@ TIME_ZONE = "UTC"
 ALLOWED_HOSTS = ["*"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
+# Django 6.1 asks for it before it sends mail; older ones do not know it.
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
 
 INSTALLED_APPS = [
     "django.contrib.contenttypes",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache, partial
@@ -40,7 +40,7 @@ CREATE TABLE names (id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;
 COLUMNS = "o.id, o.spelling, o.size, o.etag, o.modified, o.class"
 """What `unpack` takes."""
 # "/" is the character after ".".
-_SPELLED = "(n.id = ?1 OR (n.id > ?1 || '.' AND n.id < ?1 || '/'))"
+_SPELLED = "(n.id = :start OR (n.id > :start || '.' AND n.id < :start || '/'))"
 _UNNAMED = "NOT EXISTS (SELECT 1 FROM names n WHERE n.id = o.id)"
 
 
@@ -229,7 +229,7 @@ class Inventory(ScratchIndex):
         """Tell whether an object is named whose key is `start`, with or without an extension."""
         self._settle_names()
         sql = f"SELECT count(*) FROM names n JOIN objects o ON o.id = n.id WHERE {_SPELLED}"
-        return bool(self._count(sql, (keys.identity(start),)))
+        return bool(self._count(sql, {"start": keys.identity(start)}))
 
     def has_named_squeezed(self, start: str) -> bool:
         """Tell the same of a key that holds spaces, spelled without them."""
@@ -240,12 +240,12 @@ class Inventory(ScratchIndex):
         )
         spelled = _SPELLED.replace("n.id", squeezed)
         sql = f"SELECT count(*) FROM names WHERE instr(id, ' ') AND {spelled}"
-        return bool(self._count(sql, (keys.identity(start),)))
+        return bool(self._count(sql, {"start": keys.identity(start)}))
 
     def iter_spelled(self, start: str) -> Iterator[str]:
         """Yield the objects' keys that are `start`, with or without an extension; as identities."""
         sql = f"SELECT id FROM objects n WHERE {_SPELLED}"
-        return (row[0] for row in fetched(self._db.execute(sql, (keys.identity(start),))))
+        return (row[0] for row in fetched(self._db.execute(sql, {"start": keys.identity(start)})))
 
     def roots(self, prefixes: Iterable[str] = ("",), *, limit: int) -> tuple[str, ...] | None:
         """Return the first path segments, each with its "/", of the keys below `prefixes`.
@@ -298,7 +298,7 @@ class Inventory(ScratchIndex):
         self._db.execute("INSERT OR IGNORE INTO names SELECT id FROM found ORDER BY id")
         self._db.execute("DELETE FROM found")
 
-    def _count(self, sql: str, bounds: Sequence[Any] = ()) -> int:
+    def _count(self, sql: str, bounds: Sequence[Any] | Mapping[str, Any] = ()) -> int:
         return int(self._db.execute(sql, bounds).fetchone()[0])
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from zlib import crc32
 
 import pytest
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageStat
@@ -135,8 +137,22 @@ def apng_with_still() -> tuple[bytes, Shown]:
 
 
 def apng_of_thirds() -> tuple[bytes, Shown]:
-    data, shown = animated(moving(), "PNG", durations=[100 / 3] * 5, loop=3)
-    return data, replace(shown, durations=[33, 34, 33, 33, 34])
+    data, shown = animated(moving(), "PNG", durations=[33] * 5, loop=3)
+    # By hand: Pillow before 12.1 writes whole milliseconds.
+    return lasting(data, 1, 30), replace(shown, durations=[33, 34, 33, 33, 34])
+
+
+def lasting(data: bytes, numerator: int, denominator: int) -> bytes:
+    """Return an APNG each of whose frames lasts this fraction of a second."""
+    found, at = data[:8], 8
+    while at < len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        body = data[at + 4 : end]
+        if body.startswith(b"fcTL"):
+            body = body[:24] + struct.pack(">HH", numerator, denominator) + body[28:]
+        found += data[at : at + 4] + body + struct.pack(">I", crc32(body))
+        at = end + 4
+    return found
 
 
 def gif(**parameters) -> tuple[bytes, Shown]:

@@ -73,8 +73,9 @@ def draw_line(
     """
     import pygal
 
-    dates = [date.fromisoformat(day) for day in days]
-    chart = pygal.DateLine(
+    # Not pygal's DateLine, which asks what Python 3.12 deprecates.
+    dates = [date.fromisoformat(day).toordinal() for day in days]
+    chart = pygal.XY(
         **_settings(told),
         height=_LINE_HEIGHT,
         margin_right=_HALF_A_DATE,
@@ -84,7 +85,7 @@ def draw_line(
         truncate_label=-1,
         y_labels_major_count=4,
         show_minor_y_labels=False,
-        x_value_formatter=date.isoformat,
+        x_value_formatter=lambda day: date.fromordinal(round(day)).isoformat(),
     )
     chart.x_labels = [dates[0], dates[-1]]
     chart.add("", list(zip(dates, map(float, amounts), strict=True)))

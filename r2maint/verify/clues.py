@@ -74,10 +74,11 @@ class Clues(ScratchIndex):
         """Store what has a wanted value; of each value the first twenty."""
         if self.wants(what, value):
             sql = (
-                "INSERT INTO found SELECT ?1, ?2, 0, ?3"
-                " WHERE (SELECT count(*) FROM found WHERE what = ?1 AND value = ?2) < ?4"
+                "INSERT INTO found SELECT :what, :value, 0, :found"
+                " WHERE (SELECT count(*) FROM found WHERE what = :what AND value = :value) < :most"
             )
-            self._db.execute(sql, (what, value, pickle.dumps(found), MAX_FOUND))
+            row = {"what": what, "value": value, "found": pickle.dumps(found), "most": MAX_FOUND}
+            self._db.execute(sql, row)
 
     def keep_newest(self, what: Clue, value: str, at: float, found: Any) -> None:
         """Store what is known of a value as of a time, in place of what is older."""
