@@ -158,12 +158,36 @@ def test_what_heed_raises_ends_it_while_a_host_is_silent(web, started):
     assert not multiprocessing.active_children()
 
 
-def test_ctrl_c_is_left_to_the_parent(web, started):
-    ask(started, inquiries(web, "a.png"))
-    for process in processes_of(started):
-        os.kill(process.pid, signal.SIGINT)
-    (verdict,) = ask(started, inquiries(web, "b.png"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("is_young", [True, False], ids=["starting", "at work"])
+def test_a_signal_to_the_whole_group_is_left_to_the_parent(web, number, is_young):
+    with closing(ProbersApart(prober_of(web), processes=2)) as started:
+        started.start()
+        if not is_young:
+            ask(started, inquiries(web, "a.png"))
+        for process in processes_of(started):
+            os.kill(process.pid, number)
+        (verdict,) = ask(started, inquiries(web, "b.png"))
     assert verdict.outcome is Outcome.OK
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()).isdisjoint({signal.SIGINT, signal.SIGTERM})
+
+
+def test_a_stop_that_ends_the_processes_too_is_told_as_the_stop(web, started):
+    is_over = threading.Event()
+
+    def stop() -> None:
+        if is_over.is_set():
+            raise Stopped("signal", 143)
+
+    def end() -> None:
+        is_over.set()
+        processes_of(started)[0].kill()
+
+    answers = started.verdicts(iter(inquiries(web, "a.png", "stuck.png")), ours=True, heed=stop)
+    next(answers)
+    threading.Timer(0.1, end).start()
+    with pytest.raises(Stopped):
+        list(answers)
 
 
 def test_the_process_leaves_when_its_parent_is_gone(web, started):
