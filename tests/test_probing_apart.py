@@ -111,6 +111,16 @@ def test_verdicts_come_in_order_however_many_there_are(web, started, monkeypatch
     assert outcomes == [wanted[path] for path in paths]
 
 
+def test_neighbours_that_fail_are_shared_and_no_process_gives_up_for_them(web, started):
+    failing = ask(started, inquiries(web, *[f"broken-{number}.png" for number in range(16)]))
+    assert {each.outcome for each in failing} == {Outcome.UNSURE}
+
+    later = ask(started, inquiries(web, "a.png", "b.png"))
+
+    assert [each.outcome for each in later] == [Outcome.OK, Outcome.OK]
+    assert not started.hosts.is_given_up("host")
+
+
 def test_what_is_passed_on_may_be_as_large_and_as_much_as_it_likes(started):
     heavy = [Inquiry(held_bytes=HELD_BYTES // 3) for _ in range(100)]
     long = [Inquiry(host="x" * 10_000) for _ in range(5000)]
