@@ -111,6 +111,16 @@ def test_verdicts_come_in_order_however_many_there_are(web, started, monkeypatch
     assert outcomes == [wanted[path] for path in paths]
 
 
+def test_neighbours_that_fail_are_shared_and_no_process_gives_up_for_them(web, started):
+    failing = ask(started, inquiries(web, *[f"broken-{number}.png" for number in range(16)]))
+    assert {each.outcome for each in failing} == {Outcome.UNSURE}
+
+    later = ask(started, inquiries(web, "a.png", "b.png"))
+
+    assert [each.outcome for each in later] == [Outcome.OK, Outcome.OK]
+    assert not started.hosts.is_given_up("host")
+
+
 def test_what_is_passed_on_may_be_as_large_and_as_much_as_it_likes(started):
     heavy = [Inquiry(held_bytes=HELD_BYTES // 3) for _ in range(100)]
     long = [Inquiry(host="x" * 10_000) for _ in range(5000)]
@@ -158,12 +168,36 @@ def test_what_heed_raises_ends_it_while_a_host_is_silent(web, started):
     assert not multiprocessing.active_children()
 
 
-def test_ctrl_c_is_left_to_the_parent(web, started):
-    ask(started, inquiries(web, "a.png"))
-    for process in processes_of(started):
-        os.kill(process.pid, signal.SIGINT)
-    (verdict,) = ask(started, inquiries(web, "b.png"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("is_young", [True, False], ids=["starting", "at work"])
+def test_a_signal_to_the_whole_group_is_left_to_the_parent(web, number, is_young):
+    with closing(ProbersApart(prober_of(web), processes=2)) as started:
+        started.start()
+        if not is_young:
+            ask(started, inquiries(web, "a.png"))
+        for process in processes_of(started):
+            os.kill(process.pid, number)
+        (verdict,) = ask(started, inquiries(web, "b.png"))
     assert verdict.outcome is Outcome.OK
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()).isdisjoint({signal.SIGINT, signal.SIGTERM})
+
+
+def test_a_stop_that_ends_the_processes_too_is_told_as_the_stop(web, started):
+    is_over = threading.Event()
+
+    def stop() -> None:
+        if is_over.is_set():
+            raise Stopped("signal", 143)
+
+    def end() -> None:
+        is_over.set()
+        processes_of(started)[0].kill()
+
+    answers = started.verdicts(iter(inquiries(web, "a.png", "stuck.png")), ours=True, heed=stop)
+    next(answers)
+    threading.Timer(0.1, end).start()
+    with pytest.raises(Stopped):
+        list(answers)
 
 
 def test_the_process_leaves_when_its_parent_is_gone(web, started):

@@ -15,7 +15,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from queue import Empty, SimpleQueue
@@ -35,6 +37,7 @@ _MOST_PROCESSES = 4
 _PROCESS_BYTES = {Level.HTTP: 2**27, Level.CONTENT: 2**30}
 """Of the machine's memory that make room for one process: pictures are decoded whole."""
 _BATCH = 256
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _HEED_SECONDS = 1.0
 _HELD_BACK_SECONDS = 0.05
 """How long a verdict may wait for others to go with it."""
@@ -111,7 +114,8 @@ class _Child:
         self.process: SpawnProcess = context.Process(
             target=_serve, args=(theirs, prober), daemon=True
         )
-        self.process.start()
+        with _deaf():
+            self.process.start()
         theirs.close()
         self.verdicts: deque[Verdict | None] = deque()
         """Those that came, and were not taken yet."""
@@ -129,6 +133,8 @@ class _Child:
                 heed()
             return pickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError) as error:
+            # A stop that ends the processes too is a stop.
+            heed()
             raise _dead() from error
 
     @property
@@ -140,9 +146,24 @@ class _Child:
 
     def end(self) -> None:
         self._pipe.close()
-        self.process.terminate()
+        self.process.kill()
         self.process.join()
         self.process.close()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes that start meanwhile hear no stop, until they ignore them: see `_serve`."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Started with the first process otherwise, which lets signals through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _dead() -> R2MaintError:
@@ -172,7 +193,8 @@ class _Exchange:
     waiting: deque[tuple[_Child, int]] = field(default_factory=deque)
     """Who has each inquiry whose verdict was not yielded yet, and the bytes held for it here."""
     held_bytes: int = 0
-    batches: int = 0
+    count: int = 0
+    """Inquiries sent so far."""
     is_open: bool = True
     """Whether there may be more to ask."""
 
@@ -193,6 +215,7 @@ class _Exchange:
         batches: list[list[object]] = [[] for _ in self.children]
         for count, inquiry in enumerate(inquiries, 1):
             number = self._number(inquiry)
+            self.count += 1
             # A plain tuple is pickled in a quarter of the time.
             stored = inquiry.stored and tuple(inquiry.stored)
             batches[number].append((inquiry.url, inquiry.host, stored, inquiry.held_bytes))
@@ -202,7 +225,6 @@ class _Exchange:
                 break
         else:
             self.is_open = False
-        self.batches += 1
         for child, batch in zip(self.children, batches, strict=True):
             if batch:
                 child.send(batch)
@@ -211,7 +233,7 @@ class _Exchange:
 
     def _number(self, inquiry: Inquiry) -> int:
         """Return which child asks: each stranger is one child's, and spared by that one alone."""
-        turn = self.batches if self.ours else crc32(inquiry.host.encode())
+        turn = self.count if self.ours else crc32(inquiry.host.encode())
         return turn % len(self.children)
 
     def _received(self) -> Iterator[Verdict | None]:
@@ -233,8 +255,10 @@ class _Exchange:
 
 
 def _serve(pipe: Connection, prober: Prober) -> None:
-    # Ctrl-C reaches the whole process group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and what service managers and containers send, reaches the whole process group; the
+    # parent decides what it means, and its end is theirs.
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
     inbox, outbox = _Inbox(pipe), _Outbox(pipe)
     with collecting_rarely():
         while True:

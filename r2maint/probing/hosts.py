@@ -31,12 +31,12 @@ class Tally:
     """What to do about it."""
 
     def plus(self, other: Tally) -> Tally:
-        """Return what both counted: given up if one of them gave up."""
+        """Return what both counted: given up only if both gave up, for one heard it answer."""
         return Tally(
             asked=self.asked + other.asked,
             unsure=self.unsure + other.unsure,
             gone=self.gone + other.gone,
-            in_a_row=max(self.in_a_row, other.in_a_row),
+            in_a_row=min(self.in_a_row, other.in_a_row),
             not_asked=self.not_asked + other.not_asked,
             why=self.why or other.why,
             advice=self.advice or other.advice,
