@@ -156,6 +156,17 @@ def test_many_urls_are_asked_by_processes_of_their_own_with_the_same_outcome(
     assert not multiprocessing.active_children()
 
 
+def test_a_lookup_starts_no_process_for_what_it_passes_over(web, monkeypatch):
+    monkeypatch.setattr(checking, "_MANY", 3)
+    monkeypatch.setattr(
+        multiprocessing.context.SpawnProcess, "start", lambda self: pytest.fail("started")
+    )
+    store("a.png", "b.png", "c.png", "d.png")
+    name(*(f"{web.own.url}/{key}.png" for key in "abcd"))
+    document = verify("--key", "a.png", "--all")
+    assert outcomes(document) == {"ok": 1}
+
+
 def told(item):
     return {name: item[name] for name in ("reference", "outcome", "status", "detail", "advice")}
 

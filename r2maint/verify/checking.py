@@ -119,12 +119,12 @@ class _Walk:
         found = iter_references(
             self.columns, self.addresses, self.scope, control=control, strict=True
         )
-        if self.look.level is not Level.BUCKET:
-            found = self._heralded(found)
         if self.lookup:
             found, pages = self.lookup.meaning(found), self.lookup.pages
         else:
             pages = partial(self.bucket.list_pages, prefix)
+        if self.look.level is not Level.BUCKET:
+            found = self._heralded(found)
         return gathered(found, pages, judge, prefix=prefix, control=control, suspects=suspects)
 
     def _heralded(self, references: Iterator[Reference]) -> Iterator[Reference]:
