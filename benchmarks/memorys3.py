@@ -17,7 +17,7 @@ import bisect
 import hashlib
 import re
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import formatdate
 from functools import lru_cache
 from typing import NamedTuple
@@ -92,7 +92,7 @@ def http_date(at: float) -> str:
 
 @lru_cache(maxsize=4096)
 def iso_date(at: float) -> str:
-    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 class Refusal(Exception):

@@ -11,7 +11,7 @@ import itertools
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any
@@ -22,7 +22,7 @@ from r2maint.control import Control
 from r2maint.keepset.keyfinder import MAX_ROOTS, KeyFinder
 from r2maint.scratch import ScratchIndex
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LAST = "\U0010ffff"
 _FETCH = 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from django.db import router
@@ -56,7 +56,7 @@ class HeldLease(Protocol):
 
 def now() -> datetime:
     """Return this machine's time, aware UTC: what journal rows are stamped with."""
-    return datetime.now(tz=timezone.utc)
+    return datetime.now(tz=UTC)
 
 
 def home() -> str:

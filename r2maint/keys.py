@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,7 +72,7 @@ __all__ = [
 _SIGNED = re.compile(r"[?&;](?:X-Amz-Signature|X-Amz-Credential|Signature)=", re.IGNORECASE)
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """Where a text points."""
 
     BUCKET = "bucket"
@@ -82,7 +82,7 @@ class Kind(str, Enum):
     """Nowhere: it stands where an address is expected, and is none."""
 
 
-class Via(str, Enum):
+class Via(StrEnum):
     """By which form of address."""
 
     PUBLIC = "public"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from r2maint.keys import Addresses, host_of
 _ANY_NAME = "name"
 
 
-class Place(str, Enum):
+class Place(StrEnum):
     """Where the files of a storage are."""
 
     BUCKET = "bucket"

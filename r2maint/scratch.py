@@ -7,12 +7,10 @@ import tempfile
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from r2maint.ascending import Ascending
 from r2maint.errors import R2MaintError
-
-S = TypeVar("S", bound="ScratchIndex")
 
 _FETCH = 5000
 
@@ -42,7 +40,7 @@ class ScratchIndex:
             self.close()
             raise _not_kept(error) from error
 
-    def __enter__(self: S) -> S:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from r2maint.errors import Stopped
@@ -17,7 +17,7 @@ from r2maint.runs import ChangeFacts
 from r2maint.spool import Spool
 
 
-class UndoAction(str, Enum):
+class UndoAction(StrEnum):
     """What becomes of one change."""
 
     UNDO = "undo"

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def edit_all(count: int, seed: int, seconds: float) -> str:
     for number, (model, pk, act) in enumerate(cells):
         time.sleep(max(0.0, began + seconds * number / count - time.monotonic()))
         edits.append(asdict(act(model, pk, number, chance)))
-    return json.dumps({"edits": edits, "ended_at": datetime.now(timezone.utc).isoformat()})
+    return json.dumps({"edits": edits, "ended_at": datetime.now(UTC).isoformat()})
 
 
 Act = Callable[[Any, int, int, random.Random], Edit]

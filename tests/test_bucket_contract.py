@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -64,7 +64,7 @@ def bucket(request, tmp_path):
         return DirectoryBucket(tmp_path / "bucket")
     if request.param == "s3":
         return request.getfixturevalue("s3_bucket")
-    return R2Fake(clock=lambda: datetime.now(timezone.utc))
+    return R2Fake(clock=lambda: datetime.now(UTC))
 
 
 def fill(bucket, keys):

@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -137,7 +137,7 @@ def test_a_page_of_a_listing_is_at_most_a_thousand(bucket, between):
 def test_the_time_is_the_date_of_an_answer(bucket, between):
     page = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
     between.fault = lambda request: Answer(200, page)
-    assert abs((bucket.now() - datetime.now(timezone.utc)).total_seconds()) < 30
+    assert abs((bucket.now() - datetime.now(UTC)).total_seconds()) < 30
     assert "max-keys=1&" in between.requests[0].target
 
 
@@ -692,7 +692,7 @@ def test_lifecycle_rules_that_delete_objects_are_told(s3_bucket):
     by_date = {"ID": "end", "Status": "Enabled", "Filter": {"Prefix": ""}}
     off = {"ID": "off", "Status": "Disabled", "Filter": {"Prefix": ""}}
     moved = {"ID": "cold", "Status": "Enabled", "Filter": {"Prefix": ""}}
-    end = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    end = datetime(2030, 1, 1, tzinfo=UTC)
     rules = [
         {**by_age, "Expiration": {"Days": 30}},
         {**by_date, "Expiration": {"Date": end}},

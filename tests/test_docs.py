@@ -103,9 +103,9 @@ def test_the_exit_codes_of_help_and_readme_agree():
 
 def test_the_readme_names_the_pythons_and_djangos_of_the_package():
     project = (ROOT / "pyproject.toml").read_text()
-    assert 'requires-python = ">=3.10"' in project
+    assert 'requires-python = ">=3.11"' in project
     assert '"Django>=4.2"' in project
-    assert "Python 3.10 or later, Django 4.2 or later" in README
+    assert "Python 3.11 or later, Django 4.2 or later" in README
 
 
 def test_ci_runs_the_test_command_of_the_readme():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,7 +22,7 @@ from r2maint.usage.snapshots import Day, Snapshots
 from tests import browser
 from tests.conftest import DATABASES
 
-NOW = datetime(2026, 11, 27, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
 HOSTILE = (
     "<script>document.title='run'</script>/",
     '"><img src=http://127.0.0.1:9/x.png onerror=alert(1)>/',

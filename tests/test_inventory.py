@@ -3,7 +3,7 @@ from __future__ import annotations
 import resource
 import unicodedata
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from r2maint.control import Control
 from r2maint.errors import InvalidListing, R2MaintError, Stopped
 from r2maint.inventory import Inventory, Totals, outermost
 
-AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 NFC = unicodedata.normalize("NFC", "submissions/café.png")
 NFD = unicodedata.normalize("NFD", NFC)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,7 +12,7 @@ from r2maint.joining import ReferenceIndex
 from r2maint.keys import Kind, Target, Via
 from r2maint.references.reading import Reference, Shape
 
-AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 NFC = unicodedata.normalize("NFC", "submissions/café.png")
 NFD = unicodedata.normalize("NFD", NFC)
 

@@ -8,7 +8,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.django_db(databases=DATABASES)
 
 KEY = "submissions/QAD-000001/icons/icon.webp"
 OTHER = "submissions/QAD-000002/icons/icon.webp"
-NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
@@ -16,7 +16,7 @@ from r2maint.bucket.guard import guarded
 from r2maint.bucket.listing import read_page
 from r2maint.errors import BucketError, InvalidListing
 
-TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 XMLNS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 ETAG = "&quot;0123456789abcdef0123456789abcdef&quot;"
 TAIL = f"<ETag>{ETAG}</ETag><Size>7</Size><StorageClass>STANDARD</StorageClass>"

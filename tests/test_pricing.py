@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -492,7 +492,7 @@ def test_a_float_is_taken_as_it_is_written():
 
 
 def test_a_time_is_taken_as_its_day():
-    given = datetime(2027, 1, 1, 12, tzinfo=timezone.utc)
+    given = datetime(2027, 1, 1, 12, tzinfo=UTC)
     assert load_prices({"as_of": given}).as_of == date(2027, 1, 1)
 
 

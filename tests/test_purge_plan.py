@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
 
@@ -60,7 +60,7 @@ def told(planned: PurgePlan) -> dict:
 
 def text(planned: PurgePlan) -> str:
     out = StringIO()
-    at = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
     report = Report(
         command="purge_orphans",
         bucket="b",
@@ -353,7 +353,7 @@ def test_a_rule_that_empties_the_quarantine_is_told_with_its_days(bucket):
     )
     assert second == "UNDO_WINDOW is 30 days, and that rule leaves 7."
     assert len(notes(bucket, replace(rule, days=30))) == 1
-    every = Expiry(name="all", at=datetime(2026, 2, 1, tzinfo=timezone.utc))
+    every = Expiry(name="all", at=datetime(2026, 2, 1, tzinfo=UTC))
     assert [note.partition(": ")[0] for note in notes(bucket, every)] == 2 * [
         "Lifecycle rule 'all' deletes every object on 2026-02-01"
     ]

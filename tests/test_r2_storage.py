@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -234,8 +234,8 @@ def test_the_time_of_an_object_follows_use_tz(project, settings):
     settings.USE_TZ, settings.TIME_ZONE = False, "Asia/Riyadh"
     naive = storage.get_modified_time("a.png")
 
-    assert aware.tzinfo is timezone.utc
-    assert abs((datetime.now(timezone.utc) - aware).total_seconds()) < 60
+    assert aware.tzinfo is UTC
+    assert abs((datetime.now(UTC) - aware).total_seconds()) < 60
     assert naive.tzinfo is None
     assert (naive - aware.replace(tzinfo=None)).total_seconds() == 3 * 3600
 

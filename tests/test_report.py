@@ -7,9 +7,9 @@ import io
 import json
 import tracemalloc
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -35,7 +35,7 @@ from r2maint.report import (
 from r2maint.report.as_text import display_width
 from r2maint.report.output import Encodable, open_replacing, require_writable
 
-START = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
+START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 REFERENCE = {
     "database": "default",
     "model": "appdirectory.AppSubmission",
@@ -50,7 +50,7 @@ CONTRACT = [
 ]
 
 
-class Judgement(str, Enum):
+class Judgement(StrEnum):
     ORPHAN = "orphan"
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -427,7 +427,7 @@ def test_waits_grow_and_are_random(monkeypatch, attempt):
 
 
 def test_retry_after_may_be_a_date():
-    in_a_minute = datetime.now(tz=timezone.utc) + timedelta(seconds=60)
+    in_a_minute = datetime.now(tz=UTC) + timedelta(seconds=60)
 
     assert 50 < wait_seconds(1, {"retry-after": format_datetime(in_a_minute, usegmt=True)}) <= 60
     assert wait_seconds(1, {"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"}) <= 0.02

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db(databases=DATABASES)
 
 TOKEN = "t0ken-of-forty-characters-and-no-more-xx"
 ACCOUNT = "0123456789abcdef0123456789abcdef"
-TODAY = datetime.now(tz=timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+TODAY = datetime.now(tz=UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 YESTERDAY = TODAY - timedelta(days=1)
 FIRST = TODAY - timedelta(days=30)
 
@@ -45,7 +45,7 @@ def _no_waiting(monkeypatch):
 @pytest.fixture
 def server(monkeypatch):
     """Cloudflare's analytics, as far as a test fills them."""
-    with analytics_server(account=ACCOUNT, token=TOKEN, now=datetime.now(tz=timezone.utc)) as made:
+    with analytics_server(account=ACCOUNT, token=TOKEN, now=datetime.now(tz=UTC)) as made:
         monkeypatch.setattr(Command, "api_url", made.url)
         yield made
 
@@ -689,7 +689,7 @@ def with_connection(jurisdiction: str) -> conf.Config:
     ("jurisdiction", "name"), [("", "media"), ("eu", "eu_media"), ("us", "us_media")]
 )
 def test_a_bucket_of_a_jurisdiction_has_it_before_its_name(server, jurisdiction, name):
-    now = datetime.now(tz=timezone.utc)
+    now = datetime.now(tz=UTC)
     config = with_connection(jurisdiction)
     assert ask_analytics(config, now=now, api_url=server.url).bucket == name
     asked = {json.loads(request.body)["variables"]["bucket"] for request in server.requests}
@@ -706,7 +706,7 @@ def test_a_stop_is_heard_between_two_answers(server):
     with pytest.raises(Stopped):
         ask_analytics(
             with_connection(""),
-            now=datetime.now(tz=timezone.utc),
+            now=datetime.now(tz=UTC),
             control=control,
             api_url=server.url,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from io import StringIO
 
@@ -22,7 +22,7 @@ from tests.conftest import DATABASES
 pytestmark = [pytest.mark.django_db(databases=DATABASES), pytest.mark.usefixtures("project")]
 
 TODAY = date(2026, 11, 23)
-NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 2002
 LATER = NOON + timedelta(hours=3)
 
@@ -237,7 +237,7 @@ def test_prometheus_reads_the_forecast_and_the_days_of_crossings(monkeypatch):
     }
     assert found["r2maint_forecast_dollars"]["7", "high"] < 1
     days = found["r2maint_forecast_crossing_timestamp_seconds"]
-    today = datetime.combine(bucket().now().date(), time(), timezone.utc)
+    today = datetime.combine(bucket().now().date(), time(), UTC)
     assert days["max-stored",] == today.timestamp()
     assert days["free-tier",] > today.timestamp()
     assert days["free-tier",] % 86400 == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from r2maint.keys import Kind, Target, Via, identity, order
 from r2maint.references.reading import Reference, Shape
 from r2maint.verify.expected import Expected
 
-AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def reference(key: str, *spellings: str, via: Via = Via.PUBLIC, pk: str = "1") -> Reference:

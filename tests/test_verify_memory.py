@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db(databases=DATABASES)
 needs_commits = pytest.mark.django_db(transaction=True, databases=DATABASES)
 
 PUBLIC = "https://media.example.org/"
-START = datetime(2026, 11, 20, 2, 0, tzinfo=timezone.utc)
+START = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 SECRET = "0123456789abcdef"
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
@@ -298,7 +298,7 @@ def test_a_quarantined_object_comes_back_with_its_metadata(project, alias):
 def test_the_last_of_several_versions_in_quarantine_comes_back(project, monkeypatch):
     late = timedelta()
     defaults = DirectoryBucket.__init__.__kwdefaults__
-    monkeypatch.setitem(defaults, "clock", lambda: datetime.now(timezone.utc) + late)
+    monkeypatch.setitem(defaults, "clock", lambda: datetime.now(UTC) + late)
     for body in (b"first", b"second", b"third"):
         late += timedelta(minutes=5)
         store("submissions/a.png", body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from r2maint.bucket import PendingUpload, Result, StoredObject
@@ -15,7 +15,7 @@ from r2maint.references.columns import Scope
 from r2maint.usage.measure import UsageOptions, UsageReport, measure_usage
 from tests.appdirectory.models import AppSubmission
 
-NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PUBLIC = "https://media.example.org/"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
@@ -29,7 +29,7 @@ def info(key: str, answer: Answer) -> ObjectInfo:
         key=key,
         size=answer["ContentLength"],
         etag=etag(answer),
-        modified_at=answer["LastModified"].astimezone(timezone.utc),
+        modified_at=answer["LastModified"].astimezone(UTC),
         headers=Headers(
             **{name: answer.get(theirs, "") for name, theirs in _HEADERS.items()},
             expires=answer.get("ExpiresString", ""),
@@ -53,7 +53,7 @@ def date(answer: Answer) -> datetime:
 def parsed_date(text: str) -> datetime:
     """Return the time a header tells, aware UTC. Raises: BucketError."""
     try:
-        return parsedate_to_datetime(text).astimezone(timezone.utc)
+        return parsedate_to_datetime(text).astimezone(UTC)
     except (TypeError, ValueError) as error:
         raise BucketError(
             f"The bucket does not tell its time: the Date of its answer is {text!r}.",
@@ -71,7 +71,7 @@ def pending_upload(answer: Answer) -> PendingUpload:
     return PendingUpload(
         key=answer["Key"],
         upload_id=answer["UploadId"],
-        initiated_at=answer["Initiated"].astimezone(timezone.utc),
+        initiated_at=answer["Initiated"].astimezone(UTC),
     )
 
 
@@ -90,7 +90,7 @@ def expiries(answer: Answer) -> Iterator[Expiry]:
             name=rule.get("ID", ""),
             prefix=narrowed.get("And", narrowed).get("Prefix") or rule.get("Prefix") or "",
             days=ends.get("Days", 0),
-            at=at.astimezone(timezone.utc) if at else None,
+            at=at.astimezone(UTC) if at else None,
         )
 
 

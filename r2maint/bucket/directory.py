@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -72,7 +72,7 @@ Row = tuple[bytes, int, str, int, str, str]
 
 def system_clock() -> datetime:
     """Return the time of this machine, aware UTC."""
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 class DirectoryBucket:
@@ -414,13 +414,13 @@ def _info(row: Row) -> ObjectInfo:
         key=row[0].decode(),
         size=row[1],
         etag=row[2],
-        modified_at=datetime.fromtimestamp(row[3], timezone.utc),
+        modified_at=datetime.fromtimestamp(row[3], UTC),
         headers=Headers(**json.loads(row[4])),
     )
 
 
 def _stored_object(row: Row) -> StoredObject:
-    modified_at = datetime.fromtimestamp(row[3], timezone.utc)
+    modified_at = datetime.fromtimestamp(row[3], UTC)
     return StoredObject(row[0].decode(), row[1], row[2], modified_at, _storage_class(row[4]))
 
 

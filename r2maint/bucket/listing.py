@@ -9,7 +9,7 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -197,7 +197,7 @@ def _time(text: str) -> datetime:
     """Return the time in whole seconds: a HEAD of the same object tells no finer."""
     if text.endswith("Z"):
         return datetime.fromisoformat(text[:19] + "+00:00")
-    return datetime.fromisoformat(text[:19] + text[-6:]).astimezone(timezone.utc)
+    return datetime.fromisoformat(text[:19] + text[-6:]).astimezone(UTC)
 
 
 def _local(node: ElementTree.Element) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from r2maint.errors import Stopped
@@ -34,7 +34,7 @@ SUMMARY = (
 )
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What a migration does with one source."""
 
     UPLOAD = "upload"

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from django.db.models import QuerySet, Sum
@@ -192,7 +192,7 @@ class _Remover:
         return _kept(found, "changed") if moved else found
 
 
-_NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """Of a file in the inventory nothing counts but its name."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ GONE = "gone"
 """The reason of a file that is there no more."""
 
 
-class RemovalAction(str, Enum):
+class RemovalAction(StrEnum):
     """What becomes of one local file."""
 
     REMOVE = "remove"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Level(str, Enum):
+class Level(StrEnum):
     """What is asked; each level asks all that the one before it does."""
 
     BUCKET = "bucket"
@@ -16,7 +16,7 @@ class Level(str, Enum):
     """Every body, compared with the listing and decoded."""
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """What is true of one reference, in the order of a report: what is broken first."""
 
     MISSING = "missing"

@@ -8,7 +8,7 @@ very version that was copied, is still listed: the name of a copy is a digest of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from r2maint import journal
@@ -119,4 +119,4 @@ def _seconds(at: datetime) -> int:
 
 
 def _time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)
+    return datetime.fromtimestamp(seconds, UTC)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from r2maint import journal
 from r2maint.batching import batched
@@ -50,7 +50,7 @@ DEFAULT_AGE = timedelta(days=30)
 
 _BATCH = 500
 _AS_CONFIGURED = EmptyingOptions()
-_NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def plan_emptying(

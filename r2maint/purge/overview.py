@@ -7,7 +7,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timezone
+from datetime import UTC, date
 from typing import Any
 
 from r2maint.bucket import StoredObject
@@ -76,7 +76,7 @@ class Tally:
             self.leave("over_limit", stored)
         elif item.verdict in UNNAMED and item.due_at is not None:
             self._folders.add(stored.key, stored.size, is_due=False)
-            day = item.due_at.astimezone(timezone.utc).date()
+            day = item.due_at.astimezone(UTC).date()
             self._due[day] = self._due[day].plus(1, stored.size)
         else:
             self.leave(item.verdict.value, stored)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from r2maint.bucket import StoredObject
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """What a plan makes of one object."""
 
     ORPHAN = "orphan"
@@ -27,7 +27,7 @@ class Verdict(str, Enum):
 UNNAMED = frozenset({Verdict.ORPHAN, Verdict.TOO_YOUNG, Verdict.WAITING})
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What is done about one object."""
 
     PLAN = "plan"

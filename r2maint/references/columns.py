@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ _NO_RULE = FieldRule()
 _NOWHERE = StorageLocation(place=Place.OTHER)
 
 
-class ColumnKind(str, Enum):
+class ColumnKind(StrEnum):
     """How a cell holds text."""
 
     TEXT = "text"

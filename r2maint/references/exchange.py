@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from r2maint.references import jsontext
 from r2maint.references.columns import Column, ColumnKind
@@ -32,7 +32,7 @@ class Rewrite:
         return hash((self.reference.value, self.reference.pk, self.new))
 
 
-class Swapped(str, Enum):
+class Swapped(StrEnum):
     """How one rewrite ended; only DONE changed anything."""
 
     DONE = "done"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from enum import Enum
+from enum import StrEnum
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ _PAGE_CHARACTERS = 4_000_000
 _FILE, _TEXT, _EXTERNAL = ColumnKind.FILE, ColumnKind.TEXT, Kind.EXTERNAL
 
 
-class Shape(str, Enum):
+class Shape(StrEnum):
     """How a value spells what it names."""
 
     URL = "url"

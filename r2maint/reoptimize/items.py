@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from r2maint.bucket import ObjectInfo
@@ -21,7 +21,7 @@ from r2maint.report import format_bytes, format_count, format_usd
 from r2maint.spool import Spool
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What becomes of one picture."""
 
     CONVERT = "convert"

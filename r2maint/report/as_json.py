@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
@@ -92,4 +92,4 @@ def _plain(value: Any) -> Any:
 def _utc(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise ValueError("a report holds a time without a zone")
-    return moment.astimezone(timezone.utc).isoformat()
+    return moment.astimezone(UTC).isoformat()

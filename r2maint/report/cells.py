@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
@@ -41,7 +41,7 @@ def plain(value: Any) -> str:
     if isinstance(value, Decimal):
         return format_money(value)
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).isoformat()
+        return value.astimezone(UTC).isoformat()
     if isinstance(value, Mapping):
         return _reference(value) if {"model", "pk", "field"} <= value.keys() else encode(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
@@ -62,7 +62,7 @@ def readable(value: Any, column: Column) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return printable(plain(value))
 
 

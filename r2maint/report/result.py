@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Protocol
 
 Row = Mapping[str, Any]
@@ -33,7 +33,7 @@ class Refusal:
         return {"brake": self.brake, "message": self.message, "override": self.override}
 
 
-class Unit(str, Enum):
+class Unit(StrEnum):
     """What a column counts; decides how text prints it and which side it is aligned to."""
 
     TEXT = "text"
@@ -56,7 +56,7 @@ class Column:
     """False for what only csv has room for."""
 
 
-class Chart(str, Enum):
+class Chart(StrEnum):
     """How the amounts of a section are drawn."""
 
     BARS = "bars"
@@ -92,7 +92,7 @@ class Metric:
     """Labels and value of each; no two with equal labels."""
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """How a case ended, to a CI server."""
 
     PASSED = "passed"

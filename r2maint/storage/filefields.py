@@ -26,7 +26,7 @@ from r2maint.keytext import URL
 from r2maint.storage.places import shared_bucket
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 logger = logging.getLogger("r2maint.storage")
 

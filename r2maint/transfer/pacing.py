@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from r2maint.transfer.values import Answer
@@ -80,8 +80,8 @@ def asked_seconds(headers: Mapping[str, str]) -> float:
         at = parsedate_to_datetime(text)
     except (TypeError, ValueError, OverflowError):
         return 0.0
-    at = at if at.tzinfo else at.replace(tzinfo=timezone.utc)
-    return max(0.0, (at - datetime.now(tz=timezone.utc)).total_seconds())
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max(0.0, (at - datetime.now(tz=UTC)).total_seconds())
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -61,7 +61,7 @@ class Answer(NamedTuple):
     """"1.0", "1.1", "2" or "3"."""
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """Why there is no answer."""
 
     BAD_URL = "bad_url"

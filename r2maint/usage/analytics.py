@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from r2maint.cloudflare import API_URL, Cloudflare
@@ -228,7 +228,7 @@ def ask_analytics(
     Stopped.
     """
     bucket = _bucket_name(config)
-    until = datetime.combine(now.astimezone(timezone.utc), time(), tzinfo=timezone.utc)
+    until = datetime.combine(now.astimezone(UTC), time(), tzinfo=UTC)
     question = Question(
         api=Cloudflare(token=config.api_token, api_url=api_url, control=control or Control()),
         account_id=_account_id(config),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
@@ -43,7 +43,7 @@ _SAME_TYPE = {"jpeg": "jpg", "jpe": "jpg", "tiff": "tif", "htm": "html", "jsonl"
 _LONGEST_EXTENSION = 10
 
 
-class GroupBy(str, Enum):
+class GroupBy(StrEnum):
     """What the objects of a listing have in common."""
 
     PREFIX = "prefix"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -62,7 +62,7 @@ def metrics_of(
     )
     yield from _operations(here, extra["analytics"])
     yield from _forecast(here, extra["forecast"], extra["history"])
-    now = datetime.now(tz=timezone.utc).timestamp()
+    now = datetime.now(tz=UTC).timestamp()
     told_at = "When this was measured, in seconds since 1970."
     yield from _gauge("report_timestamp_seconds", told_at, [(here, round(now, 3))])
 
@@ -118,7 +118,7 @@ def _crossed_at(crossing: Document, history: Sequence[Document]) -> float | None
     day = history[-1]["day"] if crossing["state"] == "crossed" else crossing["expected"]
     if day is None:
         return None
-    return datetime.fromisoformat(day).replace(tzinfo=timezone.utc).timestamp()
+    return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
 
 
 def _gauge(

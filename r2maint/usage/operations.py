@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from enum import Enum
+from enum import StrEnum
 
 
-class OperationClass(str, Enum):
+class OperationClass(StrEnum):
     """How an operation is billed."""
 
     A = "A"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from r2maint.cloudflare import Cloudflare
@@ -64,13 +64,12 @@ class Row:
     def moment(self) -> datetime:
         """The dimension `datetime`, in UTC."""
         try:
-            # Python 3.10 knows no "Z".
-            moment = datetime.fromisoformat(self.text("datetime").replace("Z", "+00:00"))
+            moment = datetime.fromisoformat(self.text("datetime"))
         except ValueError as error:
             raise _not_understood(self.dataset) from error
         if moment.tzinfo is None:
             raise _not_understood(self.dataset)
-        return moment.astimezone(timezone.utc)
+        return moment.astimezone(UTC)
 
     @property
     def storage_class(self) -> str:

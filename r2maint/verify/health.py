@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connections, transaction
@@ -189,4 +189,4 @@ def _slot(name: str) -> int:
 
 
 def _aware(time: datetime | None) -> datetime | None:
-    return time.replace(tzinfo=timezone.utc) if time is not None and not time.tzinfo else time
+    return time.replace(tzinfo=UTC) if time is not None and not time.tzinfo else time

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from r2maint.bucket.base import StoredObject
 from r2maint.keys import redact
 
 
-class RepairKind(str, Enum):
+class RepairKind(StrEnum):
     """What was wrong, as `--repair` names it."""
 
     ALIAS = "alias"
@@ -30,7 +30,7 @@ OF_OTHERS = (RepairKind.RESPELLED, RepairKind.MOVED)
 """Kinds whose new value names another key than the old one."""
 
 
-class RepairAction(str, Enum):
+class RepairAction(StrEnum):
     """What becomes of a repair."""
 
     PLAN = "plan"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -166,7 +166,7 @@ def _apps() -> Iterator[App]:
 
 def past(days: int) -> datetime:
     """Return a time this many days ago, aware UTC."""
-    return datetime.now(tz=timezone.utc) - timedelta(days=days)
+    return datetime.now(tz=UTC) - timedelta(days=days)
 
 
 def drop_dead_values(references: Iterable[dict[str, str]]) -> int:
