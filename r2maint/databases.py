@@ -68,7 +68,7 @@ def is_replica(connection: BaseDatabaseWrapper) -> bool:
 
 
 def fetch(
-    connection: BaseDatabaseWrapper, sql: str, values: Sequence[object] | None = None
+    connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any] | None = None
 ) -> list[tuple[Any, ...]]:
     """Return the rows of one statement."""
     with connection.cursor() as cursor:

@@ -42,7 +42,8 @@ class Upsert:
         with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
             if connections[alias].vendor == "sqlite":
                 # No way to a server: one row at a time costs less than one long statement.
-                cursor.executemany(_statement(alias, self, 1), rows)
+                lazily: Any = rows  # sqlite3 takes any iterable; the stubs ask for a sequence
+                cursor.executemany(_statement(alias, self, 1), lazily)
                 return
             for batch in batched(rows, PARAMETERS // len(self.columns)):
                 cursor.execute(_statement(alias, self, len(batch)), [*chain.from_iterable(batch)])

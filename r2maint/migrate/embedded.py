@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from django.db.models import Q
 from django.db.models.query import QuerySet
@@ -44,7 +45,8 @@ def count_embedded(
 
 
 def _cells(column: Column, words: Iterable[str], scope: Scope) -> Iterator[str]:
-    rows = QuerySet(column.model_class, using=column.database).filter(**dict(scope.where))
+    query: QuerySet[Any] = QuerySet(column.model_class, using=column.database)
+    rows = query.filter(**dict(scope.where))
     stored = rows.annotate(r2maint_text=StoredText(column)).values_list("r2maint_text", flat=True)
     wanted = Q()
     for word in words:

@@ -402,7 +402,7 @@ def row_values(
     model = column.model_class
     found: dict[str, dict[str, str]] = {}
     for batch in batched(pks, _PARAMETERS):
-        rows = QuerySet(model, using=column.database).filter(pk__in=batch)
+        rows: QuerySet[Any] = QuerySet(model, using=column.database).filter(pk__in=batch)
         try:
             with reading(column.database, column.table):
                 values = list(rows.values_list("pk", *names))

@@ -194,8 +194,8 @@ def _marks(column: Column) -> tuple[str, str]:
 def _pages(columns: list[Column], scope: Scope) -> Iterator[list[tuple[Any, ...]]]:
     """Yield pages of (pk, stored text of each column), cut so that large cells stay few."""
     first = columns[0]
-    query = QuerySet(first.model_class, using=first.database).filter(**dict(scope.where))
-    query = query.order_by("pk")
+    query: QuerySet[Any] = QuerySet(first.model_class, using=first.database)
+    query = query.filter(**dict(scope.where)).order_by("pk")
     rows = query.values_list("pk", *map(StoredText, columns))
     size = _FIRST_PAGE
     last = None
