@@ -16,8 +16,8 @@ from typing import Any
 
 from django.db import connections, models
 
-from r2maint.batching import batched
 from r2maint.models import Change, ChangeState
+from r2maint.scratch.batches import batched
 
 _BATCH = 500
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 
 from django.db import router
 
-from r2maint.batching import batched
 from r2maint.databases import (
     database_option,
     iter_aliases,
@@ -33,6 +32,7 @@ from r2maint.models import (
     Sighting,
     Snapshot,
 )
+from r2maint.scratch.batches import batched
 from r2maint.signals import run_finished
 
 UNFINISHED = (RunState.RUNNING, RunState.STOPPED)

@@ -23,7 +23,7 @@ from r2maint.models import Change, ChangeKind, Run
 from r2maint.purge.baselines import last_baseline
 from r2maint.purge.quarantine import quarantine_of
 from r2maint.report import Refusal, format_count
-from r2maint.spool import Spool
+from r2maint.scratch.spool import Spool
 
 _BATCH = 500
 _PURGE = "purge_orphans"

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from r2maint.batching import batched
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -32,7 +31,8 @@ from r2maint.purge.quarantine import restore_all
 from r2maint.references.swap import swap
 from r2maint.reversals import ACTIVE, ENDS, ChangeId, Judge, change_id, is_journalled, way_back
 from r2maint.runs import PURGE_COMMAND, find_run, is_known
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 from r2maint.targets import Prover
 from r2maint.undone import Only, Undo, UndoAction, UndoItem
 

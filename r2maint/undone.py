@@ -14,7 +14,7 @@ from r2maint.models import Change, ChangeKind
 from r2maint.originals import Original
 from r2maint.report import Refusal, format_count
 from r2maint.runs import ChangeFacts
-from r2maint.spool import Spool
+from r2maint.scratch.spool import Spool
 
 
 class UndoAction(StrEnum):

@@ -13,7 +13,7 @@ from django.db import connections, models, transaction
 from django.db.models.constants import OnConflict
 from django.utils import timezone as django_time
 
-from r2maint.batching import batched
+from r2maint.scratch.batches import batched
 
 PARAMETERS = 900
 """SQLite before 3.32 takes at most 999."""

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2maint import ascending
-from r2maint.ascending import Ascending, SortedRows
+from r2maint.scratch import sorted_rows
+from r2maint.scratch.sorted_rows import (
+    Ascending,
+    SortedRows,
+)
 
 KEYS = st.text("ab/é\U0001f600", max_size=2)
 BATCHES = st.lists(st.lists(KEYS, max_size=6), max_size=8)
@@ -22,9 +25,9 @@ BATCHES = st.lists(st.lists(KEYS, max_size=6), max_size=8)
 def small_runs():
     """Runs and chunks small enough that a test has many."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ascending, "_RUN", 5)
-        patch.setattr(ascending, "_CHUNK", 2)
-        patch.setattr(ascending, "_PIECE", 2)
+        patch.setattr(sorted_rows, "_RUN", 5)
+        patch.setattr(sorted_rows, "_CHUNK", 2)
+        patch.setattr(sorted_rows, "_PIECE", 2)
         yield
 
 
@@ -89,7 +92,7 @@ def test_rows_that_reach_no_further_than_asked_are_not_read_ahead():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_rows_a_full_disk_could_not_take_are_given_up_without_another_error(monkeypatch):
     full = partial(open, "/dev/full", "w+b")
-    monkeypatch.setattr(ascending.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(sorted_rows.tempfile, "TemporaryFile", full)
     rows, _ = numbered([["a", "b", "c", "d", "e"]])
     rows.close()
     assert rows._file.closed

@@ -1,4 +1,4 @@
-from r2maint.spool import Spool
+from r2maint.scratch.spool import Spool
 
 
 def test_rows_come_back_in_order_and_again():

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2maint.batching import batched
 from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.joining import ReferenceIndex
@@ -29,6 +28,7 @@ from r2maint.pricing import (
 )
 from r2maint.references.columns import Column, ColumnKind
 from r2maint.references.reading import Reference, Shape
+from r2maint.scratch.batches import batched
 from r2maint.usage.attribution import Attribution
 from r2maint.usage.counting import MAX_OWNERS, Naming, Tally
 from r2maint.usage.duplicates import MAX_COPIES
@@ -176,7 +176,7 @@ def test_of_equal_versions_all_but_one_are_copies_the_ones_in_standard_last(vers
     ]
     uses = {stored.key: count for stored, (_, count) in zip(page, versions, strict=True)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("r2maint.ascending._RUN", run)
+        patch.setattr("r2maint.scratch.sorted_rows._RUN", run)
         with Attribution([column("a")], narrowed=False, largest=most) as attribution:
             attribution.add_uses(reference(key) for key in Counter(uses).elements())
             tally_of(attribution, *batched(page, 3))

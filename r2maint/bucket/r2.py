@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
-from r2maint.batching import batched
 from r2maint.bucket import answers, rules
 from r2maint.bucket.base import (
     Copy,
@@ -37,6 +36,7 @@ from r2maint.bucket.translate import Place, translated
 from r2maint.bucket.window import in_order, raised
 from r2maint.bucket.wire import Wire
 from r2maint.errors import BucketError, BucketUnreachable, InvalidListing, NoSuchKey
+from r2maint.scratch.batches import batched
 from r2maint.transfer.pacing import Limiter
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from typing import Any, BinaryIO, TextIO
 from django.utils.module_loading import import_string
 
 from r2maint import keys
-from r2maint.batching import batched
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.errors import ConfigError
 from r2maint.keepset.snapshot import CHUNK, OVERLAP
 from r2maint.keepset.spellings import SEPARATOR
+from r2maint.scratch.batches import batched
 
 Piece = tuple[str, str, int]
 """Source, text, and how many files, strings or objects it is."""

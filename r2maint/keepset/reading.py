@@ -21,7 +21,6 @@ from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from r2maint import journal, keys
-from r2maint.batching import batched
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -40,6 +39,7 @@ from r2maint.keepset.keyfinder import Found, KeyFinder
 from r2maint.keepset.snapshot import iter_cells, open_snapshot, split
 from r2maint.keepset.spellings import SEPARATOR
 from r2maint.keepset.tables import Barred, TextTable
+from r2maint.scratch.batches import batched
 
 Take = Callable[[str, Found], object]
 """Told the source ("default.app_submissions.main_image_en") and what one piece of it names."""

@@ -15,7 +15,7 @@ from r2maint.migrate.forecast import Forecast
 from r2maint.references.reading import Reference
 from r2maint.references.swap import Rewrite
 from r2maint.report import Refusal, format_bytes, format_count
-from r2maint.spool import Spool
+from r2maint.scratch.spool import Spool
 
 SUMMARY = (
     "references",

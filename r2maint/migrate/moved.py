@@ -10,12 +10,12 @@ from pathlib import Path
 from django.db.models import QuerySet
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.keys import Addresses, Kind, Target
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.originals import Original
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 from r2maint.sources import is_file
-from r2maint.spool import Spool
 
 _BATCH = 100
 _MOVED = (ChangeState.DONE, ChangeState.INTENDED)

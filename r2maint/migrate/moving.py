@@ -32,8 +32,8 @@ from r2maint.migrate.selfcheck import MovedSources
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.references.reading import Reference, Scope
 from r2maint.references.swap import Swapped, swap
+from r2maint.scratch.spool import Spool
 from r2maint.sources import is_as_it_was, md5_of
-from r2maint.spool import Spool
 from r2maint.transfer import Limiter
 
 BATCH = 500

@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject, head
 from r2maint.bucket.lookup import find_stored
 from r2maint.bucket.rules import is_md5
@@ -31,8 +30,9 @@ from r2maint.pricing import load_prices
 from r2maint.references.columns import discover
 from r2maint.references.reading import Reference, Scope, Shape, iter_references
 from r2maint.reoptimize.recipes import strictest
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 from r2maint.sources import MAX_IMAGE_BYTES, Locator, Source, UnusableSource, md5_of, read_source
-from r2maint.spool import Spool
 from r2maint.templates import MAX_KEY_BYTES
 
 Group = tuple[str, tuple[Reference, ...]]

@@ -17,7 +17,6 @@ from pathlib import Path
 from django.db.models import QuerySet, Sum
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -41,8 +40,9 @@ from r2maint.originals import (
     read_faults,
 )
 from r2maint.runs import find_run
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 from r2maint.sources import UnusableSource, is_as_it_was
-from r2maint.spool import Spool
 
 COMMAND = "migrate_media_to_r2"
 BATCH = 100

@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, PendingUpload
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -29,7 +28,8 @@ from r2maint.purge.identity import Standing, read_standing, settle
 from r2maint.purge.items import Action
 from r2maint.purge.rechecks import Lifted, agree, require_no_brake
 from r2maint.report import Refusal, format_bytes, format_count
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 
 BATCH = 100
 """Uploads between two looks at the lease."""

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.bucket import StoredObject
 from r2maint.models import Change, ChangeKind
 from r2maint.purge.quarantine import PREFIX, Quarantined, is_manifest, version_digest
-from r2maint.scratch import ScratchIndex
+from r2maint.scratch.batches import batched
+from r2maint.scratch.sqlite import ScratchIndex
 
 _BATCH = 500
 _FETCH = 2000

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from r2maint.batching import batched
 from r2maint.bucket import Copy, Headers, ObjectInfo, Result, StoredObject, rules
 from r2maint.entries import Entry
 from r2maint.errors import BucketError, NoSuchKey, ObjectRejected, PreconditionFailed
@@ -15,6 +14,7 @@ from r2maint.models import ChangeKind
 from r2maint.purge import steps
 from r2maint.purge.quarantine import MAX_COPY_BYTES, Quarantined, copy_key, quarantined
 from r2maint.purge.steps import Steps, step
+from r2maint.scratch.batches import batched
 
 _CHANGED = "It changed since it was listed."
 _TOO_LARGE = "It is too large to copy into quarantine (over 4.995 GiB); --hard deletes it."

@@ -34,7 +34,7 @@ from r2maint.purge.rechecks import (
 from r2maint.purge.restoring import Restorer
 from r2maint.purge.sightings import Sightings
 from r2maint.purge.steps import Steps
-from r2maint.spool import Spool
+from r2maint.scratch.spool import Spool
 
 __all__ = ["PurgeOutcome", "apply_purge"]
 

@@ -14,7 +14,6 @@ from operator import attrgetter
 from django.db.models import QuerySet
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -32,7 +31,8 @@ from r2maint.purge.quarantine import PREFIX, Manifest, is_manifest
 from r2maint.purge.rechecks import agree, read_again, require_no_brake, require_same_sources
 from r2maint.purge.sparing import holds_copies, reason_to_stay, spared_runs
 from r2maint.purge.steps import settle_unsure
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 
 BATCH = 500
 """Copies between two looks at the lease."""

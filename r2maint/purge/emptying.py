@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -42,7 +41,8 @@ from r2maint.purge.quarantine import (
 from r2maint.purge.rechecks import iter_keys
 from r2maint.purge.sparing import holds_copies, reason_to_stay, spared_runs
 from r2maint.report import Refusal
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 
 ABOUT = {"empty_quarantine": True}
 """What tells such a run from other runs of the command."""

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from r2maint.batching import batched
 from r2maint.bucket import StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -17,6 +16,7 @@ from r2maint.keepset.keyfinder import KeyFinder
 from r2maint.keepset.reading import KeepSet
 from r2maint.keepset.snapshot import split
 from r2maint.report import format_count
+from r2maint.scratch.batches import batched
 
 MOST_CELLS = 2_000_000
 """Cells of one entry that are looked through: seconds, however long a log is."""

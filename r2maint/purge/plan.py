@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -49,7 +48,8 @@ from r2maint.purge.overview import Tally
 from r2maint.purge.quarantine import is_own
 from r2maint.purge.sightings import BATCH, Sightings
 from r2maint.report import Refusal
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 
 COMMAND = "purge_orphans"
 

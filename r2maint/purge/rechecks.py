@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -17,6 +16,7 @@ from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading, storage_locations
 from r2maint.purge import identity
 from r2maint.report import Refusal
+from r2maint.scratch.batches import batched
 
 _BATCH = 1000
 _KEPT_CELLS = 0.80

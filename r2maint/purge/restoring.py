@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from django.db import transaction
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.bucket import StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -22,6 +21,7 @@ from r2maint.purge.items import Action, PurgeItem
 from r2maint.purge.quarantine import Quarantined, Restored, restore_all
 from r2maint.purge.rechecks import find_named, require_same_sources
 from r2maint.purge.steps import Steps, step
+from r2maint.scratch.batches import batched
 
 _PERHAPS_DELETED = (ChangeState.DONE, ChangeState.INTENDED)
 

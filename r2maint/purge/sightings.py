@@ -11,10 +11,10 @@ from django.db import connections, transaction
 from django.db.models import Max
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.bucket import StoredObject
 from r2maint.keys import digest
 from r2maint.models import Sighting
+from r2maint.scratch.batches import batched
 
 BATCH = 900
 """SQLite before 3.32 takes at most 999 parameters."""

@@ -9,13 +9,13 @@ from operator import attrgetter
 from django.db.models import QuerySet
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.entries import Entry
 from r2maint.errors import NoSuchKey
 from r2maint.journal import Journal
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.purge.quarantine import PREFIX
+from r2maint.scratch.batches import batched
 
 BATCH = 1000
 """Objects between two looks at the lease; as many as one request deletes."""

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from django.db import connections
 from django.db.models import Expression, F, Func, TextField
 
-from r2maint.batching import batched
 from r2maint.references.columns import Column, ColumnKind
+from r2maint.scratch.batches import batched
 
 
 def text_sql(vendor: str, operand: str, kind: ColumnKind) -> str:

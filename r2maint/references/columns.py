@@ -21,13 +21,13 @@ from django.core.files.storage import default_storage
 from django.db import connections, models, router
 from django.db.models.query import QuerySet
 
-from r2maint.batching import batched
 from r2maint.conf import Config, FieldRule
 from r2maint.databases import iter_aliases, missing_table, reading, table_names
 from r2maint.errors import ConfigError, UsageError
 from r2maint.keys import Addresses
 from r2maint.locations import Place, StorageLocation, storage_location
 from r2maint.options import suggest
+from r2maint.scratch.batches import batched
 
 Model = type[models.Model]
 _HISTORY = ({"history_id", "history_type"}, {"pgh_id"})

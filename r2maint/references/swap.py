@@ -23,7 +23,6 @@ from django.db import (
 )
 from django.db import Error as DjangoDatabaseError
 
-from r2maint.batching import batched
 from r2maint.control import Control
 from r2maint.databases import (
     error_code,
@@ -41,6 +40,7 @@ from r2maint.references.columns import Column, find_column
 from r2maint.references.exchange import Rewrite, Swapped
 from r2maint.references.reading import Shape
 from r2maint.references.steps import ATTEMPTS, Outcome, Row, Step, read_rows, update_together
+from r2maint.scratch.batches import batched
 from r2maint.signals import rows_rewritten
 
 __all__ = ["Rewrite", "Swapped", "swap", "swap_all"]

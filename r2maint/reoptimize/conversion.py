@@ -35,7 +35,7 @@ from r2maint.reoptimize.looking import look
 from r2maint.reoptimize.records import ALREADY, Record
 from r2maint.reoptimize.selection import iter_selected, make_writer
 from r2maint.reoptimize.trying import Trial, Tried, sha256_of, unmeasured
-from r2maint.spool import Spool
+from r2maint.scratch.spool import Spool
 
 SAMPLE = 20
 """Pictures a plan encodes."""

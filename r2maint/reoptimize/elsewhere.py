@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from r2maint import journal, keys
-from r2maint.batching import batched
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -19,8 +18,9 @@ from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import JOURNAL, KeepSet, storage_locations
 from r2maint.reoptimize.items import Action, Item
 from r2maint.reoptimize.selection import Writer
-from r2maint.scratch import ScratchIndex
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
+from r2maint.scratch.sqlite import ScratchIndex
 
 _SCHEMA = """
 CREATE TABLE named (

@@ -18,7 +18,7 @@ from r2maint.references.columns import Scope
 from r2maint.references.reading import Reference
 from r2maint.reoptimize.selection import Selected
 from r2maint.report import format_bytes, format_count, format_usd
-from r2maint.spool import Spool
+from r2maint.scratch.spool import Spool
 
 
 class Action(StrEnum):

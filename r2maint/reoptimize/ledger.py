@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Any
 
 from r2maint import journal, keys
-from r2maint.batching import batched
 from r2maint.bucket import StoredObject
 from r2maint.databases import database_option, reading, table_names
 from r2maint.errors import DatabaseError, Stopped
 from r2maint.inventory import Inventory
 from r2maint.models import Encoding
 from r2maint.reoptimize.records import Record
+from r2maint.scratch.batches import batched
 from r2maint.upserts import Upsert, parameter
 
 BATCH = 500

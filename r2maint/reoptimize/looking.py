@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, ObjectInfo
 from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey
@@ -15,6 +14,7 @@ from r2maint.reoptimize.ledger import BATCH, Ledger
 from r2maint.reoptimize.recipes import is_settled
 from r2maint.reoptimize.records import BROKEN, Record
 from r2maint.reoptimize.selection import Selected
+from r2maint.scratch.batches import batched
 
 _HASHED = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
 """What every key has that r2maint makes."""

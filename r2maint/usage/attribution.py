@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from r2maint import keys
-from r2maint.ascending import SortedRows
-from r2maint.batching import batched
 from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.keys import Kind
 from r2maint.references.columns import Column
 from r2maint.references.reading import Reference, Shape
+from r2maint.scratch.batches import batched
+from r2maint.scratch.sorted_rows import SortedRows
 from r2maint.usage.counting import Naming, Rows
 from r2maint.usage.duplicates import Duplicates, Versions
 from r2maint.usage.late import Cell, Late, Use

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 from typing import Any, NamedTuple
 
-from r2maint.ascending import SortedRows
 from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
+from r2maint.scratch.sorted_rows import SortedRows
 from r2maint.usage.counting import OWN_PREFIX, Rows
 from r2maint.usage.grouping import Count
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from r2maint import keys
-from r2maint.ascending import Ascending
-from r2maint.batching import batched
 from r2maint.inventory import COLUMNS, Inventory, unpack
+from r2maint.scratch.batches import batched
+from r2maint.scratch.sorted_rows import Ascending
 from r2maint.usage.counting import MAX_OWNERS, Naming, Rows
 
 Use = tuple[str, int, int, str, bool]

@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 
-from r2maint.batching import batched
 from r2maint.bucket import Bucket
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey
@@ -22,7 +21,8 @@ from r2maint.probing.answers import Verdict
 from r2maint.probing.apart import ProbersApart
 from r2maint.probing.hosts import ANSWERED
 from r2maint.probing.outcomes import Outcome
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 from r2maint.verify.hosts import tempered
 from r2maint.verify.items import Finding
 from r2maint.verify.questions import Question, own_questions, set_aside, strangers_questions

@@ -13,7 +13,6 @@ from datetime import timedelta
 from functools import partial
 from itertools import chain, islice
 
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, Expiry
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -24,7 +23,8 @@ from r2maint.probing.outcomes import FAILING, Level, Outcome
 from r2maint.probing.prober import Prober
 from r2maint.references.columns import Column, discover
 from r2maint.references.reading import Reference, Scope, iter_references, still_named
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 from r2maint.transfer import Guard
 from r2maint.verify.asking import Asker
 from r2maint.verify.explaining import Explainer

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.bucket.rules import is_md5
 from r2maint.control import Control
@@ -23,7 +22,8 @@ from r2maint.keytext import unescaped
 from r2maint.probing.outcomes import Outcome
 from r2maint.purge.quarantine import PREFIX, is_manifest, is_own, read_manifest
 from r2maint.purge.sightings import iter_seen
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 from r2maint.verify.clues import Clue, Clues
 from r2maint.verify.items import Finding
 from r2maint.verify.mending import Mender

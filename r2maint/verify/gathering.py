@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from r2maint.batching import batched
 from r2maint.bucket import Bucket
 from r2maint.bucket.base import StoredObject
 from r2maint.bucket.lookup import find_stored
@@ -21,7 +20,8 @@ from r2maint.joining import ReferenceIndex
 from r2maint.keys import Kind
 from r2maint.probing.outcomes import Outcome
 from r2maint.references.reading import Reference, Shape
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 from r2maint.verify.expected import Expected
 from r2maint.verify.items import Finding
 from r2maint.verify.judging import Judge, judge_apart

@@ -14,7 +14,7 @@ from r2maint.keys import Kind, redact
 from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome
 from r2maint.references.reading import Reference
 from r2maint.report import format_count
-from r2maint.spool import Spool
+from r2maint.scratch.spool import Spool
 from r2maint.verify.repairs import Counts, Repair, RepairAction, told, total
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from r2maint import journal
-from r2maint.batching import batched
 from r2maint.databases import database_option
 from r2maint.errors import DatabaseError, Stopped, UsageError
 from r2maint.keys import Kind
 from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 from r2maint.verify.health import NoRecords, Records, Suspects, records_exist
 from r2maint.verify.items import Finding, History
 

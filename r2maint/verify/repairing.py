@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from r2maint.batching import batched
 from r2maint.bucket import Bucket, ObjectInfo, StoredObject, head
 from r2maint.control import Control
 from r2maint.entries import Entry
@@ -24,7 +23,8 @@ from r2maint.probing.outcomes import Outcome
 from r2maint.purge.quarantine import restore
 from r2maint.references.reading import Reference, still_named
 from r2maint.references.swap import Rewrite, Swapped, swap
-from r2maint.spool import Spool
+from r2maint.scratch.batches import batched
+from r2maint.scratch.spool import Spool
 from r2maint.verify.items import Finding, Verification
 from r2maint.verify.judging import outcome_of
 from r2maint.verify.repairs import OF_OTHERS, Repair, RepairAction, RepairKind, total

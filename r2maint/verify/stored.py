@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from r2maint.batching import batched
 from r2maint.bucket import Bucket
 from r2maint.bucket.base import Download, Result, StoredObject
 from r2maint.control import Control
@@ -15,6 +14,7 @@ from r2maint.probing.answers import Verdict, is_encoded
 from r2maint.probing.content import WHOLE_BYTES, differs, judge_body
 from r2maint.probing.outcomes import Outcome
 from r2maint.probing.prober import HELD_BYTES
+from r2maint.scratch.batches import batched
 from r2maint.verify.items import FINDING_BYTES, Finding
 
 _MOST_OBJECTS = 256

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from r2maint.ascending import Ascending
 from r2maint.errors import R2MaintError
+from r2maint.scratch.sorted_rows import Ascending
 
 _FETCH = 5000
 

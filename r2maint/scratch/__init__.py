@@ -1,0 +1,12 @@
+"""Temporary files that keep memory flat: an SQLite index, spooled items and sorted rows.
+
+In: iterables of any length. Out: the same values, looked up by key, read again in their order, or
+sorted. Nothing here outlives the run; files lie in the directory of `tempfile`.
+"""
+
+from r2maint.scratch.batches import batched
+from r2maint.scratch.sorted_rows import Ascending, SortedRows
+from r2maint.scratch.spool import Spool
+from r2maint.scratch.sqlite import ScratchIndex
+
+__all__ = ["Ascending", "ScratchIndex", "SortedRows", "Spool", "batched"]
