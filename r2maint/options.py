@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from r2maint.connection import is_s3_endpoint
 from r2maint.errors import ConfigError
-from r2maint.templates import check_template
+from r2maint.keys.domains import is_s3_endpoint
+from r2maint.keys.key_templates import check_template
 
 T = TypeVar("T")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

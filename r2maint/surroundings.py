@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from r2maint import options
-from r2maint.connection import Source, is_s3_endpoint, read_sources
-from r2maint.keytext import host_of
+from r2maint.connection import Source, read_sources
+from r2maint.keys.domains import is_s3_endpoint
+from r2maint.keys.text import host_of
 
 _FILE = "file:"
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from r2maint.bucket.base import Bucket, StoredObject
 from r2maint.errors import NoSuchKey
-from r2maint.keytext import identity
+from r2maint.keys.text import identity
 
 SPARSE = 8
 """A page that decides fewer keys than this costs more than a HEAD of each: a LIST is Class A, a

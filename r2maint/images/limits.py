@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from r2maint.images.values import Allowance
-from r2maint.machine import machine_memory
+from r2maint.machine_resources import machine_memory
 
 if sys.platform == "linux":
     import resource

@@ -19,7 +19,7 @@ from r2maint.conf import Config
 from r2maint.keepset.reading import JOURNAL
 from r2maint.keepset.spellings import SEPARATOR
 from r2maint.keys import Addresses, Kind
-from r2maint.keytext import inside
+from r2maint.keys.text import inside
 from r2maint.locations import Place, StorageLocation, storage_location
 
 # As far as no reader could see a second address in it: a query, a further scheme, an escaped ":" or

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from r2maint.keytext import identity
+from r2maint.keys.text import identity
 from r2maint.purge.presets import PRESETS
 
 _PART = re.compile(r"\{(stem|name|path_stem|path|dir)\}|(\*)|(\?)|(\[!?[^\]]+\])")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from r2maint.bucket import Bucket, ObjectInfo
 from r2maint.control import Control
 from r2maint.images import Encoded, ImageError, Job, Skip, reencode_many
-from r2maint.machine import usable_cores
+from r2maint.machine_resources import usable_cores
 from r2maint.reoptimize.items import Action, Item, Version
 from r2maint.reoptimize.ledger import Ledger
 from r2maint.reoptimize.looking import judged, left

@@ -22,7 +22,7 @@ from r2maint.bucket import Headers, ObjectInfo, Upload, head, put
 from r2maint.conf import Config
 from r2maint.errors import ConfigError, NoSuchKey, PreconditionFailed
 from r2maint.keys import Addresses, Kind, Target, host_of, join, redact
-from r2maint.keytext import URL
+from r2maint.keys.text import URL
 from r2maint.storage.places import shared_bucket
 
 if TYPE_CHECKING:

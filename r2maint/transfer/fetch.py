@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from r2maint.errors import R2MaintError
-from r2maint.keytext import redact
+from r2maint.keys.text import redact
 from r2maint.transfer.engine import Engine
 from r2maint.transfer.guard import Guard
 from r2maint.transfer.pacing import Limiter, Pace

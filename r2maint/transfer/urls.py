@@ -8,7 +8,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from r2maint.keytext import normal_host
+from r2maint.keys.text import normal_host
 
 Site = tuple[str, int]
 """Host and port."""

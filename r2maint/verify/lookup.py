@@ -10,7 +10,7 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.bucket.lookup import find_stored
 from r2maint.errors import UsageError
 from r2maint.keys import Addresses, Kind, host_of, identity, order, redact
-from r2maint.keytext import URL
+from r2maint.keys.text import URL
 from r2maint.references.columns import Column
 from r2maint.references.reading import Reference, Shape
 from r2maint.report import format_bytes, format_count

@@ -23,8 +23,8 @@ from r2maint.bucket.lease import hold_lease
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import R2MaintError, Stopped, UsageError
-from r2maint.garbage import collecting_rarely
 from r2maint.keys import Addresses
+from r2maint.machine_resources import collecting_rarely
 from r2maint.management.commands import _alarm as alarm
 from r2maint.management.commands import _options
 from r2maint.management.commands._delivery import deliver, unwrapped, write_to

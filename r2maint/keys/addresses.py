@@ -1,8 +1,6 @@
 """URL <-> key <-> field value: what a stored text points at, and the URL to store for a key. Pure.
 
-Keys are opaque: one comes out exactly as the text spells it, and is compared by `identity`. With
-`keytext` and `templates`, whose names are offered here too, this is the only place that quotes,
-joins, compares or makes keys.
+Keys are opaque: one comes out exactly as the text spells it, and is compared by `identity`.
 """
 
 from __future__ import annotations
@@ -12,62 +10,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
-from r2maint.connection import R2_DOMAIN
 from r2maint.errors import ConfigError
-from r2maint.keytext import (
+from r2maint.keys.domains import R2_DOMAIN
+from r2maint.keys.text import (
     URL,
-    digest,
-    host_of,
-    identity,
     inside,
-    is_bare_name,
-    is_composed,
     is_plain,
     join,
     name_spellings,
     normal_host,
-    order,
     path_spellings,
     quote_key,
     readings,
-    redact,
     split_base,
-    url_paths,
 )
-from r2maint.templates import (
-    DEFAULT_TEMPLATE,
-    check_template,
-    key_from_template,
-    row_names,
-    shared_template,
-)
-
-if TYPE_CHECKING:
-    from r2maint.conf import Config
-
-__all__ = [
-    "DEFAULT_TEMPLATE",
-    "Addresses",
-    "Kind",
-    "Target",
-    "Via",
-    "check_template",
-    "digest",
-    "host_of",
-    "identity",
-    "is_bare_name",
-    "is_composed",
-    "join",
-    "key_from_template",
-    "order",
-    "quote_key",
-    "redact",
-    "row_names",
-    "shared_template",
-    "url_paths",
-]
 
 _SIGNED = re.compile(r"[?&;](?:X-Amz-Signature|X-Amz-Credential|Signature)=", re.IGNORECASE)
 
@@ -117,6 +75,35 @@ key. Source: developers.cloudflare.com/images/transform-images/transform-via-url
 _TRANSFORMED_KEY = _TRANSFORMED[1:]
 
 
+class Endpoint(Protocol):
+    """Where the bucket answers signed requests; `conf.Connection` is one."""
+
+    @property
+    def endpoint_url(self) -> str: ...
+    @property
+    def account_id(self) -> str: ...
+
+
+class AddressSettings(Protocol):
+    """The settings that say which addresses mean the bucket or this site; `conf.Config` has them.
+
+    A protocol, because `conf` reads keys and not the other way round.
+    """
+
+    @property
+    def bucket(self) -> str: ...
+    @property
+    def connection(self) -> Endpoint | None: ...
+    @property
+    def public_url(self) -> str: ...
+    @property
+    def aliases(self) -> tuple[str, ...]: ...
+    @property
+    def local_media(self) -> tuple[tuple[str, Path], ...]: ...
+    @property
+    def site_hosts(self) -> tuple[str, ...]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Base:
     """What lies below one place: `path` starts and ends with "/"."""
@@ -141,7 +128,7 @@ class Addresses:
     """Literal beginnings of the usual URLs, so that most values need no parsing."""
 
     @classmethod
-    def from_config(cls, config: Config) -> Addresses:
+    def from_config(cls, config: AddressSettings) -> Addresses:
         """Return the addresses `config` declares."""
         paths = tuple(_path_bases(config.local_media))
         hosts = _by_host(_host_bases(config, paths))
@@ -247,7 +234,9 @@ class Addresses:
         return ()
 
 
-def _shortcuts(config: Config, hosts: Mapping[str, tuple[_Base, ...]]) -> Iterator[tuple[str, Via]]:
+def _shortcuts(
+    config: AddressSettings, hosts: Mapping[str, tuple[_Base, ...]]
+) -> Iterator[tuple[str, Via]]:
     urls = [(config.public_url, Via.PUBLIC), *((url, Via.ALIAS) for url in config.aliases)]
     for url, via in urls:
         host, path = split_base(url)
@@ -263,7 +252,7 @@ def _path_bases(local_media: tuple[tuple[str, Path], ...]) -> Iterator[_Base]:
                 yield _Base(path, Via.PATH, root)
 
 
-def _host_bases(config: Config, paths: tuple[_Base, ...]) -> Iterator[tuple[str, _Base]]:
+def _host_bases(config: AddressSettings, paths: tuple[_Base, ...]) -> Iterator[tuple[str, _Base]]:
     yield from _url_bases(config.public_url, Via.PUBLIC)
     for url in config.aliases:
         yield from _url_bases(url, Via.ALIAS)
