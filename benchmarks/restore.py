@@ -26,7 +26,7 @@ def main(count: int) -> None:
     django.setup()
     from r2maint.bucket import Upload
     from r2maint.bucket.r2 import R2Bucket
-    from r2maint.connection import Connection
+    from r2maint.conf.bucket_connection import Connection
     from r2maint.control import Control
     from r2maint.purge.quarantine import Quarantined, restore, restore_all
 

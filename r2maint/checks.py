@@ -16,15 +16,12 @@ import django
 from django.core import checks
 
 from r2maint.conf import Config, build, find_errors, read_surroundings
-from r2maint.connection import R2_REGIONS, gap_of
+from r2maint.conf.bucket_connection import R2_REGIONS, gap_of
+from r2maint.conf.environment import Surroundings, connection_sources, custom_domains
+from r2maint.conf.setting_values import UnknownName
 from r2maint.errors import ConfigError
 from r2maint.keys.domains import account_of, is_s3_endpoint
-from r2maint.keys.text import (
-    host_of,
-    redact,
-)
-from r2maint.options import UnknownName
-from r2maint.surroundings import Surroundings, connection_sources, custom_domains
+from r2maint.keys.text import host_of, redact
 
 Found = Iterator[checks.CheckMessage]
 _AWS_SETTINGS = """

@@ -11,8 +11,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint.errors import DatabaseError, UsageError
-from r2maint.options import suggest
+from r2maint.errors import DatabaseError, UsageError, suggest
 
 LOCK_TIMEOUT = timedelta(seconds=1)
 _LOCKED = {"55P03", "40001", "40P01", "57014", 1205, 1213, 1020, 1969, 3572}

@@ -27,6 +27,8 @@ ever holds a secret.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -172,3 +174,10 @@ class Stopped(R2MaintError):
         super().__init__(f"Stopped by {reason}.", hint)
         self.reason = reason
         self.exit_code = exit_code
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return "Did you mean 'X'?", or "" when nothing known comes near."""
+    candidates = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), candidates, n=1)
+    return f"Did you mean {candidates[near[0]]!r}?" if near else ""

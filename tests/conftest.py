@@ -14,7 +14,7 @@ from django.dispatch import receiver
 from hypothesis import settings as hypothesis_settings
 
 from r2maint.bucket.r2 import R2Bucket
-from r2maint.connection import Connection
+from r2maint.conf.bucket_connection import Connection
 from tests import mariadb
 from tests.servers import moto_server
 

@@ -12,10 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2maint.scratch import sorted_rows
-from r2maint.scratch.sorted_rows import (
-    Ascending,
-    SortedRows,
-)
+from r2maint.scratch.sorted_rows import Ascending, SortedRows
 
 KEYS = st.text("ab/é\U0001f600", max_size=2)
 BATCHES = st.lists(st.lists(KEYS, max_size=6), max_size=8)

@@ -7,16 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from r2maint.bucket import (
-    Copy,
-    DirectoryBucket,
-    Headers,
-    PendingUpload,
-    Upload,
-    get,
-    head,
-    put,
-)
+from r2maint.bucket import Copy, DirectoryBucket, Headers, PendingUpload, Upload, get, head, put
 from r2maint.bucket.r2 import R2Bucket
 from r2maint.errors import NoSuchKey, ObjectRejected, PreconditionFailed
 from tests.fakes import R2Fake

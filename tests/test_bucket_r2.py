@@ -19,7 +19,7 @@ from r2maint.bucket import Copy, Expiry, Headers, Upload, get, head, open_bucket
 from r2maint.bucket.r2 import R2Bucket
 from r2maint.bucket.translate import Place, explain, translated
 from r2maint.conf import Config
-from r2maint.connection import Connection
+from r2maint.conf.bucket_connection import Connection
 from r2maint.errors import (
     AccessDenied,
     BucketError,

@@ -33,12 +33,7 @@ from r2maint.keys import Addresses
 from r2maint.references.columns import Scope
 from r2maint.reoptimize.conversion import plan_reoptimize
 from r2maint.signals import upload_failed
-from r2maint.storage import (
-    R2StorageService,
-    StorageError,
-    get_storage_service,
-    optimize_and_upload,
-)
+from r2maint.storage import R2StorageService, StorageError, get_storage_service, optimize_and_upload
 from r2maint.storage.content import SMALL_BYTES
 from r2maint.storage.places import shared_bucket
 from tests.appdirectory.models import AppSubmission

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 
 from r2maint import conf
 from r2maint.bucket import Upload, open_bucket, put
-from r2maint.connection import Connection
+from r2maint.conf.bucket_connection import Connection
 from r2maint.control import Control
 from r2maint.errors import Stopped
 from r2maint.management.commands import _base

@@ -19,14 +19,7 @@ from r2maint.control import Control
 from r2maint.errors import AccessDenied, InvalidListing, NoSuchKey
 from r2maint.keys import Addresses, digest
 from r2maint.models import Encoding, Sighting
-from r2maint.pricing import (
-    CLOUDFLARE,
-    GB,
-    INFREQUENT_ACCESS,
-    MILLION,
-    STANDARD,
-    storage_saving,
-)
+from r2maint.pricing import CLOUDFLARE, GB, INFREQUENT_ACCESS, MILLION, STANDARD, storage_saving
 from r2maint.purge.plan import plan_purge
 from r2maint.references.columns import Scope, discover
 from r2maint.usage.analytics import Analytics, StoredDay

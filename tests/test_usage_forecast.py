@@ -12,15 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2maint.pricing import (
-    GB,
-    INFREQUENT_ACCESS,
-    STANDARD,
-    average,
-    bill,
-    days_of_month,
-    month_of,
-)
+from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, average, bill, days_of_month, month_of
 from r2maint.usage.outlook import (
     Crossing,
     Limit,

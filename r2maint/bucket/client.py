@@ -17,7 +17,7 @@ from r2maint.transfer.pacing import Limiter
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from r2maint.connection import Connection
+    from r2maint.conf.bucket_connection import Connection
 
 ATTEMPTS = 6
 CONNECT_SECONDS = 10

@@ -40,7 +40,7 @@ from r2maint.scratch.batches import batched
 from r2maint.transfer.pacing import Limiter
 
 if TYPE_CHECKING:
-    from r2maint.connection import Connection
+    from r2maint.conf.bucket_connection import Connection
 
 BATCH_SIZE = 1000
 """Keys in one DeleteObjects or one page; R2 answers MalformedXML to more."""

@@ -23,7 +23,7 @@ from r2maint.bucket.answers import parsed_date
 from r2maint.bucket.base import Copy, Headers, ObjectInfo, Result, Upload
 from r2maint.bucket.client import CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
 from r2maint.bucket.translate import Place, explain, no_answer
-from r2maint.connection import Connection
+from r2maint.conf.bucket_connection import Connection
 from r2maint.errors import BucketError, PreconditionFailed
 from r2maint.keys.text import quote_key
 from r2maint.smallfiles import read_small

@@ -8,10 +8,7 @@ from collections.abc import Collection
 from functools import lru_cache
 
 from r2maint import keys
-from r2maint.keys.text import (
-    decode,
-    normal_host,
-)
+from r2maint.keys.text import decode, normal_host
 
 _URL = re.compile(
     r"//([^/\s\x00-\x1f\"'<>\\?#%()]{1,255})/([^\s\x00-\x1f\"'<>()\[\]{}|\\^`,;?#]{1,1024})"

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from r2maint.keepset.spellings import iter_guesses, iter_spellings
-from r2maint.keys.text import (
-    identity,
-    redact,
-)
+from r2maint.keys.text import identity, redact
 
 _REST = r"//[^\s\"'<>`?#\\]+)$"
 # The last address that begins before the key: another one may stand right before it.

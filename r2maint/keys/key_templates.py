@@ -1,4 +1,4 @@
-"""Keys for new objects, from a template. Pure.
+"""Keys for new objects: from a template, or beside the object of an earlier version. Pure.
 
 Placeholders: {stem} {hash} {ext} of the source, {app_label} {model} {field} of the column, and
 {pk} or any column or look-up ({author__username}) of the row.
@@ -20,6 +20,9 @@ _NAME = re.compile(r"[A-Za-z]\w*")
 _SOURCE_NAMES = ("stem", "hash", "ext")
 _COLUMN_NAMES = ("app_label", "model", "field")
 _EXT = re.compile(r"(\.[A-Za-z0-9]{1,16})?")
+_SIBLING = "{stem}.{hash}{ext}"
+_SIBLING_EXT = re.compile(r"\.[A-Za-z0-9]{1,16}$")
+_SIBLING_HASH = re.compile(r"\.[0-9a-f]{16}$")
 _SEPARATORS = ".-_"
 _CLEAN = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 """What most names are made of, and what needs no cleaning."""
@@ -137,3 +140,20 @@ def _shortened(stem: str) -> Iterator[str]:
         if end == len(stem) or not unicodedata.combining(stem[end]):
             yield stem[:end].rstrip(_SEPARATORS)
     yield ""
+
+
+def sibling_key(key: str, *, sha256: str, ext: str, fits: Callable[[str], bool]) -> str:
+    """Return "dir/stem.hash.ext" for an object "dir/stem.anything".
+
+    The directory stays exactly as it is spelled; a hash that an earlier version carries is
+    replaced. The stem is shortened until `fits(key)`. Raises: ValueError when nothing fits.
+    """
+    directory, slash, name = key.rpartition("/")
+    directory += slash
+    stem = _SIBLING_HASH.sub("", _SIBLING_EXT.sub("", name))
+
+    def whole_fits(name: str) -> bool:
+        return len((directory + name).encode()) <= MAX_KEY_BYTES and fits(directory + name)
+
+    made = key_from_template(_SIBLING, {}, stem=stem, sha256=sha256, ext=ext, fits=whole_fits)
+    return directory + made

@@ -8,13 +8,7 @@ from dataclasses import dataclass, replace
 from r2maint.bucket import IMMUTABLE
 from r2maint.conf import Config
 from r2maint.images.magic import FileType
-from r2maint.keys import (
-    DEFAULT_TEMPLATE,
-    Addresses,
-    key_from_template,
-    row_names,
-    shared_template,
-)
+from r2maint.keys import DEFAULT_TEMPLATE, Addresses, key_from_template, row_names, shared_template
 from r2maint.migrate.items import Item
 from r2maint.references.columns import Column, row_values
 from r2maint.references.reading import Reference, Shape

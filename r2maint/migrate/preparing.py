@@ -29,12 +29,7 @@ from r2maint.journal import uploads_of
 from r2maint.machine_resources import usable_cores
 from r2maint.migrate.items import Action, Item
 from r2maint.migrate.naming import Namer, RowValues
-from r2maint.sources import (
-    MAX_IMAGE_BYTES,
-    UnusableSource,
-    accepted_type,
-    is_as_it_was,
-)
+from r2maint.sources import MAX_IMAGE_BYTES, UnusableSource, accepted_type, is_as_it_was
 from r2maint.transfer import FetchError, FetchLimits, Guard, Limiter, fetch_many
 
 FETCHES = 4

@@ -26,11 +26,7 @@ from zlib import crc32
 
 from r2maint.bucket.base import StoredObject
 from r2maint.errors import R2MaintError
-from r2maint.machine_resources import (
-    collecting_rarely,
-    machine_memory,
-    usable_cores,
-)
+from r2maint.machine_resources import collecting_rarely, machine_memory, usable_cores
 from r2maint.probing.answers import Verdict
 from r2maint.probing.hosts import Hosts
 from r2maint.probing.outcomes import Level

@@ -12,11 +12,7 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.bucket.lookup import find_stored
 from r2maint.errors import UsageError
 from r2maint.keys import Addresses, identity, quote_key, redact
-from r2maint.keys.text import (
-    URL,
-    readings,
-    unescaped,
-)
+from r2maint.keys.text import URL, readings, unescaped
 
 _MAX_PAGES = 5
 """Of the key's directory, in which other spellings of case are looked for."""

@@ -24,13 +24,7 @@ from r2maint.purge.items import Action, PurgeItem, PurgePlan
 from r2maint.purge.outcome import PurgeOutcome, outcome_of
 from r2maint.purge.plan import circumstances
 from r2maint.purge.quarantine import Quarantined, new_token, write_manifest
-from r2maint.purge.rechecks import (
-    Lifted,
-    agree,
-    find_named,
-    require_no_brake,
-    require_same_sources,
-)
+from r2maint.purge.rechecks import Lifted, agree, find_named, require_no_brake, require_same_sources
 from r2maint.purge.restoring import Restorer
 from r2maint.purge.sightings import Sightings
 from r2maint.purge.steps import Steps

@@ -31,13 +31,7 @@ from r2maint.purge.identity import Standing, read_standing
 from r2maint.purge.items import AS_CONFIGURED, Action
 from r2maint.purge.judging import Judge
 from r2maint.purge.plan import COMMAND, require_cells
-from r2maint.purge.quarantine import (
-    PREFIX,
-    Manifest,
-    find_manifests,
-    is_own,
-    read_manifest,
-)
+from r2maint.purge.quarantine import PREFIX, Manifest, find_manifests, is_own, read_manifest
 from r2maint.purge.rechecks import iter_keys
 from r2maint.purge.sparing import holds_copies, reason_to_stay, spared_runs
 from r2maint.report import Refusal

@@ -13,13 +13,7 @@ from django.db.models.query import QuerySet
 from r2maint.entries import Entry
 from r2maint.keys import Kind
 from r2maint.models import ChangeKind, ChangeState
-from r2maint.references.cells import (
-    StoredText,
-    Swap,
-    can_update_together,
-    update_row,
-    update_rows,
-)
+from r2maint.references.cells import StoredText, Swap, can_update_together, update_row, update_rows
 from r2maint.references.columns import Column
 from r2maint.references.exchange import Rewrite, Swapped, exchange
 from r2maint.references.reading import Shape

@@ -14,13 +14,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from django.db import (
-    DataError,
-    IntegrityError,
-    InternalError,
-    NotSupportedError,
-    ProgrammingError,
-)
+from django.db import DataError, IntegrityError, InternalError, NotSupportedError, ProgrammingError
 from django.db import Error as DjangoDatabaseError
 
 from r2maint.control import Control

@@ -14,12 +14,12 @@ from r2maint.images import Limits, Recipe, can_write
 from r2maint.images.magic import UNTOUCHED
 from r2maint.joining import ReferenceIndex
 from r2maint.keys import Addresses, Kind
+from r2maint.keys.key_templates import sibling_key
 from r2maint.references.columns import Column, ColumnKind, Scope, discover
 from r2maint.references.reading import Reference, Shape, iter_references
 from r2maint.references.swap import Rewrite
 from r2maint.references.values import value_for
 from r2maint.reoptimize.recipes import strictest
-from r2maint.reoptimize.siblings import sibling_key
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
 _EXT = re.compile(r"\.[a-z0-9]{1,5}$")

@@ -5,11 +5,7 @@ Importing it loads neither the SDK nor the decoders of pictures; the first uploa
 
 from r2maint.errors import StorageError
 from r2maint.storage.filefields import R2Storage
-from r2maint.storage.service import (
-    R2StorageService,
-    get_storage_service,
-    optimize_and_upload,
-)
+from r2maint.storage.service import R2StorageService, get_storage_service, optimize_and_upload
 
 __all__ = [
     "R2Storage",

@@ -17,9 +17,9 @@ from django.core.files.storage import Storage
 from django.utils import timezone
 from django.utils.deconstruct import deconstructible
 
-from r2maint import conf, options
+from r2maint import conf
 from r2maint.bucket import Headers, ObjectInfo, Upload, head, put
-from r2maint.conf import Config
+from r2maint.conf import Config, setting_values
 from r2maint.errors import ConfigError, NoSuchKey, PreconditionFailed
 from r2maint.keys import Addresses, Kind, Target, host_of, join, redact
 from r2maint.keys.text import URL
@@ -54,7 +54,9 @@ class R2Storage(Storage):
     def __init__(self, location: str = "", **connection: Any) -> None:
         for name in connection:
             if name not in _CONNECTION:
-                raise options.unknown("R2Storage", name, {"location", *_CONNECTION}, "option")
+                raise setting_values.unknown(
+                    "R2Storage", name, {"location", *_CONNECTION}, "option"
+                )
         self.location = location.strip("/")
         self._named = (connection.get("bucket_name"), connection.get("endpoint_url"))
 

@@ -13,27 +13,17 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 
-from r2maint import options
-from r2maint.connection import Choice, Connection, choose
-from r2maint.errors import ConfigError
-from r2maint.options import ExtraReferences, FieldRule, parse_duration
-from r2maint.surroundings import (
+from r2maint.conf import setting_values
+from r2maint.conf.bucket_connection import Choice, Connection, choose
+from r2maint.conf.environment import (
     Surroundings,
     absolute_bucket,
     connection_sources,
     local_media,
     public_url,
 )
-
-__all__ = [
-    "Config",
-    "Connection",
-    "ExtraReferences",
-    "FieldRule",
-    "load",
-    "parse_duration",
-    "require_connection",
-]
+from r2maint.conf.setting_values import ExtraReferences, FieldRule
+from r2maint.errors import ConfigError, suggest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,30 +67,30 @@ class Config:
 
 
 _PARSERS: dict[str, Callable[[str, Any], Any]] = {
-    "BUCKET": options.is_bucket,
-    "ACCOUNT_ID": options.is_label,
-    "ACCESS_KEY_ID": options.is_text,
-    "SECRET_ACCESS_KEY": options.is_text,
-    "JURISDICTION": options.is_label,
-    "ENDPOINT_URL": options.is_endpoint_url,
-    "REGION": options.is_line,
-    "PUBLIC_URL": options.is_public_url,
-    "ALIASES": options.is_base_urls,
-    "LOCAL_MEDIA": options.is_mapping,
-    "SITE_HOSTS": options.is_hosts,
-    "MANAGED_PREFIXES": options.is_prefixes,
-    "PROTECTED": options.is_texts,
-    "DERIVED": options.is_derived,
-    "EXTRA_REFERENCES": options.is_extra_references,
-    "NOT_REFERENCES": options.is_reasons,
-    "FIELDS": options.is_rules,
-    "GRACE": options.is_duration,
-    "UNDO_WINDOW": options.is_duration,
-    "CACHE_CONTROL": options.is_line,
-    "FETCH_ALLOW": options.is_hosts,
-    "API_TOKEN": options.is_text,
-    "ZONE_ID": options.is_line,
-    "PRICES": options.is_mapping,
+    "BUCKET": setting_values.parse_bucket,
+    "ACCOUNT_ID": setting_values.parse_label,
+    "ACCESS_KEY_ID": setting_values.parse_text,
+    "SECRET_ACCESS_KEY": setting_values.parse_text,
+    "JURISDICTION": setting_values.parse_label,
+    "ENDPOINT_URL": setting_values.parse_endpoint_url,
+    "REGION": setting_values.parse_line,
+    "PUBLIC_URL": setting_values.parse_public_url,
+    "ALIASES": setting_values.parse_base_urls,
+    "LOCAL_MEDIA": setting_values.parse_mapping,
+    "SITE_HOSTS": setting_values.parse_hosts,
+    "MANAGED_PREFIXES": setting_values.parse_prefixes,
+    "PROTECTED": setting_values.parse_texts,
+    "DERIVED": setting_values.parse_derived,
+    "EXTRA_REFERENCES": setting_values.parse_extra_references,
+    "NOT_REFERENCES": setting_values.parse_reasons,
+    "FIELDS": setting_values.parse_rules,
+    "GRACE": setting_values.parse_duration_setting,
+    "UNDO_WINDOW": setting_values.parse_duration_setting,
+    "CACHE_CONTROL": setting_values.parse_line,
+    "FETCH_ALLOW": setting_values.parse_hosts,
+    "API_TOKEN": setting_values.parse_text,
+    "ZONE_ID": setting_values.parse_line,
+    "PRICES": setting_values.parse_mapping,
 }
 SETTINGS = tuple(_PARSERS)
 """Every name R2MAINT may hold."""
@@ -168,7 +158,7 @@ def read_surroundings() -> Surroundings:
 
 def _django_settings() -> Iterator[tuple[str, Any]]:
     names = {"DEBUG", "MEDIA_ROOT", "MEDIA_URL", "STORAGES"}
-    names.update(name for name in options.RENDITION_SETTINGS if hasattr(settings, name))
+    names.update(name for name in setting_values.RENDITION_SETTINGS if hasattr(settings, name))
     names.update(name for name in dir(settings) if name.startswith("AWS_"))
     if settings.is_overridden("DEFAULT_FILE_STORAGE"):
         names.add("DEFAULT_FILE_STORAGE")
@@ -203,7 +193,7 @@ def build(surroundings: Surroundings) -> Config:
         fields=dict(_labelled(given.get("FIELDS", {}))),
         renditions={
             name: surroundings.django[name]
-            for name in options.RENDITION_SETTINGS
+            for name in setting_values.RENDITION_SETTINGS
             if name in surroundings.django
         },
         base_dir=surroundings.base_dir,
@@ -223,7 +213,7 @@ def _choose(surroundings: Surroundings) -> Choice:
     choice = choose(connection_sources(surroundings))
     if choice.connection is not None:
         name = f"The endpoint in {choice.connection.source}"
-        options.is_http_url(name, choice.connection.endpoint_url)
+        setting_values.parse_http_url(name, choice.connection.endpoint_url)
     return choice
 
 
@@ -242,11 +232,11 @@ def _parse(surroundings: Surroundings) -> tuple[dict[str, Any], list[ConfigError
     given: dict[str, Any] = {}
     errors: list[ConfigError] = []
     if not isinstance(surroundings.own, Mapping):
-        return given, [options.wrong("R2MAINT", "must be a dict")]
+        return given, [setting_values.wrong("R2MAINT", "must be a dict")]
     for name, value in surroundings.own.items():
         try:
             if name not in _PARSERS:
-                raise options.unknown("R2MAINT", name, SETTINGS)
+                raise setting_values.unknown("R2MAINT", name, SETTINGS)
             given[name] = _PARSERS[name](f"R2MAINT[{name!r}]", value)
         except ConfigError as error:
             errors.append(error)
@@ -258,9 +248,9 @@ def _environment_errors(
     environ: Mapping[str, str], own: Mapping[str, Any]
 ) -> Iterator[ConfigError]:
     parsers = {
-        "R2_BUCKET_NAME": options.is_bucket,
-        "R2_ENDPOINT_URL": options.is_endpoint_url,
-        "R2_PUBLIC_URL": options.is_base_url,
+        "R2_BUCKET_NAME": setting_values.parse_bucket,
+        "R2_ENDPOINT_URL": setting_values.parse_endpoint_url,
+        "R2_PUBLIC_URL": setting_values.parse_base_url,
     }
     for name, parse in parsers.items():
         if own.get(name.removeprefix("R2_").removesuffix("_NAME")):
@@ -287,12 +277,12 @@ def _labelled(
         model = labels.get(label.lower())
         if model is None:
             known = [model._meta.label for model in labels.values()]
-            raise options.UnknownName(
+            raise setting_values.UnknownName(
                 f"R2MAINT['FIELDS'] names no model of this project: {label!r}.",
-                options.suggest(label, known) or "Write app.Model of an installed app.",
+                suggest(label, known) or "Write app.Model of an installed app.",
             )
         names = [field.name for field in model._meta.concrete_fields]
         for name in by_field:
             if name not in names:
-                raise options.unknown(f"R2MAINT['FIELDS'][{label!r}]", name, names, "field")
+                raise setting_values.unknown(f"R2MAINT['FIELDS'][{label!r}]", name, names, "field")
         yield model._meta.label, by_field

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r2maint import options
-from r2maint.connection import Source, read_sources
+from r2maint.conf import setting_values
+from r2maint.conf.bucket_connection import Source, read_sources
 from r2maint.keys.domains import is_s3_endpoint
 from r2maint.keys.text import host_of
 
@@ -72,11 +72,11 @@ def public_url(surroundings: Surroundings, bucket: str) -> str:
     """Return the public address that settings other than R2MAINT name for this very bucket."""
     url = surroundings.environ.get("R2_PUBLIC_URL", "")
     if url and not is_s3_endpoint(host_of(url)):
-        return options.is_base_url("R2_PUBLIC_URL", url)
+        return setting_values.parse_base_url("R2_PUBLIC_URL", url)
     for name, domain, owner in custom_domains(surroundings):
         same = not owner or owner == bucket
         if same and not is_s3_endpoint(domain.partition("/")[0]):
-            return options.is_base_url(name, f"https://{domain}")
+            return setting_values.parse_base_url(name, f"https://{domain}")
     return ""
 
 
@@ -118,11 +118,11 @@ def _served_media(django: Mapping[str, Any], bucket_urls: tuple[str, ...]) -> di
 def _local_root(prefix: str, directory: Any, base_dir: Path) -> tuple[str, Path]:
     name = f"R2MAINT['LOCAL_MEDIA'][{prefix!r}]"
     if not isinstance(directory, (str, os.PathLike)) or not os.fspath(directory):
-        raise options.wrong(name, "must be a directory")
+        raise setting_values.wrong(name, "must be a directory")
     if not prefix.endswith("/"):
-        raise options.wrong(name, "must end in '/'", f"Write {prefix + '/'!r}.")
+        raise setting_values.wrong(name, "must end in '/'", f"Write {prefix + '/'!r}.")
     if not prefix.startswith("/"):
-        options.is_base_url(name, prefix)
+        setting_values.parse_base_url(name, prefix)
     elif not prefix.strip("/"):
-        raise options.wrong(name, "would make every path of the site a file")
+        raise setting_values.wrong(name, "would make every path of the site a file")
     return prefix, Path(os.path.normpath(base_dir / directory))

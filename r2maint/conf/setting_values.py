@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from r2maint.errors import ConfigError
+from r2maint.errors import ConfigError, suggest
 from r2maint.keys.domains import is_s3_endpoint
 from r2maint.keys.key_templates import check_template
 
@@ -82,13 +81,6 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError(f"{text!r} is no duration: it is too long.") from None
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return "Did you mean 'X'?", or "" when nothing known comes near."""
-    candidates = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), candidates, n=1)
-    return f"Did you mean {candidates[near[0]]!r}?" if near else ""
-
-
 def unknown(where: str, word: object, known: Collection[str], kind: str = "setting") -> ConfigError:
     """Return the error about a name that `where` does not have."""
     hint = suggest(str(word), known) or f"Known are: {', '.join(sorted(known))}."
@@ -100,7 +92,7 @@ def wrong(name: str, why: str, hint: str = "") -> ConfigError:
     return ConfigError(f"{name} {why}.", hint)
 
 
-def is_text(name: str, value: Any, hint: str = "") -> str:
+def parse_text(name: str, value: Any, hint: str = "") -> str:
     if not isinstance(value, str):
         if value is None:
             raise wrong(name, "must be a string, not None", "Leave it out when there is none.")
@@ -108,42 +100,42 @@ def is_text(name: str, value: Any, hint: str = "") -> str:
     return value.strip()
 
 
-def is_line(name: str, value: Any) -> str:
-    text = is_text(name, value)
+def parse_line(name: str, value: Any) -> str:
+    text = parse_text(name, value)
     if any(character < " " for character in text):
         raise wrong(name, "must be one line")
     return text
 
 
-def is_label(name: str, value: Any) -> str:
+def parse_label(name: str, value: Any) -> str:
     """Accept what can stand between two dots of a host name."""
-    text = is_text(name, value)
+    text = parse_text(name, value)
     if not re.fullmatch(r"[\w-]*", text, re.ASCII):
         raise wrong(name, "holds more than letters, digits, '-' and '_'")
     return text
 
 
-def is_duration(name: str, value: Any) -> timedelta:
+def parse_duration_setting(name: str, value: Any) -> timedelta:
     if isinstance(value, timedelta) and value >= timedelta(0):
         return value
     try:
-        return parse_duration(is_text(name, value, "Write 90s, 30m, 12h, 7d or 0."))
+        return parse_duration(parse_text(name, value, "Write 90s, 30m, 12h, 7d or 0."))
     except ValueError as error:
         raise wrong(name, "is malformed", str(error)) from None
 
 
-def is_texts(name: str, value: Any) -> tuple[str, ...]:
+def parse_texts(name: str, value: Any) -> tuple[str, ...]:
     """Accept a list, a tuple or a set; a lone string would be read letter by letter."""
     if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
         raise wrong(name, f"must be a list of strings, not {type(value).__name__}")
     items = sorted(value, key=str) if isinstance(value, (set, frozenset)) else value
-    texts = tuple(is_text(f"{name}[{index}]", item) for index, item in enumerate(items))
+    texts = tuple(parse_text(f"{name}[{index}]", item) for index, item in enumerate(items))
     if not all(texts):
         raise wrong(name, "holds an empty string")
     return texts
 
 
-def is_mapping(name: str, value: Any) -> dict[str, Any]:
+def parse_mapping(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise wrong(name, f"must be a dict, not {type(value).__name__}")
     for key in value:
@@ -152,9 +144,9 @@ def is_mapping(name: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def is_http_url(name: str, value: Any, example: str = "https://media.example.org/") -> str:
+def parse_http_url(name: str, value: Any, example: str = "https://media.example.org/") -> str:
     """Return an http(s) URL of a place, without "/" at its end, query or fragment."""
-    text = is_line(name, value)
+    text = parse_line(name, value)
     try:
         parts = urlsplit(text)
         named = parts.hostname and parts.port != 0 and not re.search(r"\s", parts.netloc)
@@ -169,14 +161,14 @@ def is_http_url(name: str, value: Any, example: str = "https://media.example.org
     return text.rstrip("/")
 
 
-def is_base_url(name: str, value: Any) -> str:
+def parse_base_url(name: str, value: Any) -> str:
     """Return the URL a key is appended to: it ends in "/"."""
-    return f"{is_http_url(name, value)}/" if value != "" else ""
+    return f"{parse_http_url(name, value)}/" if value != "" else ""
 
 
-def is_public_url(name: str, value: Any) -> str:
+def parse_public_url(name: str, value: Any) -> str:
     """Return a base URL that readers without credentials can open."""
-    url = is_base_url(name, value)
+    url = parse_base_url(name, value)
     if url and is_s3_endpoint(urlsplit(url).netloc):
         raise wrong(
             name,
@@ -186,17 +178,19 @@ def is_public_url(name: str, value: Any) -> str:
     return url
 
 
-def is_endpoint_url(name: str, value: Any) -> str:
+def parse_endpoint_url(name: str, value: Any) -> str:
     example = "https://<account>.r2.cloudflarestorage.com"
-    return is_http_url(name, value, example) if value != "" else ""
+    return parse_http_url(name, value, example) if value != "" else ""
 
 
-def is_base_urls(name: str, value: Any) -> tuple[str, ...]:
-    return tuple(is_base_url(f"{name}[{i}]", url) for i, url in enumerate(is_texts(name, value)))
+def parse_base_urls(name: str, value: Any) -> tuple[str, ...]:
+    return tuple(
+        parse_base_url(f"{name}[{i}]", url) for i, url in enumerate(parse_texts(name, value))
+    )
 
 
-def is_hosts(name: str, value: Any) -> tuple[str, ...]:
-    hosts = is_texts(name, value)
+def parse_hosts(name: str, value: Any) -> tuple[str, ...]:
+    hosts = parse_texts(name, value)
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise wrong(
@@ -205,8 +199,8 @@ def is_hosts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(host.lower() for host in hosts)
 
 
-def is_prefixes(name: str, value: Any) -> tuple[str, ...]:
-    prefixes = is_texts(name, value)
+def parse_prefixes(name: str, value: Any) -> tuple[str, ...]:
+    prefixes = parse_texts(name, value)
     for prefix in prefixes:
         if not prefix.endswith("/"):
             raise wrong(name, f"holds {prefix!r}", f"A prefix ends in '/': {prefix + '/'!r}.")
@@ -215,8 +209,8 @@ def is_prefixes(name: str, value: Any) -> tuple[str, ...]:
     return prefixes
 
 
-def is_derived(name: str, value: Any) -> tuple[str, ...]:
-    patterns = is_texts(name, value)
+def parse_derived(name: str, value: Any) -> tuple[str, ...]:
+    patterns = parse_texts(name, value)
     for pattern in patterns:
         if pattern not in DERIVED_PRESETS and not set(pattern) & set("{*?["):
             hint = suggest(pattern, DERIVED_PRESETS) or "Write a pattern: '{stem}__sized__*'."
@@ -224,18 +218,18 @@ def is_derived(name: str, value: Any) -> tuple[str, ...]:
     return patterns
 
 
-def is_extra_references(name: str, value: Any) -> ExtraReferences:
+def parse_extra_references(name: str, value: Any) -> ExtraReferences:
     known = {field.name for field in fields(ExtraReferences)}
-    given = is_mapping(name, value)
+    given = parse_mapping(name, value)
     for key in given:
         if key not in known:
             raise unknown(name, key, known, "kind")
-    return ExtraReferences(**{key: is_texts(f"{name}[{key!r}]", given[key]) for key in given})
+    return ExtraReferences(**{key: parse_texts(f"{name}[{key!r}]", given[key]) for key in given})
 
 
-def is_reasons(name: str, value: Any) -> dict[str, str]:
+def parse_reasons(name: str, value: Any) -> dict[str, str]:
     reasons = {
-        key: is_line(f"{name}[{key!r}]", why) for key, why in is_mapping(name, value).items()
+        key: parse_line(f"{name}[{key!r}]", why) for key, why in parse_mapping(name, value).items()
     }
     for key, why in reasons.items():
         if not why:
@@ -243,43 +237,43 @@ def is_reasons(name: str, value: Any) -> dict[str, str]:
     return reasons
 
 
-def is_bucket(name: str, value: Any) -> str:
-    text = is_line(name, value)
+def parse_bucket(name: str, value: Any) -> str:
+    text = parse_line(name, value)
     if text == "" or _BUCKET.fullmatch(text) or (text.startswith("file:") and text[5:].strip("/")):
         return text
     raise wrong(name, f"is {text!r}", 'Write the bucket\'s name, or "file:" and a directory.')
 
 
-def is_rules(name: str, value: Any) -> dict[str, dict[str, FieldRule]]:
+def parse_rules(name: str, value: Any) -> dict[str, dict[str, FieldRule]]:
     rules: dict[str, dict[str, FieldRule]] = {}
-    for label, by_field in is_mapping(name, value).items():
+    for label, by_field in parse_mapping(name, value).items():
         if not _LABEL.fullmatch(label):
             raise wrong(name, f"holds {label!r}", "Write app.Model.")
         where = f"{name}[{label!r}]"
         rules[label] = {
             field: _rule(f"{where}[{field!r}]", rule)
-            for field, rule in is_mapping(where, by_field).items()
+            for field, rule in parse_mapping(where, by_field).items()
         }
     return rules
 
 
 def _rule(name: str, value: Any) -> FieldRule:
     parsers: dict[str, Callable[[str, Any], Any]] = {
-        "key": _is_template,
-        "max_size": _is_size,
-        "max_bytes": _is_count,
-        "to": _is_encoding,
-        "text": _is_flag,
+        "key": _parse_template,
+        "max_size": _parse_size,
+        "max_bytes": _parse_count,
+        "to": _parse_encoding,
+        "text": _parse_flag,
     }
-    given = is_mapping(name, value)
+    given = parse_mapping(name, value)
     for option in given:
         if option not in parsers:
             raise unknown(name, option, parsers, "option")
     return FieldRule(**{key: parsers[key](f"{name}[{key!r}]", given[key]) for key in given})
 
 
-def _is_template(name: str, value: Any) -> str:
-    template = is_line(name, value)
+def _parse_template(name: str, value: Any) -> str:
+    template = parse_line(name, value)
     try:
         check_template(template)
     except ValueError as error:
@@ -287,26 +281,26 @@ def _is_template(name: str, value: Any) -> str:
     return template
 
 
-def _is_size(name: str, value: Any) -> tuple[int, int]:
+def _parse_size(name: str, value: Any) -> tuple[int, int]:
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise wrong(name, "must be [width, height]")
-    return _is_count(name, value[0]), _is_count(name, value[1])
+    return _parse_count(name, value[0]), _parse_count(name, value[1])
 
 
-def _is_count(name: str, value: Any) -> int:
+def _parse_count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise wrong(name, f"must be a whole number above 0, not {value!r}")
     return value
 
 
-def _is_encoding(name: str, value: Any) -> str:
-    text = is_text(name, value)
+def _parse_encoding(name: str, value: Any) -> str:
+    text = parse_text(name, value)
     if text and text not in ENCODINGS:
         raise wrong(name, f"is {text!r}", f"Write one of {', '.join(ENCODINGS)}.")
     return text
 
 
-def _is_flag(name: str, value: Any) -> bool:
+def _parse_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise wrong(name, f"must be True or False, not {value!r}")
     return value
