@@ -77,8 +77,8 @@ def fill(rows: int) -> None:
 def read(kind: str) -> None:
     from django.db import connections
 
-    from r2maint.keepset.catalogue import list_tables
-    from r2maint.keepset.snapshot import iter_cells, open_snapshot
+    from r2maint.database.catalogue import list_tables
+    from r2maint.database.snapshot import iter_cells, open_snapshot
 
     connections.close_all()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

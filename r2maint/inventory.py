@@ -20,7 +20,7 @@ from r2maint import keys
 from r2maint.bucket.base import StoredObject
 from r2maint.control import Control
 from r2maint.keepset.keyfinder import MAX_ROOTS, KeyFinder
-from r2maint.scratch.sqlite import ScratchIndex
+from r2maint.scratch.scratch_index import ScratchIndex
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from django.db import router
 
-from r2maint.databases import (
+from r2maint.database.connections import (
     database_option,
     iter_aliases,
     refuse_open_transaction,

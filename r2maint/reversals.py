@@ -11,7 +11,7 @@ from django.db.models.query import QuerySet
 
 from r2maint.bucket import Bucket, ObjectInfo, Result
 from r2maint.conf import Config
-from r2maint.databases import reading
+from r2maint.database.connections import reading
 from r2maint.errors import NoSuchKey
 from r2maint.journal import REPAIR_COMMAND
 from r2maint.keys import Addresses, Kind, Target, Via

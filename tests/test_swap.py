@@ -15,9 +15,9 @@ from django.db import connections, transaction
 from django.db.models import signals as model_signals
 from django.test.utils import CaptureQueriesContext
 
-from r2maint import databases
 from r2maint.conf import load
 from r2maint.control import Control
+from r2maint.database import connections as databases
 from r2maint.errors import DatabaseError, LeaseHeld
 from r2maint.journal import Journal, open_journal
 from r2maint.keys import Addresses

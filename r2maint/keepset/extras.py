@@ -23,9 +23,8 @@ from django.utils.module_loading import import_string
 from r2maint import keys
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
+from r2maint.database.snapshot import CHUNK, OVERLAP, SEPARATOR
 from r2maint.errors import ConfigError
-from r2maint.keepset.snapshot import CHUNK, OVERLAP
-from r2maint.keepset.spellings import SEPARATOR
 from r2maint.scratch.batches import batched
 
 Piece = tuple[str, str, int]

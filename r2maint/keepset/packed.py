@@ -11,7 +11,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 
-from r2maint.keepset.spellings import SEPARATOR
+from r2maint.database.snapshot import SEPARATOR
 
 _URL = "http"
 """What is looked for when too much, or too little, can begin a key."""

@@ -24,9 +24,11 @@ from r2maint import journal, keys
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.databases import is_replica, reading
+from r2maint.database.catalogue import database_id, list_tables
+from r2maint.database.connections import is_replica, reading
+from r2maint.database.snapshot import SEPARATOR, iter_cells, open_snapshot, split
+from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import ConfigError, DatabaseError
-from r2maint.keepset.catalogue import database_id, list_tables
 from r2maint.keepset.extras import (
     iter_callables,
     iter_files,
@@ -36,9 +38,6 @@ from r2maint.keepset.extras import (
 )
 from r2maint.keepset.hosts import count_hosts
 from r2maint.keepset.keyfinder import Found, KeyFinder
-from r2maint.keepset.snapshot import iter_cells, open_snapshot, split
-from r2maint.keepset.spellings import SEPARATOR
-from r2maint.keepset.tables import Barred, TextTable
 from r2maint.scratch.batches import batched
 
 Take = Callable[[str, Found], object]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
-SEPARATOR = "\0"
+from r2maint.database.snapshot import SEPARATOR
 
 # JSON in JSON in an HTML attribute, or a URL in the query of a URL in JSON in HTML.
 _DEPTH = 5

@@ -10,7 +10,7 @@ from django.db.models.query import QuerySet
 
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.databases import reading
+from r2maint.database.connections import reading
 from r2maint.keys import Addresses, Kind
 from r2maint.references import jsontext
 from r2maint.references.cells import StoredText

@@ -16,7 +16,7 @@ from r2maint.bucket import StoredObject
 from r2maint.models import Change, ChangeKind
 from r2maint.purge.quarantine import PREFIX, Quarantined, is_manifest, version_digest
 from r2maint.scratch.batches import batched
-from r2maint.scratch.sqlite import ScratchIndex
+from r2maint.scratch.scratch_index import ScratchIndex
 
 _BATCH = 500
 _FETCH = 2000

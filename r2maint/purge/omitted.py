@@ -10,11 +10,11 @@ from typing import Any
 from r2maint.bucket import StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.database.snapshot import split
 from r2maint.errors import DatabaseError
 from r2maint.inventory import Inventory
 from r2maint.keepset.keyfinder import KeyFinder
 from r2maint.keepset.reading import KeepSet
-from r2maint.keepset.snapshot import split
 from r2maint.report import format_count
 from r2maint.scratch.batches import batched
 

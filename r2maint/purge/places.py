@@ -19,15 +19,14 @@ from r2maint import journal
 from r2maint.adminpages import admin_url
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.database.find_rows import Hit, find_cells
+from r2maint.database.snapshot import SEPARATOR, split
+from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import DatabaseError
 from r2maint.inventory import Inventory
 from r2maint.keepset.extras import open_file
 from r2maint.keepset.keyfinder import Found, KeyFinder
 from r2maint.keepset.reading import JOURNAL, KeepSet, Reading, storage_locations
-from r2maint.keepset.rows import Hit, find_cells
-from r2maint.keepset.snapshot import split
-from r2maint.keepset.spellings import SEPARATOR
-from r2maint.keepset.tables import Barred, TextTable
 from r2maint.keepset.tokens import Token, token_of
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind, Run

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from django.db.models.query import QuerySet
 
 from r2maint.control import Advance, Control
-from r2maint.databases import reading
+from r2maint.database.connections import reading
 from r2maint.keys import Addresses, Kind, Target, Via, host_of, is_bare_name, redact
 from r2maint.locations import Place
 from r2maint.references import embedded, jsontext

@@ -18,7 +18,7 @@ from django.db import DataError, IntegrityError, InternalError, NotSupportedErro
 from django.db import Error as DjangoDatabaseError
 
 from r2maint.control import Control
-from r2maint.databases import (
+from r2maint.database.connections import (
     error_code,
     is_contention,
     reading,

@@ -19,8 +19,8 @@ from r2maint.keepset.reading import JOURNAL, KeepSet, storage_locations
 from r2maint.reoptimize.items import Action, Item
 from r2maint.reoptimize.selection import Writer
 from r2maint.scratch.batches import batched
+from r2maint.scratch.scratch_index import ScratchIndex
 from r2maint.scratch.spool import Spool
-from r2maint.scratch.sqlite import ScratchIndex
 
 _SCHEMA = """
 CREATE TABLE named (

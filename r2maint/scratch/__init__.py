@@ -5,8 +5,8 @@ sorted. Nothing here outlives the run; files lie in the directory of `tempfile`.
 """
 
 from r2maint.scratch.batches import batched
+from r2maint.scratch.scratch_index import ScratchIndex
 from r2maint.scratch.sorted_rows import Ascending, SortedRows
 from r2maint.scratch.spool import Spool
-from r2maint.scratch.sqlite import ScratchIndex
 
 __all__ = ["Ascending", "ScratchIndex", "SortedRows", "Spool", "batched"]

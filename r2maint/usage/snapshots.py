@@ -10,11 +10,11 @@ from typing import Any
 from django.db.models.functions import Greatest
 
 from r2maint import journal
-from r2maint.databases import reading, table_names
+from r2maint.database.connections import reading, table_names
+from r2maint.database.upserts import storable
 from r2maint.models import Snapshot
 from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
 from r2maint.report.cells import printable
-from r2maint.upserts import storable
 
 KEPT_FOR = timedelta(days=3 * 365)
 MAX_GROUPS = 100

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
 
-from r2maint.scratch.sqlite import ScratchIndex
+from r2maint.scratch.scratch_index import ScratchIndex
 
 MAX_FOUND = 20
 """Of each value; more of them would tell no more."""

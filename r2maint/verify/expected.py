@@ -17,8 +17,8 @@ from r2maint.bucket.base import StoredObject
 from r2maint.keys import Kind, Target, Via, identity, is_composed
 from r2maint.references.reading import Reference, Shape
 from r2maint.scratch.batches import batched
+from r2maint.scratch.scratch_index import ScratchIndex
 from r2maint.scratch.spool import Spool
-from r2maint.scratch.sqlite import ScratchIndex
 from r2maint.verify.judging import Lengths
 
 Judged = tuple[Reference, StoredObject | None]

@@ -11,12 +11,12 @@ from typing import Any
 from django.db import connections, transaction
 
 from r2maint import journal
-from r2maint.databases import reading, table_names
+from r2maint.database.connections import reading, table_names
+from r2maint.database.upserts import Upsert, parameter, storable
 from r2maint.keys import redact
 from r2maint.models import Health
 from r2maint.report.cells import printable
 from r2maint.scratch.batches import batched
-from r2maint.upserts import Upsert, parameter, storable
 from r2maint.verify.items import History
 
 _BATCH = 500

@@ -11,15 +11,16 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint.databases import is_test_transaction, session_settings
+from r2maint.database.connections import is_test_transaction, session_settings
+from r2maint.database.text_table import TextTable
 from r2maint.errors import DatabaseError
-from r2maint.keepset.spellings import SEPARATOR
-from r2maint.keepset.tables import TextTable
 
 CHUNK = 2**20
 """Characters handed over at once, about."""
 OVERLAP = 2**14
 """More than the longest key, escaped twice: what two pieces of one long cell share."""
+SEPARATOR = "\0"
+"""Stands between two cells of one text: no database keeps it in a text."""
 
 _ROWS = 2000
 _FETCHED = 100

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint.keepset.snapshot import iter_batches, joined, split
-from r2maint.keepset.tables import TextTable
+from r2maint.database.snapshot import iter_batches, joined, split
+from r2maint.database.text_table import TextTable
 
 Names = Callable[[str], Iterable[str]]
 """Returns what a piece of text names."""

@@ -15,9 +15,9 @@ from django.apps import apps
 from django.db import Error as DjangoDatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint.databases import error_code, fetch
+from r2maint.database.connections import error_code, fetch
+from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import DatabaseError
-from r2maint.keepset.tables import Barred, TextTable
 
 _NO_TEXT = """
 'tinyint', 'smallint', 'mediumint', 'int', 'bigint', 'decimal', 'float', 'double', 'bit',

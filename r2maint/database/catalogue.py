@@ -13,10 +13,10 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint.databases import fetch, is_replica
+from r2maint.database.connections import fetch, is_replica
+from r2maint.database.mariadb import list_mariadb, mariadb_id
+from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import DatabaseError
-from r2maint.keepset.mariadb import list_mariadb, mariadb_id
-from r2maint.keepset.tables import Barred, TextTable
 
 
 def list_tables(connection: BaseDatabaseWrapper) -> tuple[TextTable | Barred, ...]:
