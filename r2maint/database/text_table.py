@@ -37,3 +37,8 @@ class Barred:
     table: TextTable
     reason: str
     hint: str
+
+
+def quote_name(name: str) -> str:
+    """Return an identifier as standard SQL quotes it; MariaDB has marks of its own."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,129 @@
+"""Which columns of a PostgreSQL database can hold text, by its own catalogue.
+
+Source: https://www.postgresql.org/docs/current/catalogs.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from r2maint.database.connections import fetch
+from r2maint.database.text_table import Barred, TextTable, quote_name
+
+# Categories of https://www.postgresql.org/docs/current/catalog-pg-type.html that hold no free text:
+# booleans, dates, enums, geometry, addresses, numbers, ranges, time spans and bits. Types that a
+# project made itself (their ids begin at 16384) may hold text whatever their category.
+_POSTGRESQL = """
+WITH RECURSIVE plain AS (
+    SELECT oid, oid AS base FROM pg_catalog.pg_type WHERE typtype <> 'd'
+    UNION ALL
+    SELECT d.oid, plain.base FROM pg_catalog.pg_type d JOIN plain ON d.typbasetype = plain.oid
+)
+SELECT n.nspname, c.relname, c.relkind::text,
+       row_security_active(c.oid),
+       has_schema_privilege(n.oid, 'USAGE'),
+       has_table_privilege(c.oid, 'SELECT') OR has_column_privilege(c.oid, a.attnum, 'SELECT'),
+       pg_table_is_visible(c.oid),
+       a.attname, t.typname = 'bytea'
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  JOIN plain p ON p.oid = a.atttypid
+  JOIN pg_catalog.pg_type t ON t.oid = p.base
+  LEFT JOIN plain q ON q.oid = t.typelem AND t.typcategory = 'A'
+  LEFT JOIN pg_catalog.pg_type e ON e.oid = q.base
+ WHERE c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition AND c.relispopulated
+   AND (n.nspname NOT LIKE 'pg\\_%' OR n.oid = pg_my_temp_schema())
+   AND n.nspname <> 'information_schema'
+   AND NOT (coalesce(e.oid, t.oid) < 16384 AND coalesce(e.typcategory, t.typcategory)
+            IN ('B', 'D', 'E', 'G', 'I', 'N', 'R', 'T', 'V'))
+   AND coalesce(e.typname, t.typname) NOT IN
+       ('uuid', 'tsvector', 'tsquery', 'vector', 'halfvec', 'sparsevec', 'geometry', 'geography')
+ ORDER BY n.nspname, c.relname, a.attnum
+"""
+
+
+# What the schema says, except of the system itself.
+_DEFINITIONS = """
+SELECT pg_get_expr(adbin, adrelid) FROM pg_catalog.pg_attrdef
+UNION ALL
+SELECT pg_get_viewdef(oid) FROM pg_catalog.pg_class WHERE relkind IN ('v', 'm') AND oid >= 16384
+UNION ALL
+SELECT pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint WHERE contype = 'c'
+UNION ALL
+SELECT pg_get_triggerdef(oid) FROM pg_catalog.pg_trigger WHERE NOT tgisinternal
+UNION ALL
+SELECT prosrc FROM pg_catalog.pg_proc WHERE oid >= 16384
+"""
+_LARGE_OBJECTS = "SELECT lo_get(oid) FROM pg_catalog.pg_largeobject_metadata"
+
+
+def list_postgresql(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Barred]:
+    """Yield the tables of every schema, the text of the schema itself, and large objects."""
+    rows = fetch(connection, _POSTGRESQL)
+    for (schema, name), group in groupby(rows, key=itemgetter(0, 1)):
+        columns = list(group)
+        table = _postgresql_table(connection.alias, schema, name, columns)
+        yield _barred(table, columns) or table
+    alias = connection.alias
+    yield TextTable(
+        database=alias,
+        name="pg_catalog.definitions",
+        columns=("sql",),
+        sql=_DEFINITIONS,
+        is_counted=False,
+    )
+    if fetch(connection, "SELECT 1 FROM pg_catalog.pg_largeobject_metadata LIMIT 1"):
+        yield TextTable(
+            database=alias, name="pg_largeobject", columns=("data",), sql=_LARGE_OBJECTS
+        )
+
+
+def _postgresql_table(
+    alias: str, schema: str, name: str, columns: list[tuple[Any, ...]]
+) -> TextTable:
+    # A partitioned table answers for its partitions; other children are tables of their own.
+    only = "" if columns[0][2] in ("p", "m") else "ONLY "
+    selected = ", ".join(
+        quote_name(column) if is_bytes else f"{quote_name(column)}::text"
+        for *_, column, is_bytes in columns
+    )
+    return TextTable(
+        database=alias,
+        name=name if columns[0][6] else f"{schema}.{name}",
+        columns=tuple(column[7] for column in columns),
+        sql=f"SELECT {selected} FROM {only}{quote_name(schema)}.{quote_name(name)}",
+    )
+
+
+def _barred(table: TextTable, columns: list[tuple[Any, ...]]) -> Barred | None:
+    if not all(usage and select for _, _, _, _, usage, select, *_ in columns):
+        hint = "GRANT SELECT on it to this role"
+        return Barred(table=table, reason="the role may not read it", hint=hint)
+    if any(column[3] for column in columns):
+        hint = "Use a role with BYPASSRLS"
+        return Barred(table=table, reason="row-level security hides rows of it", hint=hint)
+    return None
+
+
+def postgresql_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
+    """Return what a primary and its replicas share, where the role may ask for that."""
+    sql = "SELECT oid::text, datname FROM pg_database WHERE datname = current_database()"
+    database = fetch(connection, sql)[0]
+    if system := system_identifier(connection):
+        return (system, *database)
+    sql = "SELECT pg_postmaster_start_time()::text, current_setting('port')"
+    return (*fetch(connection, sql)[0], *database)
+
+
+def system_identifier(connection: BaseDatabaseWrapper) -> str:
+    """Return what PostgreSQL calls its cluster; "" elsewhere and for a role that may not know."""
+    allowed = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
+    if connection.vendor != "postgresql" or not fetch(connection, allowed)[0][0]:
+        return ""
+    return str(fetch(connection, "SELECT system_identifier FROM pg_control_system()")[0][0])
