@@ -15,7 +15,7 @@ from requests.auth import AuthBase
 
 from r2maint.control import Control
 from r2maint.errors import CloudflareError, CloudflareRefusal, ConfigError
-from r2maint.transfer.pacing import PASSING, TOO_MANY, wait_seconds
+from r2maint.http.retry import PASSING, TOO_MANY, wait_seconds
 
 API_URL = "https://api.cloudflare.com/client/v4"
 MAX_URLS = 100

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pycurl
 
-from r2maint.transfer import FetchError, FetchLimits, Guard, fetch
-from r2maint.transfer.attempt import Attempt
+from r2maint.http import FetchError, FetchLimits, Guard, fetch
+from r2maint.http.easy_handle import Attempt
 from tests.servers import Request
 from tests.websites import BREAK, Site, reply, site
 

@@ -33,7 +33,7 @@ from r2maint.errors import (
     PreconditionFailed,
     Unsupported,
 )
-from r2maint.transfer.pacing import Limiter
+from r2maint.http.retry import Limiter
 from tests.servers import CUT_BODY, DAMAGE, FORWARD, LOSE_ANSWER, Answer, proxy, s3_error
 
 DENIED = s3_error(403, "AccessDenied")
@@ -43,7 +43,7 @@ DENIED = s3_error(403, "AccessDenied")
 def _no_waiting(monkeypatch):
     """Let botocore and the bulk engine try again at once."""
     monkeypatch.setattr("r2maint.bucket.deleting._FIRST_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.http.retry.FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
 
 
@@ -655,7 +655,7 @@ def test_no_secret_is_in_the_representation(s3_connection):
 def test_requests_of_all_threads_share_one_rate(monkeypatch):
     slept = []
     clock = SimpleNamespace(monotonic=lambda: 100.0, sleep=slept.append)
-    monkeypatch.setattr("r2maint.transfer.pacing.time", clock)
+    monkeypatch.setattr("r2maint.http.retry.time", clock)
     limiter = Limiter(10)
     threads = [threading.Thread(target=limiter.wait) for _ in range(5)]
     for thread in threads:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
 @pytest.fixture
 def between(remote, settings, s3_server, monkeypatch):
     """A proxy before the project's bucket; what fails is tried again at once."""
-    monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.http.retry.FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
     with proxy(s3_server) as state:
         settings.R2MAINT = {**attacked.with_text(settings.R2MAINT), "ENDPOINT_URL": state.url}

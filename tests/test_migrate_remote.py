@@ -18,9 +18,9 @@ from PIL import Image
 from r2maint.bucket import get, head, open_bucket
 from r2maint.conf import load
 from r2maint.control import Control
+from r2maint.http import FetchLimits
 from r2maint.migrate.preparing import Preparer
 from r2maint.models import Change, Run
-from r2maint.transfer import FetchLimits
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES
@@ -61,7 +61,7 @@ class Web:
 @pytest.fixture
 def web(project, settings, monkeypatch) -> Iterator[Web]:
     """Another site, on a private address that FETCH_ALLOW names."""
-    monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.http.retry.FIRST_WAIT_SECONDS", 0.0)
     answers: dict[str, Callable[[], Iterable[bytes]]] = {}
     absent = partial(list, [reply(404)])
     with site(lambda request: answers.get(request.target, absent)()) as running:

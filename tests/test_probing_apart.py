@@ -17,12 +17,12 @@ import pytest
 
 from r2maint.bucket import StoredObject
 from r2maint.errors import R2MaintError, Stopped
+from r2maint.http import Guard
 from r2maint.journal import now
 from r2maint.probing import apart
 from r2maint.probing.apart import ProbersApart
 from r2maint.probing.outcomes import Level, Outcome
 from r2maint.probing.prober import HELD_BYTES, PER_STRANGER, Inquiry, Prober
-from r2maint.transfer import Guard
 from tests.websites import BREAK, Site, reply, site
 
 BODY = b"\x89PNG\r\n\x1a\n of some length"

@@ -37,7 +37,7 @@ BACKEND = "r2maint.storage.R2Storage"
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
     """Let botocore and the bulk engine try again at once."""
-    monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.http.retry.FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
 
 

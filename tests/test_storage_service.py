@@ -49,7 +49,7 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"></svg>'
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
     """Let botocore and the bulk engine try again at once."""
-    monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.http.retry.FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
 
 

@@ -28,16 +28,16 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 
 from r2maint.errors import R2MaintError
-from r2maint.transfer import Credentials, Engine, Limiter, Outcome, Pace, Reason, Request, pacing
-from r2maint.transfer.lines import Lines
-from r2maint.transfer.pacing import wait_seconds
+from r2maint.http import Credentials, Engine, Limiter, Outcome, Pace, Reason, Request, retry
+from r2maint.http.multi_handle import Lines
+from r2maint.http.retry import wait_seconds
 from tests.websites import BREAK, Site, reply, reset, site, speak
 
 
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch):
     """Keep the waits before another attempt short."""
-    monkeypatch.setattr(pacing, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def test_threads_share_one_engine(echo):
 
 def test_places_are_handed_out_at_the_rate(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(pacing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
     limiter = Limiter(4)
 
     assert [limiter.reserve() for _ in range(4)] == [100.0, 100.25, 100.5, 100.75]
@@ -416,11 +416,11 @@ def test_a_name_that_does_not_resolve_is_no_host():
 
 @pytest.mark.parametrize("attempt", [1, 2, 3, 9])
 def test_waits_grow_and_are_random(monkeypatch, attempt):
-    monkeypatch.setattr(pacing, "FIRST_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.5)
     longest = min(0.5 * 2**attempt, 20)
 
     for share in (0.0, 0.5, 1.0):
-        monkeypatch.setattr(pacing.random, "random", lambda share=share: share)
+        monkeypatch.setattr(retry.random, "random", lambda share=share: share)
         assert wait_seconds(attempt, {}) == share * longest
         assert wait_seconds(attempt, {"retry-after": "30"}) == 30
         assert wait_seconds(attempt, {"retry-after": "0"}) == share * longest

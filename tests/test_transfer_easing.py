@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from r2maint.transfer import Answer, Engine, Pace, Request, turns
-from r2maint.transfer.pacing import Ease
+from r2maint.http import Answer, Engine, Pace, Request, host_queue
+from r2maint.http.retry import Ease
 from tests.websites import reply, site
 
 PATIENT = Pace(workers=8, eases_off=True)
@@ -170,15 +170,15 @@ def test_bodies_are_taken_as_far_as_memory_goes():
 
 
 def test_hosts_of_which_nothing_is_left_to_say_are_forgotten(monkeypatch):
-    monkeypatch.setattr(turns, "_MOST_HOSTS", 5)
+    monkeypatch.setattr(host_queue, "_MOST_HOSTS", 5)
     kept: list[int] = []
-    end = turns.Turns.end
+    end = host_queue.Turns.end
 
     def ending(hosts, job, ended):
         end(hosts, job, ended)
         kept.append(len(hosts._hosts))
 
-    monkeypatch.setattr(turns.Turns, "end", ending)
+    monkeypatch.setattr(host_queue.Turns, "end", ending)
     with site(lambda _: [reply(200)], host="0.0.0.0") as web:
         urls = [f"http://127.0.0.{number}:{web.port}/" for number in range(1, 101)]
         outcomes = Engine(Pace(workers=4, per_host=2, eases_off=True, ahead=2)).send_many(

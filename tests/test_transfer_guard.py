@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from r2maint.transfer import (
+from r2maint.http import (
     Engine,
     Fetched,
     FetchError,
@@ -21,8 +21,8 @@ from r2maint.transfer import (
     fetch,
     fetch_many,
 )
-from r2maint.transfer.guard import is_public
-from r2maint.transfer.urls import as_sent, place_of, redirected
+from r2maint.http.ssrf_guard import is_public
+from r2maint.http.urls import as_sent, place_of, redirected
 from tests.websites import BREAK, Site, drip, reply, site
 
 LIMITS = FetchLimits(attempts=1, seconds=20, max_bytes=10_000)

@@ -57,8 +57,8 @@ class Web:
 @pytest.fixture
 def web(project, settings, monkeypatch) -> Iterator[Web]:
     """Both hosts serve BODY as a picture, but for the paths a test gives other answers."""
-    monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr("r2maint.transfer.pacing.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.http.retry.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.http.retry.PAUSE_SECONDS", 0.0)
     answers: dict[str, Answering] = {}
 
     def answer(request: Request) -> Iterable[bytes]:
@@ -386,8 +386,8 @@ def test_our_own_answer_has_its_outcome_and_advice(web, answer, outcome, detail,
 
 
 def test_r2_dev_that_is_disabled_is_named(web):
+    from r2maint.http import Answer
     from r2maint.probing.answers import judge_answer
-    from r2maint.transfer import Answer
 
     (found,) = open_and_list("x.png")
     answer = Answer(status=401, url="", headers={}, body=b"")
@@ -471,7 +471,7 @@ def test_a_url_that_must_not_be_asked_is_told_and_never_dead(web, url, outcome):
 
 @pytest.mark.parametrize("own", [True, False], ids=["ours", "a stranger"])
 def test_a_host_that_answers_429_to_everything_judges_nothing(web, own, monkeypatch):
-    monkeypatch.setattr("r2maint.transfer.pacing._LONGEST_INTERVAL_SECONDS", 0.001)
+    monkeypatch.setattr("r2maint.http.retry._LONGEST_INTERVAL_SECONDS", 0.001)
     running = web.own if own else web.stranger
     keys = [f"{number:03d}.png" for number in range(200)]
     store(*keys)
@@ -589,7 +589,7 @@ def test_429_of_r2_dev_hints_at_a_custom_domain():
 
 def test_a_rate_limited_host_is_asked_more_slowly_until_it_answers(web, monkeypatch):
     """It takes 20 requests in a tenth of a second; whoever asks faster is refused."""
-    monkeypatch.setattr("r2maint.transfer.pacing.PAUSE_SECONDS", 0.15)
+    monkeypatch.setattr("r2maint.http.retry.PAUSE_SECONDS", 0.15)
     times: list[float] = []
 
     def limited(request):

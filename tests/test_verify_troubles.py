@@ -771,9 +771,9 @@ def encrypted(host: str) -> Iterator[Site]:
 
 @pytest.fixture
 def world(remote, settings, s3_bucket, monkeypatch) -> Iterator[World]:
-    monkeypatch.setattr("r2maint.transfer.pacing.FIRST_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr("r2maint.transfer.pacing.PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr("r2maint.transfer.pacing._LONGEST_INTERVAL_SECONDS", 0.001)
+    monkeypatch.setattr("r2maint.http.retry.FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.http.retry.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.http.retry._LONGEST_INTERVAL_SECONDS", 0.001)
     monkeypatch.setattr("r2maint.probing.prober._ATTEMPTS", 2)
     monkeypatch.setattr("r2maint.probing.prober._SECONDS", dict.fromkeys(Level, SECONDS))
     # So many troubles at one host would be enough to give it up.

@@ -12,7 +12,7 @@ from botocore.config import Config as ClientConfig
 
 from r2maint.bucket.listing import PageBodiesFactory, set_page_aside
 from r2maint.errors import ConfigError
-from r2maint.transfer.pacing import Limiter
+from r2maint.http.retry import Limiter
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

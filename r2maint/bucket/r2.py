@@ -36,8 +36,8 @@ from r2maint.bucket.translate import Place, translated
 from r2maint.bucket.window import in_order, raised
 from r2maint.bucket.wire import Wire
 from r2maint.errors import BucketError, BucketUnreachable, InvalidListing, NoSuchKey
+from r2maint.http.retry import Limiter
 from r2maint.scratch.batches import batched
-from r2maint.transfer.pacing import Limiter
 
 if TYPE_CHECKING:
     from r2maint.conf.bucket_connection import Connection

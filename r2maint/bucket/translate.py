@@ -21,7 +21,7 @@ from r2maint.errors import (
     PreconditionFailed,
     Unsupported,
 )
-from r2maint.transfer.values import Failure, Reason
+from r2maint.http.request import Failure, Reason
 
 WRITES = frozenset(
     {"PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "CreateMultipartUpload"}

@@ -25,10 +25,10 @@ from r2maint.bucket.client import CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bun
 from r2maint.bucket.translate import Place, explain, no_answer
 from r2maint.conf.bucket_connection import Connection
 from r2maint.errors import BucketError, PreconditionFailed
+from r2maint.http import Answer, Credentials, Engine, Limiter, Outcome, Pace, Request
+from r2maint.http.retry import is_passing
 from r2maint.keys.text import quote_key
 from r2maint.smallfiles import read_small
-from r2maint.transfer import Answer, Credentials, Engine, Limiter, Outcome, Pace, Request
-from r2maint.transfer.pacing import is_passing
 
 R = TypeVar("R")
 V = TypeVar("V")

@@ -23,6 +23,7 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.entries import Entry
 from r2maint.errors import BucketError, PreconditionFailed, Stopped
+from r2maint.http import Limiter
 from r2maint.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.migrate.items import Action, Item, Migration, count_item
@@ -34,7 +35,6 @@ from r2maint.references.reading import Reference, Scope
 from r2maint.references.swap import Swapped, swap
 from r2maint.scratch.spool import Spool
 from r2maint.sources import is_as_it_was, md5_of
-from r2maint.transfer import Limiter
 
 BATCH = 500
 """Sources uploaded before their rows are rewritten."""

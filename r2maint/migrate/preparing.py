@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from r2maint.bucket import Bucket, head
 from r2maint.bucket.rules import measure_bytes
 from r2maint.control import Control
+from r2maint.http import FetchError, FetchLimits, Guard, Limiter, fetch_many
 from r2maint.images import (
     RECIPE_KEY,
     SOURCE_KEY,
@@ -30,7 +31,6 @@ from r2maint.machine_resources import usable_cores
 from r2maint.migrate.items import Action, Item
 from r2maint.migrate.naming import Namer, RowValues
 from r2maint.sources import MAX_IMAGE_BYTES, UnusableSource, accepted_type, is_as_it_was
-from r2maint.transfer import FetchError, FetchLimits, Guard, Limiter, fetch_many
 
 FETCHES = 4
 """Remote sources under way at once: each may be as large as the limit, several times over."""

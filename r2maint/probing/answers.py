@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 from r2maint.bucket.base import StoredObject
 from r2maint.bucket.rules import is_md5
+from r2maint.http import Answer, Failure, Reason
+from r2maint.http.retry import TOO_MANY, is_passing
 from r2maint.probing.advice import NAME_ANOTHER, OPEN_IT, RUN_AGAIN
 from r2maint.probing.media import is_served_as, plain_type, type_of_name
 from r2maint.probing.outcomes import Outcome
-from r2maint.transfer import Answer, Failure, Reason
-from r2maint.transfer.pacing import TOO_MANY, is_passing
 
 SERVED = frozenset((200, 206))
 GONE = frozenset((404, 410))

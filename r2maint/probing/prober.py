@@ -10,14 +10,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from r2maint.bucket.base import StoredObject
+from r2maint.http import Answer, Engine, Failure, Guard, Limiter, Pace, Reason, Request
+from r2maint.http import Outcome as Ended
+from r2maint.http.retry import is_passing
 from r2maint.images.magic import HEAD_BYTES
 from r2maint.probing.answers import SERVED, Verdict, judge_answer, judge_failure
 from r2maint.probing.content import WHOLE_BYTES, judge_content
 from r2maint.probing.hosts import Hosts
 from r2maint.probing.outcomes import Level, Outcome
-from r2maint.transfer import Answer, Engine, Failure, Guard, Limiter, Pace, Reason, Request
-from r2maint.transfer import Outcome as Ended
-from r2maint.transfer.pacing import is_passing
 
 HELD_BYTES = 32 * 2**20
 """Of bodies and what waits for their verdicts at once in memory."""

@@ -217,8 +217,8 @@ class R2StorageService:
         max_bytes: int | None,
     ) -> Content:
         # Pillow and libcurl come with them.
+        from r2maint.http import FetchLimits, Guard, fetch
         from r2maint.storage.content import Accepted, check_bytes
-        from r2maint.transfer import FetchLimits, Guard, fetch
 
         if progress:
             progress(0, None)

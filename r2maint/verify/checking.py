@@ -17,6 +17,7 @@ from r2maint.bucket import Bucket, Expiry
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import AccessDenied
+from r2maint.http import Guard
 from r2maint.keys import Addresses, host_of
 from r2maint.probing.apart import ProbersApart
 from r2maint.probing.outcomes import FAILING, Level, Outcome
@@ -25,7 +26,6 @@ from r2maint.references.columns import Column, discover
 from r2maint.references.reading import Reference, Scope, iter_references, still_named
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
-from r2maint.transfer import Guard
 from r2maint.verify.asking import Asker
 from r2maint.verify.explaining import Explainer
 from r2maint.verify.gathering import Gathered, gathered, look_beyond

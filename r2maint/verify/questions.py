@@ -9,6 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 from zlib import crc32
 
+from r2maint.http.urls import as_sent
 from r2maint.joining import ReferenceIndex
 from r2maint.keys import host_of
 from r2maint.probing.answers import Verdict
@@ -16,7 +17,6 @@ from r2maint.probing.outcomes import Outcome
 from r2maint.probing.prober import Inquiry
 from r2maint.references.reading import Reference
 from r2maint.scratch.batches import batched
-from r2maint.transfer.urls import as_sent
 from r2maint.verify.items import FINDING_BYTES, Finding
 
 _BATCH = 512

@@ -18,13 +18,13 @@ from typing import Generic, TypeVar, cast
 import pycurl
 
 from r2maint.errors import R2MaintError
-from r2maint.transfer.attempt import Manner, flaw
-from r2maint.transfer.guard import NOT_HTTP, Guard
-from r2maint.transfer.lines import Lines
-from r2maint.transfer.pacing import Limiter, Pace, wait_seconds
-from r2maint.transfer.turns import Job, Turns
-from r2maint.transfer.urls import place_of, plain_place, redirected
-from r2maint.transfer.values import Answer, Credentials, Failure, Outcome, Reason, Request
+from r2maint.http.easy_handle import Manner, flaw
+from r2maint.http.host_queue import Job, Turns
+from r2maint.http.multi_handle import Lines
+from r2maint.http.request import Answer, Credentials, Failure, Outcome, Reason, Request
+from r2maint.http.retry import Limiter, Pace, wait_seconds
+from r2maint.http.ssrf_guard import NOT_HTTP, Guard
+from r2maint.http.urls import place_of, plain_place, redirected
 
 L = TypeVar("L")
 

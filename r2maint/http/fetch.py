@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from r2maint.errors import R2MaintError
+from r2maint.http.engine import Engine
+from r2maint.http.request import Answer, Failure, Outcome, Reason, Request
+from r2maint.http.retry import Limiter, Pace
+from r2maint.http.ssrf_guard import Guard
+from r2maint.http.urls import as_sent
 from r2maint.keys.text import redact
-from r2maint.transfer.engine import Engine
-from r2maint.transfer.guard import Guard
-from r2maint.transfer.pacing import Limiter, Pace
-from r2maint.transfer.urls import as_sent
-from r2maint.transfer.values import Answer, Failure, Outcome, Reason, Request
 
 _ACCEPT = ("Accept: image/*,*/*;q=0.5", "Accept-Encoding: identity")
 _AHEAD = 2

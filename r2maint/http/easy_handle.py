@@ -15,9 +15,9 @@ import certifi
 import pycurl
 
 from r2maint import __version__
-from r2maint.transfer.guard import NOT_HTTP, Guard
-from r2maint.transfer.pacing import Pace
-from r2maint.transfer.values import Answer, Credentials, Failure, Reason, Request
+from r2maint.http.request import Answer, Credentials, Failure, Reason, Request
+from r2maint.http.retry import Pace
+from r2maint.http.ssrf_guard import NOT_HTTP, Guard
 
 USER_AGENT = f"r2maint/{__version__}"
 _BUFFER_BYTES = 256 * 1024

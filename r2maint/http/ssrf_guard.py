@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from r2maint.transfer.urls import PORTS, place_of, plain_host, plain_place, split_url
+from r2maint.http.urls import PORTS, place_of, plain_host, plain_place, split_url
 
 if TYPE_CHECKING:
     from r2maint.conf import Config

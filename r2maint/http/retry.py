@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from r2maint.transfer.values import Answer
+from r2maint.http.request import Answer
 
 FIRST_WAIT_SECONDS = 0.1
 """Short, because what waits for its second attempt holds up the answers after it."""

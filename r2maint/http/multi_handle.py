@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pycurl
 
-from r2maint.transfer.attempt import Attempt, Manner
-from r2maint.transfer.values import Answer, Failure, Request
+from r2maint.http.easy_handle import Attempt, Manner
+from r2maint.http.request import Answer, Failure, Request
 
 _READ, _WRITE = 1, 4
 """POLLIN and POLLOUT, which are the same everywhere (Windows has no names for them)."""

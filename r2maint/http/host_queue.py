@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from r2maint.transfer.pacing import Ease, Pace
-from r2maint.transfer.urls import Site
-from r2maint.transfer.values import Answer, Failure, Outcome, Request
+from r2maint.http.request import Answer, Failure, Outcome, Request
+from r2maint.http.retry import Ease, Pace
+from r2maint.http.urls import Site
 
 L = TypeVar("L")
 
