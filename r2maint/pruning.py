@@ -22,7 +22,7 @@ from r2maint.journal import UNFINISHED, Journal
 from r2maint.models import Change, ChangeKind, Run
 from r2maint.purge.baselines import last_baseline
 from r2maint.purge.quarantine import quarantine_of
-from r2maint.report import Refusal, format_count
+from r2maint.rendering import Refusal, format_count
 from r2maint.scratch.spool import Spool
 
 _BATCH = 500

@@ -16,7 +16,7 @@ from r2maint.keys import redact
 from r2maint.models import Change, ChangeKind, ChangeState, Run
 from r2maint.purge.lostruns import find_lost_runs, iter_lost_changes
 from r2maint.purge.quarantine import MANIFEST, Manifest
-from r2maint.report import format_count
+from r2maint.rendering import format_count
 from r2maint.scratch.spool import Spool
 
 LOST = "manifest"

@@ -12,7 +12,7 @@ from r2maint.errors import Stopped
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
 from r2maint.originals import Original
-from r2maint.report import Refusal, format_count
+from r2maint.rendering import Refusal, format_count
 from r2maint.runs import ChangeFacts
 from r2maint.scratch.spool import Spool
 

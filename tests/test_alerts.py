@@ -301,7 +301,7 @@ def test_a_report_that_cannot_be_delivered_is_one_error(records, monkeypatch, tm
     def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("r2maint.report.write", fail)
+    monkeypatch.setattr("r2maint.rendering.write", fail)
     assert run(Command(), output=output)[0] == 1
     (record,) = records
     assert "cannot be written" in record.getMessage()

@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from r2maint import conf, journal
-from r2maint.adminpages import _page_of
 from r2maint.bucket import open_bucket
 from r2maint.entries import Entry
 from r2maint.errors import BucketUnreachable, UsageError
@@ -27,6 +26,7 @@ from r2maint.purge.answers import Answer
 from r2maint.purge.explaining import explain
 from r2maint.purge.items import AS_CONFIGURED, PurgeOptions, Verdict
 from r2maint.purge.plan import plan_purge
+from r2maint.rendering.admin_links import _page_of
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES

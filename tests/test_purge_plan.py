@@ -23,7 +23,7 @@ from r2maint.purge import omitted
 from r2maint.purge.folders import Amount, Folders
 from r2maint.purge.forecast import forecast
 from r2maint.purge.items import PurgeOptions, PurgePlan
-from r2maint.report import Report, write
+from r2maint.rendering import Report, write
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake
 from tests.oddities.models import Article, LegacyBanner

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from r2maint.report import (
+from r2maint.rendering import (
     Case,
     Column,
     Metric,
@@ -32,8 +32,8 @@ from r2maint.report import (
     format_usd,
     write,
 )
-from r2maint.report.as_text import display_width
-from r2maint.report.output import Encodable, open_replacing, require_writable
+from r2maint.rendering.as_text import display_width
+from r2maint.rendering.output import Encodable, open_replacing, require_writable
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 REFERENCE = {

@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from r2maint.adminpages import _page_of, admin_url
+from r2maint.rendering.admin_links import _page_of, admin_url
 from r2maint.verify import Outcome
 from r2maint.verify.groups import Sections
 from r2maint.verify.items import GROUPS

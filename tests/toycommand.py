@@ -14,7 +14,7 @@ from django.db import DataError, OperationalError
 
 from r2maint.errors import AccessDenied, Stopped
 from r2maint.management.commands._base import R2Command
-from r2maint.report import Column, Refusal, Unit
+from r2maint.rendering import Column, Refusal, Unit
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Bulk HTTP: many requests at once, paced, tried again, guarded where strangers wrote the URL.
 
-In: `Request`s with a label of the caller's. Out: each label with an `Answer` or a `Failure`, as they
-arrive. The only importer of pycurl; knows no bucket, no rows and no Django settings.
+In: `Request`s with a label of the caller's. Out: each label with an `Answer` or a `Failure`, as
+they arrive. The only importer of pycurl; knows no bucket, no rows and no Django settings.
 """
 
 from r2maint.http.engine import Engine

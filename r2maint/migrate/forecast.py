@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from r2maint.pricing import CLOUDFLARE, GB, MILLION, Prices
-from r2maint.report import format_count
+from r2maint.rendering import format_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

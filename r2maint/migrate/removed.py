@@ -11,7 +11,7 @@ from typing import Any
 
 from r2maint.errors import Stopped
 from r2maint.originals import Original
-from r2maint.report import Refusal, format_bytes, format_count
+from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.spool import Spool
 
 SUMMARY = ("sources", "to_remove", "removed", "kept", "gone", "failed", "bytes")

@@ -1,12 +1,14 @@
 """What a month costs, by published rules and in exact decimals. Pure.
 
-`tables` has the dated price lists, `month` what a month was used for, `bill` Cloudflare's rules,
-`comparing` the same month elsewhere, `tiering` what Infrequent Access would save, and `overriding`
-R2MAINT["PRICES"].
+In: what a month was used for (`month`) and dated price lists (`price_lists`, with R2MAINT["PRICES"]
+over them: `configured_prices`). Out: Cloudflare's bill (`bill`), the same month elsewhere
+(`amazon_s3`), and what Infrequent Access would save (`infrequent_access`).
 """
 
+from r2maint.pricing.amazon_s3 import Amounts, Offer, compare
 from r2maint.pricing.bill import Bill, bill, storage_bill, storage_saving
-from r2maint.pricing.comparing import Amounts, Offer, compare
+from r2maint.pricing.configured_prices import load_prices
+from r2maint.pricing.infrequent_access import BreakEven, Moved, break_even
 from r2maint.pricing.month import (
     ClassUsage,
     Usage,
@@ -18,8 +20,7 @@ from r2maint.pricing.month import (
     month_of_peaks,
     priced_as,
 )
-from r2maint.pricing.overriding import load_prices
-from r2maint.pricing.tables import (
+from r2maint.pricing.price_lists import (
     AWS_S3,
     CLOUDFLARE,
     GB,
@@ -33,7 +34,6 @@ from r2maint.pricing.tables import (
     S3Prices,
     Tier,
 )
-from r2maint.pricing.tiering import BreakEven, Moved, break_even
 
 __all__ = [
     "AWS_S3",

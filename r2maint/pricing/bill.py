@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from r2maint.pricing.month import ClassUsage, Usage, month_of
-from r2maint.pricing.tables import (
+from r2maint.pricing.price_lists import (
     CLOUDFLARE,
     GB,
     INFREQUENT_ACCESS,

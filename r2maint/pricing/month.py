@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from r2maint.pricing.tables import CLOUDFLARE, INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, Rates
+from r2maint.pricing.price_lists import CLOUDFLARE, INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, Rates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from r2maint.purge.asked import Asked, Spelling
 from r2maint.purge.items import PurgeItem, Verdict
 from r2maint.purge.past import Event, Seen, stopped_naming
 from r2maint.purge.places import Place
-from r2maint.report import Column, Section, format_bytes, format_count
+from r2maint.rendering import Column, Section, format_bytes, format_count
 
 _PLACES = (
     Column("place", "Named in"),

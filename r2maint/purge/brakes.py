@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from r2maint.purge.baselines import Baseline
-from r2maint.report import Refusal, format_count
+from r2maint.rendering import Refusal, format_count
 
 NAMES = ("empty", "missing", "ratio", "source_lost", "identity", "prefixes", "order")
 

@@ -16,7 +16,7 @@ from r2maint.purge.identity import Standing
 from r2maint.purge.items import Action
 from r2maint.purge.quarantine import Manifest
 from r2maint.purge.rechecks import Lifted
-from r2maint.report import Refusal, format_bytes, format_count
+from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.spool import Spool
 
 MAX_RUNS = 1000

@@ -34,7 +34,7 @@ from r2maint.purge.plan import COMMAND, require_cells
 from r2maint.purge.quarantine import PREFIX, Manifest, find_manifests, is_own, read_manifest
 from r2maint.purge.rechecks import iter_keys
 from r2maint.purge.sparing import holds_copies, reason_to_stay, spared_runs
-from r2maint.report import Refusal
+from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 

@@ -29,7 +29,7 @@ from r2maint.purge.places import Place, Search
 from r2maint.purge.plan import circumstances, open_sightings, require_cells
 from r2maint.purge.quarantine import is_own
 from r2maint.purge.sightings import Sightings
-from r2maint.report import Section, format_count
+from r2maint.rendering import Section, format_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

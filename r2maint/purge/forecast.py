@@ -17,7 +17,7 @@ from r2maint.pricing import (
     Rates,
     priced_as,
 )
-from r2maint.report import format_count
+from r2maint.rendering import format_count
 
 PAGE = 1000
 """Objects a LIST answers with."""

@@ -18,7 +18,7 @@ from r2maint.purge.identity import Standing
 from r2maint.purge.omitted import Omission
 from r2maint.purge.overview import Overview
 from r2maint.purge.verdicts import UNNAMED, Action, PurgeItem, Verdict
-from r2maint.report import Refusal, format_bytes, format_count
+from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.spool import Spool
 
 __all__ = [

@@ -8,7 +8,7 @@ from datetime import timedelta
 from r2maint.bucket import Bucket, Expiry
 from r2maint.errors import AccessDenied, BucketError
 from r2maint.purge.quarantine import PREFIX
-from r2maint.report import format_count
+from r2maint.rendering import format_count
 
 CountNamed = Callable[[str], int]
 """How many named objects are below a prefix."""

@@ -11,7 +11,7 @@ from r2maint.purge.forecast import dollars
 from r2maint.purge.items import PurgePlan
 from r2maint.purge.judging import detected_presets
 from r2maint.purge.presets import APPS
-from r2maint.report import format_bytes
+from r2maint.rendering import format_bytes
 
 _CLOCKS = timedelta(hours=1)
 """By how much the bucket's clock and this machine's may differ before it is said."""

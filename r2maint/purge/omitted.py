@@ -15,7 +15,7 @@ from r2maint.errors import DatabaseError
 from r2maint.inventory import Inventory
 from r2maint.keepset.keyfinder import KeyFinder
 from r2maint.keepset.reading import KeepSet
-from r2maint.report import format_count
+from r2maint.rendering import format_count
 from r2maint.scratch.batches import batched
 
 MOST_CELLS = 2_000_000

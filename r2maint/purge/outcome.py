@@ -12,7 +12,7 @@ from r2maint.errors import Stopped
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.purge.items import SUMMARY, Action, PurgeItem, PurgePlan
 from r2maint.purge.steps import Steps
-from r2maint.report import format_count
+from r2maint.rendering import format_count
 from r2maint.scratch.spool import Spool
 
 _DELETED = (ChangeState.DONE, ChangeState.UNDONE)

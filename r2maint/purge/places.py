@@ -16,7 +16,6 @@ from typing import Any
 from django.apps import apps
 
 from r2maint import journal
-from r2maint.adminpages import admin_url
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.database.find_rows import Hit, find_cells
@@ -30,6 +29,7 @@ from r2maint.keepset.reading import JOURNAL, KeepSet, Reading, storage_locations
 from r2maint.keepset.tokens import Token, token_of
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind, Run
+from r2maint.rendering.admin_links import admin_url
 from r2maint.sourcelines import iter_lines, shown
 
 MAX_PLACES = 100

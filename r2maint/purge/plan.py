@@ -47,7 +47,7 @@ from r2maint.purge.omitted import weigh_omissions
 from r2maint.purge.overview import Tally
 from r2maint.purge.quarantine import is_own
 from r2maint.purge.sightings import BATCH, Sightings
-from r2maint.report import Refusal
+from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 

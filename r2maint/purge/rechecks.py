@@ -15,7 +15,7 @@ from r2maint.journal import Journal
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading, storage_locations
 from r2maint.purge import identity
-from r2maint.report import Refusal
+from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched
 
 _BATCH = 1000

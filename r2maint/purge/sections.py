@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from r2maint.bucket import StoredObject
 from r2maint.purge.items import UNNAMED, PurgePlan
 from r2maint.purge.overview import object_row
-from r2maint.report import Column, Section, Unit, format_bytes, format_count
+from r2maint.rendering import Column, Section, Unit, format_bytes, format_count
 
 _SHOWN = 10
 _EXTREMES = 3

@@ -16,7 +16,7 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import CloudflareRefusal, ConfigError
 from r2maint.pricing import INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, ClassUsage, Usage, priced_as
-from r2maint.report.quantities import format_bytes, format_count
+from r2maint.rendering.units import format_bytes, format_count
 from r2maint.usage.operations import CLOUDFLARE, OperationClass, is_billed
 from r2maint.usage.rows import BANDWIDTH, OPERATIONS, STORAGE, Question
 

@@ -19,7 +19,7 @@ from r2maint.pricing import (
     days_of_month,
     month_of_peaks,
 )
-from r2maint.report import format_bytes
+from r2maint.rendering import format_bytes
 from r2maint.usage.analytics import Analytics
 
 

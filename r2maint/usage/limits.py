@@ -10,7 +10,7 @@ from fractions import Fraction
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from r2maint.report import format_bytes, format_count, format_usd
+from r2maint.rendering import format_bytes, format_count, format_usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from r2maint.report import Metric
+from r2maint.rendering import Metric
 from r2maint.usage.grouping import OTHER
 
 MAX_SERIES = 50

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from r2maint.pricing import INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, average
-from r2maint.report import format_count
+from r2maint.rendering import format_count
 from r2maint.usage.prediction import Course, Prediction, fit
 from r2maint.usage.snapshots import MAX_GROUPS, Day, Groups
 

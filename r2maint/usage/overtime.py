@@ -13,7 +13,7 @@ from r2maint.database.connections import database_option
 from r2maint.errors import DatabaseError
 from r2maint.pricing import GB, INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, priced_as
 from r2maint.references.reading import Scope
-from r2maint.report.as_json import encode
+from r2maint.rendering.as_json import encode
 from r2maint.usage.grouping import Count, GroupBy
 from r2maint.usage.limits import Limits
 from r2maint.usage.measure import UsageOptions, UsageReport

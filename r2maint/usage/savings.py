@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from r2maint.pricing import STANDARD, BreakEven, Moved, Prices, Usage, break_even, storage_saving
-from r2maint.report import format_bytes, format_count, format_usd
+from r2maint.rendering import format_bytes, format_count, format_usd
 from r2maint.usage.grouping import Count
 
 

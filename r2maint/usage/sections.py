@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from r2maint.report import Chart, Column, Section, Unit
+from r2maint.rendering import Chart, Column, Section, Unit
 from r2maint.usage.analytics import Analytics
 from r2maint.usage.attribution import Large
 from r2maint.usage.duplicates import DuplicateSet

@@ -14,7 +14,7 @@ from r2maint.database.connections import reading, table_names
 from r2maint.database.upserts import storable
 from r2maint.models import Snapshot
 from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
-from r2maint.report.cells import printable
+from r2maint.rendering.cells import printable
 
 KEPT_FOR = timedelta(days=3 * 365)
 MAX_GROUPS = 100

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from r2maint.probing.outcomes import Outcome
-from r2maint.report import Case, Column, Section, Suite, Verdict, format_count
-from r2maint.report.as_text import MAX_ROWS
+from r2maint.rendering import Case, Column, Section, Suite, Verdict, format_count
+from r2maint.rendering.as_text import MAX_ROWS
 from r2maint.verify.items import GROUPS, RECOVERED, UNCONFIRMED, Finding
 
 

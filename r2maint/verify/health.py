@@ -15,7 +15,7 @@ from r2maint.database.connections import reading, table_names
 from r2maint.database.upserts import Upsert, parameter, storable
 from r2maint.keys import redact
 from r2maint.models import Health
-from r2maint.report.cells import printable
+from r2maint.rendering.cells import printable
 from r2maint.scratch.batches import batched
 from r2maint.verify.items import History
 

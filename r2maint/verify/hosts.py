@@ -8,7 +8,7 @@ from r2maint.keys import host_of
 from r2maint.probing.advice import RUN_AGAIN
 from r2maint.probing.hosts import ANSWERED, Hosts, Tally
 from r2maint.probing.outcomes import Outcome
-from r2maint.report import format_count
+from r2maint.rendering import format_count
 from r2maint.verify.items import Finding
 
 _MOST_NOTES = 10

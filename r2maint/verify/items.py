@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from r2maint.adminpages import admin_url
 from r2maint.bucket.base import StoredObject
 from r2maint.errors import Stopped
 from r2maint.keys import Kind, redact
 from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome
 from r2maint.references.reading import Reference
-from r2maint.report import format_count
+from r2maint.rendering import format_count
+from r2maint.rendering.admin_links import admin_url
 from r2maint.scratch.spool import Spool
 from r2maint.verify.repairs import Counts, Repair, RepairAction, told, total
 

@@ -10,7 +10,7 @@ import logging
 
 from r2maint.errors import UsageError
 from r2maint.management.commands._endings import Declined, closing
-from r2maint.report import Report
+from r2maint.rendering import Report
 
 _logger = logging.getLogger("r2maint")
 # Without any handler Python itself would print records on stderr, where the sentence is already.

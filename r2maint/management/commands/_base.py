@@ -34,8 +34,8 @@ from r2maint.management.commands._items import ReportItems
 from r2maint.management.commands._progress import bars_on
 from r2maint.models import Run, RunState
 from r2maint.references.reading import Scope
-from r2maint.report import Column, Metric, Refusal, Report, Section, Suite, require_format
-from r2maint.report.output import require_writable
+from r2maint.rendering import Column, Metric, Refusal, Report, Section, Suite, require_format
+from r2maint.rendering.output import require_writable
 
 Options = Mapping[str, Any]
 

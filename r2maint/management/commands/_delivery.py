@@ -10,10 +10,10 @@ from typing import Any, TextIO
 
 from django.core.management.base import OutputWrapper
 
-from r2maint import report
+from r2maint import rendering
 from r2maint.management.commands._endings import Unwritable
-from r2maint.report import Report
-from r2maint.report.output import Encodable, open_replacing
+from r2maint.rendering import Report
+from r2maint.rendering.output import Encodable, open_replacing
 
 _DOCUMENTS = ("json", "jsonl")
 """Formats in which an error is a document too."""
@@ -27,7 +27,7 @@ def deliver(result: Report, options: Mapping[str, Any], stdout: OutputWrapper) -
     try:
         if output:
             with open_replacing(Path(output)) as out:
-                report.write(result, format, out)
+                rendering.write(result, format, out)
         elif _is_worth_printing(result, format, options["verbosity"]):
             write_to(stdout, result, format)
     except OSError as error:
@@ -47,7 +47,7 @@ def write_to(stream: OutputWrapper, result: Report, format: str) -> None:
     """Write past Django's wrapper, which would end every write in a line break."""
     out = unwrapped(stream)
     try:
-        report.write(result, format, Encodable(out))
+        rendering.write(result, format, Encodable(out))
         out.flush()
     except BrokenPipeError:
         # The reader has seen enough (`| head`); the exit code stays that of the run. Python

@@ -10,7 +10,7 @@ from django.db import OperationalError, ProgrammingError
 
 from r2maint.control import Control
 from r2maint.errors import ConfigError, DatabaseError, R2MaintError, Stopped
-from r2maint.report import Report
+from r2maint.rendering import Report
 
 _SPACE = "Plans are kept in temporary files: TMPDIR names another directory for them."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from r2maint.report.as_text import MAX_ROWS
+from r2maint.rendering.as_text import MAX_ROWS
 
 Test = Callable[[Any], bool]
 

@@ -17,7 +17,7 @@ from django.db import connections
 
 from r2maint.conf import parse_duration
 from r2maint.errors import UsageError
-from r2maint.report.as_json import encode
+from r2maint.rendering.as_json import encode
 
 EXIT_CODES = """\
 exit codes:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from r2maint.control import Advance, Progress
-from r2maint.report import format_bytes
+from r2maint.rendering import format_bytes
 
 
 def bars_on(stream: TextIO) -> Progress:

@@ -15,7 +15,7 @@ from r2maint.purge.emptied import Emptying, EmptyingItem, EmptyingOptions
 from r2maint.purge.emptying import plan_emptying
 from r2maint.purge.items import Action
 from r2maint.purge.rechecks import Lifted
-from r2maint.report import Column, Section, Unit
+from r2maint.rendering import Column, Section, Unit
 
 Planned = Emptying | Aborting
 Item = EmptyingItem | AbortItem

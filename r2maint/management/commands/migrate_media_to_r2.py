@@ -13,7 +13,7 @@ from r2maint.migrate.moving import apply_migration
 from r2maint.migrate.planning import plan_migration
 from r2maint.migrate.removal import apply_removal, plan_removal
 from r2maint.migrate.removed import GONE, Removal, RemovalAction, RemovalItem
-from r2maint.report import Column, Unit
+from r2maint.rendering import Column, Unit
 
 _OF_MOVING = ("remote", "optimize", "model", "field", "where", "prefix", "limit", "database")
 """Options that say what is moved, and how."""

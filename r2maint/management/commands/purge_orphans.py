@@ -23,7 +23,7 @@ from r2maint.purge.explaining import Explanation, explain
 from r2maint.purge.items import PurgeItem, PurgeOptions, PurgePlan, Verdict
 from r2maint.purge.plan import plan_purge
 from r2maint.purge.sections import plan_sections
-from r2maint.report import Column, Section, Unit
+from r2maint.rendering import Column, Section, Unit
 
 _ALL = "anything in any table may name an object, so every reference counts."
 Item = PurgeItem | Answer | quarantine.Item

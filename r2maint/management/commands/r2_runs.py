@@ -14,7 +14,7 @@ from r2maint.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, storable
 from r2maint.pruning import Pruning, apply_pruning, plan_pruning
-from r2maint.report import Column, Section, Unit
+from r2maint.rendering import Column, Section, Unit
 from r2maint.runs import Listing, Unreached, list_runs, show_run
 from r2maint.undo import Only, Undo, UndoAction, UndoItem, apply_undo, plan_undo
 

@@ -12,6 +12,7 @@ from r2maint.images import Recipe
 from r2maint.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import natural
+from r2maint.rendering import Column, Unit
 from r2maint.reoptimize.conversion import (
     SAMPLE,
     Action,
@@ -20,7 +21,6 @@ from r2maint.reoptimize.conversion import (
     apply_reoptimize,
     plan_reoptimize,
 )
-from r2maint.report import Column, Unit
 
 AS_GOOD_AS_IT_GETS = {"already", "already_webp", "already_avif", "not_smaller", "too_small"}
 DEFAULT = Recipe()

@@ -16,7 +16,7 @@ from r2maint.errors import UsageError
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, gigabytes, natural, positive
 from r2maint.pricing import GB
-from r2maint.report import Column, Metric, Section, format_bytes, format_count, format_usd
+from r2maint.rendering import Column, Metric, Section, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
 from r2maint.usage.analytics import Analytics, ask_analytics
 from r2maint.usage.grouping import GroupBy

@@ -14,7 +14,7 @@ from r2maint.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, not_empty, positive
-from r2maint.report import Column, Section, Suite, Unit
+from r2maint.rendering import Column, Section, Suite, Unit
 from r2maint.verify import (
     FAILING,
     Finding,

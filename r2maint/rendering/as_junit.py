@@ -10,8 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from r2maint.report.cells import printable
-from r2maint.report.result import Case, Report, Sink, Suite, Verdict
+from r2maint.rendering.cells import printable
+from r2maint.rendering.document import Case, Report, Sink, Suite, Verdict
 
 _UNTIMED = "0"
 """Of suites and cases: what is checked is looked at together."""

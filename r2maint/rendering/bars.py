@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from decimal import Decimal
 
-from r2maint.report.result import Sink
+from r2maint.rendering.document import Sink
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _ASCII = "#"

@@ -9,9 +9,9 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
 
-from r2maint.report.as_json import encode
-from r2maint.report.quantities import format_bytes, format_money, format_usd
-from r2maint.report.result import Column, Row, Unit
+from r2maint.rendering.as_json import encode
+from r2maint.rendering.document import Column, Row, Unit
+from r2maint.rendering.units import format_bytes, format_money, format_usd
 
 # Control characters move a terminal's cursor or colour it, bidirectional overrides make one key
 # look like another, lone surrogates cannot be encoded, and no XML may hold U+FFFE and U+FFFF.

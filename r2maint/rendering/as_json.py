@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import r2maint
-from r2maint.report.quantities import format_money
-from r2maint.report.result import Report, Sink
+from r2maint.rendering.document import Report, Sink
+from r2maint.rendering.units import format_money
 
 SCHEMA = 1
 

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, TypeVar, overload
 
 from r2maint.errors import ConfigError
-from r2maint.pricing.tables import CLOUDFLARE, Prices, S3Prices, Tier
+from r2maint.pricing.price_lists import CLOUDFLARE, Prices, S3Prices, Tier
 
 V = TypeVar("V")
 

@@ -9,10 +9,10 @@ from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import Any
 
-from r2maint.report.as_csv import columns_of
-from r2maint.report.cells import printable, readable, value_at
-from r2maint.report.quantities import format_count
-from r2maint.report.result import Column, Report, Row, Section, Unit
+from r2maint.rendering.as_csv import columns_of
+from r2maint.rendering.cells import printable, readable, value_at
+from r2maint.rendering.document import Column, Report, Row, Section, Unit
+from r2maint.rendering.units import format_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

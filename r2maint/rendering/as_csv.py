@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
-from r2maint.report.cells import plain, value_at
-from r2maint.report.result import Column, Report, Row, Sink
+from r2maint.rendering.cells import plain, value_at
+from r2maint.rendering.document import Column, Report, Row, Sink
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What makes a spreadsheet run a cell. Source: OWASP, "CSV Injection"."""

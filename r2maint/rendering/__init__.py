@@ -1,18 +1,22 @@
-"""One report value, written as text, json, jsonl, csv, junit, html or prometheus."""
+"""One report value, written as text, json, jsonl, csv, junit, html or prometheus.
+
+In: a `Report` (summary, items, sections, refusals) of any command. Out: one document on a stream;
+items are read once. `document` has the values, `units` how numbers are
+written, and each `as_*` one format.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from r2maint.report.as_csv import write_csv
-from r2maint.report.as_html import write_html
-from r2maint.report.as_json import write_json, write_jsonl
-from r2maint.report.as_junit import write_junit
-from r2maint.report.as_prometheus import write_prometheus
-from r2maint.report.as_text import write_text
-from r2maint.report.charts import require_library
-from r2maint.report.quantities import format_bytes, format_count, format_money, format_usd
-from r2maint.report.result import (
+from r2maint.rendering.as_csv import write_csv
+from r2maint.rendering.as_html import write_html
+from r2maint.rendering.as_json import write_json, write_jsonl
+from r2maint.rendering.as_junit import write_junit
+from r2maint.rendering.as_prometheus import write_prometheus
+from r2maint.rendering.as_text import write_text
+from r2maint.rendering.charts import require_library
+from r2maint.rendering.document import (
     Case,
     Chart,
     Column,
@@ -25,6 +29,7 @@ from r2maint.report.result import (
     Unit,
     Verdict,
 )
+from r2maint.rendering.units import format_bytes, format_count, format_money, format_usd
 
 __all__ = [
     "FORMATS",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 
-from r2maint.report.bars import bars_of, room_for_bars
-from r2maint.report.cells import printable
-from r2maint.report.result import Column, Refusal, Report, Sink, Unit
-from r2maint.report.tables import Table, summary_lines, tables_of
+from r2maint.rendering.bars import bars_of, room_for_bars
+from r2maint.rendering.cells import printable
+from r2maint.rendering.document import Column, Refusal, Report, Sink, Unit
+from r2maint.rendering.tables import Table, summary_lines, tables_of
 
 MAX_ROWS = 20
 _WIDEST = 60

@@ -17,10 +17,10 @@ from django.template import Context, Engine
 from django.utils.safestring import SafeString, mark_safe
 
 import r2maint
-from r2maint.report.cells import printable, readable
-from r2maint.report.charts import draw_bars, draw_line
-from r2maint.report.result import Chart, Column, Report, Section, Sink, Unit
-from r2maint.report.tables import Table, summary_lines, tables_of
+from r2maint.rendering.cells import printable, readable
+from r2maint.rendering.charts import draw_bars, draw_line
+from r2maint.rendering.document import Chart, Column, Report, Section, Sink, Unit
+from r2maint.rendering.tables import Table, summary_lines, tables_of
 
 MAX_ROWS = 500
 """Of a table; a file of millions of rows opens in no browser."""

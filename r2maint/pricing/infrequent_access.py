@@ -8,7 +8,7 @@ from typing import Any
 
 from r2maint.pricing.bill import Bill, bill
 from r2maint.pricing.month import ClassUsage, Usage
-from r2maint.pricing.tables import CLOUDFLARE, MONTH_DAYS, Prices
+from r2maint.pricing.price_lists import CLOUDFLARE, MONTH_DAYS, Prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

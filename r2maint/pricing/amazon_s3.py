@@ -10,7 +10,7 @@ from typing import Any
 
 from r2maint.pricing.bill import bill
 from r2maint.pricing.month import ClassUsage, Usage
-from r2maint.pricing.tables import (
+from r2maint.pricing.price_lists import (
     CLOUDFLARE,
     GB,
     MILLION,
