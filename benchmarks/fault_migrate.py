@@ -51,10 +51,10 @@ def read_options() -> argparse.Namespace:
 
 
 def attack(between, options: argparse.Namespace) -> list[str]:
-    from r2maint.bucket import sending
+    from r2maint.bucket import upload_many
     from tests.appdirectory.models import AppSubmission
 
-    sending.PARTS_ABOVE_BYTES, sending.PART_BYTES = 2**20, 5 * 2**20
+    upload_many.PARTS_ABOVE_BYTES, upload_many.PART_BYTES = 2**20, 5 * 2**20
     attacked.create_tables()
     attacked.prepare(attacked.Sizes(singles=options.files // 2, shared=20, names=20, texts=20))
     large = [

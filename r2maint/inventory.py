@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import Any
 
 from r2maint import keys
-from r2maint.bucket.base import StoredObject
+from r2maint.bucket.protocol import StoredObject
 from r2maint.control import Control
 from r2maint.keepset.keyfinder import MAX_ROOTS, KeyFinder
 from r2maint.scratch.scratch_index import ScratchIndex

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from r2maint import keys
-from r2maint.bucket.base import StoredObject
+from r2maint.bucket.protocol import StoredObject
 from r2maint.inventory import COLUMNS, Inventory, fetched, unpack
 from r2maint.scratch.batches import batched
 

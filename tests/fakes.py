@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unicodedata import normalize
 
-from r2maint.bucket import rules
-from r2maint.bucket.base import (
+from r2maint.bucket import r2_limits
+from r2maint.bucket.list_guard import guarded, guarded_page
+from r2maint.bucket.protocol import (
     Copy,
     Download,
     Expiry,
@@ -23,7 +24,6 @@ from r2maint.bucket.base import (
     StoredObject,
     Upload,
 )
-from r2maint.bucket.guard import guarded, guarded_page
 from r2maint.errors import (
     BucketError,
     BucketUnreachable,
@@ -227,14 +227,14 @@ class R2Fake:
             raise NoSuchKey(f"The object does not exist: {key!r}.") from None
 
     def _put(self, upload: Upload) -> ObjectInfo:
-        rules.require_key(upload.key)
-        headers = rules.stored_headers(upload.key, upload.headers)
+        r2_limits.require_key(upload.key)
+        headers = r2_limits.stored_headers(upload.key, upload.headers)
         present = self.objects.get(normalize("NFC", upload.key))
         if upload.if_absent and present:
             raise PreconditionFailed(f"The key is taken: {upload.key!r}.")
         if upload.if_match and (present is None or present.info.etag != upload.if_match):
             raise PreconditionFailed(f"The object changed: {upload.key!r}.")
-        rules.measure(upload)
+        r2_limits.measure(upload)
         body = upload.body if isinstance(upload.body, bytes) else upload.body.read_bytes()
         self._require_writable(upload.key)
         return self._write(upload.key, body, headers, self.now())
@@ -244,7 +244,7 @@ class R2Fake:
         if source.info.etag != copy.if_match:
             raise PreconditionFailed(f"The object changed: {copy.source!r}.")
         own = replace(source.info.headers, storage_class=copy.storage_class)
-        headers = rules.stored_headers(copy.target, copy.headers or own)
+        headers = r2_limits.stored_headers(copy.target, copy.headers or own)
         self._require_writable(copy.target)
         return self._write(copy.target, source.body, headers, self.now(), source.info.etag)
 

@@ -22,7 +22,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from r2maint.bucket import Headers, Upload, open_bucket, put
-from r2maint.bucket.directory import DirectoryBucket
+from r2maint.bucket.directory_bucket import DirectoryBucket
 from r2maint.conf import load
 from r2maint.errors import AccessDenied
 from tests.appdirectory import drawings

@@ -148,7 +148,7 @@ def test_a_listing_goes_on_after_a_key(bucket):
 
 
 def test_more_than_a_page_is_listed_and_deleted_whole(bucket, monkeypatch):
-    monkeypatch.setattr("r2maint.bucket.directory.PAGE_SIZE", 10)
+    monkeypatch.setattr("r2maint.bucket.directory_bucket.PAGE_SIZE", 10)
     monkeypatch.setattr("r2maint.bucket.r2.BATCH_SIZE", 10)
     bucket.page_size = 10
     keys = [f"many/{number:04d}" for number in range(21)]

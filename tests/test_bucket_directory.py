@@ -212,7 +212,7 @@ def test_an_upload_that_fails_before_it_is_listed_leaves_the_old_object(bucket, 
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("r2maint.bucket.blobs.os.fsync", full)
+    monkeypatch.setattr("r2maint.bucket.directory_bucket_files.os.fsync", full)
     with pytest.raises(BucketUnreachable, match="No space left"):
         put(bucket, Upload(key="k", body=b"second", if_absent=False, if_match=first.etag))
     assert get(bucket, "k").body == b"first"

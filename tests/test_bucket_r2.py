@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 from botocore import exceptions as sdk
 
-from r2maint.bucket import Copy, Expiry, Headers, Upload, get, head, open_bucket, put, sending
+from r2maint.bucket import Copy, Expiry, Headers, Upload, get, head, open_bucket, put, upload_many
 from r2maint.bucket.r2 import R2Bucket
-from r2maint.bucket.translate import Place, explain, translated
+from r2maint.bucket.sdk_errors import Place, explain, translated
 from r2maint.conf import Config
 from r2maint.conf.bucket_connection import Connection
 from r2maint.errors import (
@@ -42,7 +42,7 @@ DENIED = s3_error(403, "AccessDenied")
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
     """Let botocore and the bulk engine try again at once."""
-    monkeypatch.setattr("r2maint.bucket.deleting._FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("r2maint.bucket.delete_many._FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("r2maint.http.retry.FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
 
@@ -157,8 +157,8 @@ def test_a_page_is_read_exactly_and_only_once():
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(sending, "PARTS_ABOVE_BYTES", 6 * 2**20)
-    monkeypatch.setattr(sending, "PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr(upload_many, "PARTS_ABOVE_BYTES", 6 * 2**20)
+    monkeypatch.setattr(upload_many, "PART_BYTES", 5 * 2**20)
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -204,7 +204,7 @@ def test_an_upload_that_a_killed_run_left_in_parts_starts_clean(bucket, between)
 
 @pytest.mark.usefixtures("small_parts")
 def test_parts_are_sent_several_at_once_and_put_together_in_order(bucket, between, monkeypatch):
-    monkeypatch.setattr(sending, "_PARTS_BYTES", 4 * 5 * 2**20)
+    monkeypatch.setattr(upload_many, "_PARTS_BYTES", 4 * 5 * 2**20)
     both, met = threading.Barrier(2, timeout=20), []
 
     def hold_the_first_two(request):
@@ -280,7 +280,7 @@ def test_a_server_that_knows_of_no_upload_has_none(bucket, between):
 
 def test_no_upload_has_more_parts_than_the_server_takes():
     size = 5 * 2**40
-    assert -(-size // sending.part_bytes(size)) <= sending.MAX_PARTS
+    assert -(-size // upload_many.part_bytes(size)) <= upload_many.MAX_PARTS
 
 
 # What is tried again
@@ -624,14 +624,14 @@ def test_an_error_that_ends_the_run_comes_after_the_results_before_it(bucket, be
 def test_a_profile_of_the_aws_tools_has_no_say(monkeypatch, s3_connection):
     monkeypatch.setenv("AWS_PROFILE", "not-there")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    from r2maint.bucket import client
+    from r2maint.bucket import sdk_client
 
-    client._session.cache_clear()
+    sdk_client._session.cache_clear()
     try:
         with pytest.raises(NoSuchBucket):
             R2Bucket("no-such-bucket", s3_connection).now()
     finally:
-        client._session.cache_clear()
+        sdk_client._session.cache_clear()
 
 
 def test_a_bucket_is_opened_from_the_configuration(s3_bucket, s3_connection):

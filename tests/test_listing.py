@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2maint.bucket import listing
-from r2maint.bucket.base import Page, StoredObject
-from r2maint.bucket.guard import guarded
-from r2maint.bucket.listing import read_page
+from r2maint.bucket import list_parser
+from r2maint.bucket.list_guard import guarded
+from r2maint.bucket.list_parser import read_page
+from r2maint.bucket.protocol import Page, StoredObject
 from r2maint.errors import BucketError, InvalidListing
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -38,7 +38,7 @@ def stored(key, **changes):
 
 
 def test_a_common_page_is_read_without_the_xml_parser(monkeypatch):
-    monkeypatch.setattr(listing, "_read_any", None)
+    monkeypatch.setattr(list_parser, "_read_any", None)
     answer = read_page(page(entry("a"), entry("b/صورة.png")))
     assert answer == Page([stored("a"), stored("b/صورة.png")], False, "")
 
@@ -110,7 +110,7 @@ def test_any_keys_come_back_exactly(keys):
 @given(st.lists(st.text(st.characters(codec="utf-8", min_codepoint=32, exclude_characters="\x7f\ufffe\uffff"), min_size=1), max_size=5))  # fmt: skip
 def test_both_readers_agree(keys):
     body = page(*[entry(escape(key)) for key in keys])
-    assert read_page(body) == listing._read_any(body)
+    assert read_page(body) == list_parser._read_any(body)
     assert [item.key for item in read_page(body).objects] == keys
 
 

@@ -8,7 +8,7 @@ from unicodedata import normalize
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from r2maint.bucket.lookup import SPARSE, find_stored
+from r2maint.bucket.find import SPARSE, find_stored
 from tests.fakes import R2Fake
 
 KEYS = st.lists(st.text("aé/.ب0z", min_size=1, max_size=4), max_size=60, unique=True)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from r2maint.bucket import sending
+from r2maint.bucket import upload_many
 from tests import attacked
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply
@@ -30,8 +30,8 @@ def between(remote, settings, s3_server, monkeypatch):
 
 
 def test_everything_arrives_whatever_breaks_on_the_way(between, monkeypatch):
-    monkeypatch.setattr(sending, "PARTS_ABOVE_BYTES", 2**20)
-    monkeypatch.setattr(sending, "PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr(upload_many, "PARTS_ABOVE_BYTES", 2**20)
+    monkeypatch.setattr(upload_many, "PART_BYTES", 5 * 2**20)
     attacked.fill(attacked.Sizes(singles=20, shared=5, names=5, texts=5))
     large = [
         attacked.write(f"large/{size}.mp4", os.urandom(size * 2**20 + 1)) for size in (1, 6, 11)

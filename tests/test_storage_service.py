@@ -647,8 +647,8 @@ def test_an_error_survives_being_pickled():
 
 
 def test_progress_is_told_by_parts_on_the_callers_thread(remote, monkeypatch):
-    monkeypatch.setattr("r2maint.bucket.sending.PARTS_ABOVE_BYTES", 6 * 2**20)
-    monkeypatch.setattr("r2maint.bucket.sending.PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr("r2maint.bucket.upload_many.PARTS_ABOVE_BYTES", 6 * 2**20)
+    monkeypatch.setattr("r2maint.bucket.upload_many.PART_BYTES", 5 * 2**20)
     told, threads, body = [], set(), b"fLaC" + bytes(12 * 2**20)
 
     def progress(done, total):

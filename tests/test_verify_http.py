@@ -17,7 +17,7 @@ from django.core.management import call_command
 from PIL import Image
 
 from r2maint.bucket import DirectoryBucket, Upload, open_bucket, put
-from r2maint.bucket.base import Headers
+from r2maint.bucket.protocol import Headers
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import Stopped

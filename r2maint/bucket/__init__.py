@@ -1,4 +1,8 @@
-"""Buckets: one protocol, two kinds (R2 or another S3 server, and a directory)."""
+"""Buckets: one protocol, two kinds (R2 or another S3 server, and a directory).
+
+In: a `Config` says which bucket. Out: `open_bucket` gives a `Bucket` that lists, reads, writes,
+copies and deletes by exact keys; every failure is a `BucketError`. Only this package imports boto3.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from r2maint.bucket.base import (
+from r2maint.bucket.directory_bucket import DirectoryBucket
+from r2maint.bucket.protocol import (
     IMMUTABLE,
     Bucket,
     Copy,
@@ -19,7 +24,6 @@ from r2maint.bucket.base import (
     StoredObject,
     Upload,
 )
-from r2maint.bucket.directory import DirectoryBucket
 from r2maint.errors import NoSuchKey
 
 if TYPE_CHECKING:

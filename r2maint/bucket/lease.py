@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 
 from r2maint.bucket import get, head, put
-from r2maint.bucket.base import Bucket, Download, Headers, Upload
+from r2maint.bucket.protocol import Bucket, Download, Headers, Upload
 from r2maint.errors import BucketError, LeaseHeld, NoSuchKey, PreconditionFailed
 
 KEY = ".r2maint/lease"

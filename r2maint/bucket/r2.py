@@ -15,8 +15,12 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
-from r2maint.bucket import answers, rules
-from r2maint.bucket.base import (
+from r2maint.bucket import r2_limits, sdk_values
+from r2maint.bucket.delete_many import Deleter
+from r2maint.bucket.list_guard import guarded, guarded_page
+from r2maint.bucket.list_parser import read_page
+from r2maint.bucket.parallel import in_order, raised
+from r2maint.bucket.protocol import (
     Copy,
     Download,
     Expiry,
@@ -27,14 +31,10 @@ from r2maint.bucket.base import (
     StoredObject,
     Upload,
 )
-from r2maint.bucket.client import make_client
-from r2maint.bucket.deleting import Deleter
-from r2maint.bucket.guard import guarded, guarded_page
-from r2maint.bucket.listing import read_page
-from r2maint.bucket.sending import Sender
-from r2maint.bucket.translate import Place, translated
-from r2maint.bucket.window import in_order, raised
-from r2maint.bucket.wire import Wire
+from r2maint.bucket.sdk_client import make_client
+from r2maint.bucket.sdk_errors import Place, translated
+from r2maint.bucket.signed_requests import Wire
+from r2maint.bucket.upload_many import Sender
 from r2maint.errors import BucketError, BucketUnreachable, InvalidListing, NoSuchKey
 from r2maint.http.retry import Limiter
 from r2maint.scratch.batches import batched
@@ -71,7 +71,7 @@ class R2Bucket:
         self._probing = threading.Lock()
 
     def now(self) -> datetime:
-        return answers.date(self._list(max_keys=1))
+        return sdk_values.date(self._list(max_keys=1))
 
     # Listing
 
@@ -116,7 +116,7 @@ class R2Bucket:
         seen = {marker}
         while True:
             answer = self._list_uploads(prefix, *marker)
-            yield from map(answers.pending_upload, answer.get("Uploads", ()))
+            yield from map(sdk_values.pending_upload, answer.get("Uploads", ()))
             if not answer.get("IsTruncated"):
                 return
             marker = (answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", ""))
@@ -167,7 +167,7 @@ class R2Bucket:
                 if error.response.get("Error", {}).get("Code") == _NO_RULES:
                     return ()
                 raise
-        return tuple(answers.expiries(answer))
+        return tuple(sdk_values.expiries(answer))
 
     # Reading
 
@@ -191,7 +191,7 @@ class R2Bucket:
 
     def _head(self, key: str) -> ObjectInfo:
         with self._about(key):
-            return answers.info(key, self._client.head_object(Bucket=self.name, Key=key))
+            return sdk_values.info(key, self._client.head_object(Bucket=self.name, Key=key))
 
     def _peek(self, count: int, key: str) -> bytes:
         with self._about(key):
@@ -231,12 +231,12 @@ class R2Bucket:
         with closing(answer["Body"]) as body:
             for chunk in body.iter_chunks(_CHUNK_BYTES):
                 target.write(chunk)
-        return answers.info(key, answer)
+        return sdk_values.info(key, answer)
 
     @contextmanager
     def _about(self, key: str) -> Iterator[None]:
         """Translate the errors of a request that reads one object."""
-        if not rules.can_exist(key):
+        if not r2_limits.can_exist(key):
             raise NoSuchKey(f"The object does not exist: {key!r}.")
         try:
             with translated(self._place, key):
@@ -278,20 +278,20 @@ class R2Bucket:
                 yield from (Result(request=key, error=errors.get(key)) for key in batch.request)
 
     def _put(self, upload: Upload) -> ObjectInfo:
-        rules.require_key(upload.key)
-        headers = rules.stored_headers(upload.key, upload.headers)
+        r2_limits.require_key(upload.key)
+        headers = r2_limits.stored_headers(upload.key, upload.headers)
         with translated(self._place, upload.key):
             answer, size = self._sender.send(upload, headers)
         return ObjectInfo(
             key=upload.key,
             size=size,
-            etag=answers.etag(answer),
-            modified_at=answers.date(answer),
+            etag=sdk_values.etag(answer),
+            modified_at=sdk_values.date(answer),
             headers=headers,
         )
 
     def _copy(self, copy: Copy) -> ObjectInfo:
-        rules.require_key(copy.target)
+        r2_limits.require_key(copy.target)
         with self._about(copy.source):
             answer = self._client.copy_object(
                 Bucket=self.name,
@@ -300,13 +300,13 @@ class R2Bucket:
                 CopySourceIfMatch=f'"{copy.if_match}"',
                 **_headers_of(copy),
             )
-        if not rules.is_pinned(answers.etag(answer["CopyObjectResult"]), copy.if_match):
-            raise rules.not_pinned(copy.source)
+        if not r2_limits.is_pinned(sdk_values.etag(answer["CopyObjectResult"]), copy.if_match):
+            raise r2_limits.not_pinned(copy.source)
         return self._head(copy.target)
 
 
 def _headers_of(copy: Copy) -> Any:
     if copy.headers is None:
         return {"MetadataDirective": "COPY", "StorageClass": copy.storage_class}
-    headers = rules.stored_headers(copy.target, copy.headers)
-    return {"MetadataDirective": "REPLACE", **answers.header_arguments(headers)}
+    headers = r2_limits.stored_headers(copy.target, copy.headers)
+    return {"MetadataDirective": "REPLACE", **sdk_values.header_arguments(headers)}

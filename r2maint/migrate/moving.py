@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from r2maint.bucket import Bucket, Headers, ObjectInfo, Result, Upload
-from r2maint.bucket.rules import is_md5
+from r2maint.bucket.r2_limits import is_md5
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.entries import Entry

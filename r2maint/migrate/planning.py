@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from r2maint.bucket import Bucket, StoredObject, head
-from r2maint.bucket.lookup import find_stored
-from r2maint.bucket.rules import is_md5
-from r2maint.bucket.window import run_ahead
+from r2maint.bucket.find import find_stored
+from r2maint.bucket.parallel import run_ahead
+from r2maint.bucket.r2_limits import is_md5
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import UsageError

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from r2maint.bucket import Bucket, head
-from r2maint.bucket.rules import measure_bytes
+from r2maint.bucket.r2_limits import measure_bytes
 from r2maint.control import Control
 from r2maint.http import FetchError, FetchLimits, Guard, Limiter, fetch_many
 from r2maint.images import (

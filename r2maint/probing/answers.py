@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from r2maint.bucket.base import StoredObject
-from r2maint.bucket.rules import is_md5
+from r2maint.bucket.protocol import StoredObject
+from r2maint.bucket.r2_limits import is_md5
 from r2maint.http import Answer, Failure, Reason
 from r2maint.http.retry import TOO_MANY, is_passing
 from r2maint.probing.advice import NAME_ANOTHER, OPEN_IT, RUN_AGAIN

@@ -24,7 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from zlib import crc32
 
-from r2maint.bucket.base import StoredObject
+from r2maint.bucket.protocol import StoredObject
 from r2maint.errors import R2MaintError
 from r2maint.machine_resources import collecting_rarely, machine_memory, usable_cores
 from r2maint.probing.answers import Verdict

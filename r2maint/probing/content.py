@@ -5,8 +5,8 @@ from __future__ import annotations
 from hashlib import md5
 from urllib.parse import urlsplit
 
-from r2maint.bucket.base import StoredObject
-from r2maint.bucket.rules import is_md5
+from r2maint.bucket.protocol import StoredObject
+from r2maint.bucket.r2_limits import is_md5
 from r2maint.http import Answer
 from r2maint.images.magic import HEAD_BYTES, FileType, sniff
 from r2maint.probing.advice import NAME_ANOTHER, UPLOAD_AGAIN

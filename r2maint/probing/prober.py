@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from r2maint.bucket.base import StoredObject
+from r2maint.bucket.protocol import StoredObject
 from r2maint.http import Answer, Engine, Failure, Guard, Limiter, Pace, Reason, Request
 from r2maint.http import Outcome as Ended
 from r2maint.http.retry import is_passing

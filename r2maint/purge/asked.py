@@ -9,7 +9,7 @@ from typing import Any
 from unicodedata import normalize
 
 from r2maint.bucket import Bucket, StoredObject
-from r2maint.bucket.lookup import find_stored
+from r2maint.bucket.find import find_stored
 from r2maint.errors import UsageError
 from r2maint.keys import Addresses, identity, quote_key, redact
 from r2maint.keys.text import URL, readings, unescaped

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from r2maint.bucket import Copy, Headers, ObjectInfo, Result, StoredObject, rules
+from r2maint.bucket import Copy, Headers, ObjectInfo, Result, StoredObject, r2_limits
 from r2maint.entries import Entry
 from r2maint.errors import BucketError, NoSuchKey, ObjectRejected, PreconditionFailed
 from r2maint.models import ChangeKind
@@ -129,7 +129,7 @@ def _end(item: StoredObject, result: Result[Copy, ObjectInfo]) -> Quarantined | 
 def _looked_at(item: StoredObject, copy: ObjectInfo) -> Quarantined | Kept:
     """Return the entry of an object whose copy could be put back as it was."""
     try:
-        rules.stored_headers(item.key, copy.headers)
+        r2_limits.stored_headers(item.key, copy.headers)
     except ObjectRejected as error:
         return Kept(item=item, reason=error.message, failed=True)
     return quarantined(item, copy.key, copy.headers)
@@ -137,7 +137,7 @@ def _looked_at(item: StoredObject, copy: ObjectInfo) -> Quarantined | Kept:
 
 def _is_copy(item: StoredObject, copy: ObjectInfo) -> bool:
     is_alike = copy.headers.storage_class == item.storage_class and copy.size == item.size
-    return is_alike and rules.is_pinned(copy.etag, item.etag)
+    return is_alike and r2_limits.is_pinned(copy.etag, item.etag)
 
 
 def _told(error: BucketError | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from unicodedata import normalize
 
 from r2maint.bucket import Bucket, StoredObject
-from r2maint.bucket.lookup import find_stored
+from r2maint.bucket.find import find_stored
 from r2maint.inventory import outermost
 from r2maint.keepset.keyfinder import MAX_ROOTS
 from r2maint.keys import order

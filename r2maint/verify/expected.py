@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from r2maint.bucket.base import StoredObject
+from r2maint.bucket.protocol import StoredObject
 from r2maint.keys import Kind, Target, Via, identity, is_composed
 from r2maint.references.reading import Reference, Shape
 from r2maint.scratch.batches import batched

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from r2maint.bucket import Bucket, StoredObject
-from r2maint.bucket.rules import is_md5
+from r2maint.bucket.r2_limits import is_md5
 from r2maint.control import Control
 from r2maint.errors import BucketError
 from r2maint.journal import home, iter_stored_bytes, require_tables

@@ -13,8 +13,8 @@ from itertools import chain
 from typing import Any
 
 from r2maint.bucket import Bucket
-from r2maint.bucket.base import StoredObject
-from r2maint.bucket.lookup import find_stored
+from r2maint.bucket.find import find_stored
+from r2maint.bucket.protocol import StoredObject
 from r2maint.control import Control
 from r2maint.joining import ReferenceIndex
 from r2maint.keys import Kind

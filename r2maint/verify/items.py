@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from r2maint.bucket.base import StoredObject
+from r2maint.bucket.protocol import StoredObject
 from r2maint.errors import Stopped
 from r2maint.keys import Kind, redact
 from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome

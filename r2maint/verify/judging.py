@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 
-from r2maint.bucket.base import Expiry, StoredObject
+from r2maint.bucket.protocol import Expiry, StoredObject
 from r2maint.keys import Addresses, Kind, Target, Via, identity
 from r2maint.probing.advice import UPLOAD_AGAIN
 from r2maint.probing.outcomes import Outcome

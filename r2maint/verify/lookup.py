@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r2maint.bucket import Bucket, StoredObject
-from r2maint.bucket.lookup import find_stored
+from r2maint.bucket.find import find_stored
 from r2maint.errors import UsageError
 from r2maint.keys import Addresses, Kind, host_of, identity, order, redact
 from r2maint.keys.text import URL

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from r2maint.bucket.base import StoredObject
+from r2maint.bucket.protocol import StoredObject
 from r2maint.keys import redact
 
 

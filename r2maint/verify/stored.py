@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from r2maint.bucket import Bucket
-from r2maint.bucket.base import Download, Result, StoredObject
+from r2maint.bucket.protocol import Download, Result, StoredObject
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey
 from r2maint.probing.advice import RUN_AGAIN, UPLOAD_AGAIN

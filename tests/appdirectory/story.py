@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from r2maint.bucket import Headers, Upload
-from r2maint.bucket.directory import DirectoryBucket
+from r2maint.bucket.directory_bucket import DirectoryBucket
 from tests.appdirectory import drawings
 from tests.appdirectory.models import App, AppSubmission
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.core.management.base import BaseCommand
 
-from r2maint.bucket.directory import DirectoryBucket
+from r2maint.bucket.directory_bucket import DirectoryBucket
 from r2maint.conf import load
 from tests.appdirectory import story
 

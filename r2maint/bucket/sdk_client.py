@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import botocore.session
 from botocore.config import Config as ClientConfig
 
-from r2maint.bucket.listing import PageBodiesFactory, set_page_aside
+from r2maint.bucket.list_parser import PageBodiesFactory, set_page_aside
 from r2maint.errors import ConfigError
 from r2maint.http.retry import Limiter
 

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from r2maint.bucket import rules
-from r2maint.bucket.client import RETRIED
-from r2maint.bucket.listing import read_deletions
-from r2maint.bucket.translate import Place, explain, translated
+from r2maint.bucket import r2_limits
+from r2maint.bucket.list_parser import read_deletions
+from r2maint.bucket.sdk_client import RETRIED
+from r2maint.bucket.sdk_errors import Place, explain, translated
 from r2maint.errors import AccessDenied, BucketError, NoSuchKey
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Deleter:
         self._permits.current = permit
         errors: dict[str, BucketError] = {}
         plain = []
-        for key in filter(rules.can_exist, keys):
+        for key in filter(r2_limits.can_exist, keys):
             if not _NOT_IN_XML.search(key):
                 plain.append(key)
             elif error := self._delete_one(key):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from r2maint.bucket.base import Bucket, StoredObject
+from r2maint.bucket.protocol import Bucket, StoredObject
 from r2maint.errors import NoSuchKey
 from r2maint.keys.text import identity
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from r2maint.bucket import rules
-from r2maint.bucket.base import Upload
+from r2maint.bucket import r2_limits
+from r2maint.bucket.protocol import Upload
 
 
 class Blobs:
@@ -33,20 +33,20 @@ class Blobs:
                 return path.open("rb")
         return None
 
-    def write_upload(self, upload: Upload) -> tuple[str, rules.Digest]:
+    def write_upload(self, upload: Upload) -> tuple[str, r2_limits.Digest]:
         """Write a loose blob; return its name and digest.
 
         Raises: ObjectRejected when the upload's file cannot be read, OSError for any other file.
         """
         if isinstance(upload.body, bytes):
-            return self._write(upload.body), rules.measure_bytes(upload.body)
+            return self._write(upload.body), r2_limits.measure_bytes(upload.body)
         try:
             source = upload.body.open("rb")
         except OSError as error:
-            raise rules.unreadable(upload.body, error) from error
+            raise r2_limits.unreadable(upload.body, error) from error
         with source:
             name = self.write_copy(source)
-        return name, rules.measure_file(self._loose / name)
+        return name, r2_limits.measure_file(self._loose / name)
 
     def write_copy(self, source: BinaryIO) -> str:
         """Write a loose blob with the bytes of `source`; return its name."""

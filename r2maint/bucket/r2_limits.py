@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from r2maint.bucket.base import Headers, Upload
+from r2maint.bucket.protocol import Headers, Upload
 from r2maint.errors import BucketError, ObjectRejected, PreconditionFailed
 
 MAX_KEY_BYTES = 1024

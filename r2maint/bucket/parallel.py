@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeVar
 
-from r2maint.bucket.base import Result
+from r2maint.bucket.protocol import Result
 from r2maint.errors import BucketError
 
 R = TypeVar("R")

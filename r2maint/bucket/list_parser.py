@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from botocore.parsers import ResponseParserFactory, RestXMLParser
 
-from r2maint.bucket.base import Page, StoredObject
+from r2maint.bucket.protocol import Page, StoredObject
 from r2maint.errors import BucketError
 
 Entry = tuple[str, str, str, str, str]

@@ -7,7 +7,7 @@ from itertools import pairwise
 from operator import lt
 from unicodedata import normalize
 
-from r2maint.bucket.base import Page, StoredObject
+from r2maint.bucket.protocol import Page, StoredObject
 from r2maint.errors import InvalidListing
 
 

@@ -25,8 +25,10 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from r2maint.bucket import rules
-from r2maint.bucket.base import (
+from r2maint.bucket import r2_limits
+from r2maint.bucket.directory_bucket_files import Blobs
+from r2maint.bucket.list_guard import guarded, guarded_page
+from r2maint.bucket.protocol import (
     Copy,
     Download,
     Expiry,
@@ -38,8 +40,6 @@ from r2maint.bucket.base import (
     StoredObject,
     Upload,
 )
-from r2maint.bucket.blobs import Blobs
-from r2maint.bucket.guard import guarded, guarded_page
 from r2maint.errors import (
     BucketError,
     BucketUnreachable,
@@ -218,13 +218,13 @@ class DirectoryBucket:
     # Writing
 
     def _put(self, index: sqlite3.Connection, upload: Upload) -> ObjectInfo:
-        rules.require_key(upload.key)
-        headers = rules.stored_headers(upload.key, upload.headers)
+        r2_limits.require_key(upload.key)
+        headers = r2_limits.stored_headers(upload.key, upload.headers)
         _require_condition(index, upload)
         name, digest = self._blobs.write_upload(upload)
         row = self._row(upload.key, digest.size, digest.md5, headers, name)
         try:
-            rules.require_expected(upload, digest.sha256)
+            r2_limits.require_expected(upload, digest.sha256)
             self._store(index, row, lambda: _require_condition(index, upload))
         except BucketError:
             self._blobs.discard(name)
@@ -232,13 +232,13 @@ class DirectoryBucket:
         return _info(row)
 
     def _copy(self, index: sqlite3.Connection, copy: Copy) -> ObjectInfo:
-        rules.require_key(copy.target)
+        r2_limits.require_key(copy.target)
         source, file = self._open(index, copy.source)
         with file:
             if source[2] != copy.if_match:
                 raise PreconditionFailed(f"The object changed since it was read: {copy.source!r}.")
             own = replace(_info(source).headers, storage_class=copy.storage_class)
-            headers = rules.stored_headers(copy.target, copy.headers or own)
+            headers = r2_limits.stored_headers(copy.target, copy.headers or own)
             name = self._blobs.write_copy(file)
         row = self._row(copy.target, source[1], source[2], headers, name)
         self._store(index, row, lambda: None)
@@ -261,7 +261,7 @@ class DirectoryBucket:
             self._blobs.discard(name)
 
     def _delete(self, index: sqlite3.Connection, keys: list[str]) -> None:
-        encoded = [key.encode() for key in keys if rules.can_exist(key)]
+        encoded = [key.encode() for key in keys if r2_limits.can_exist(key)]
         with _transaction(index):
             old = [name for key in encoded for name in self._loosen(index, key)]
             index.executemany("DELETE FROM objects WHERE key = ?", ((key,) for key in encoded))
@@ -391,7 +391,7 @@ def _select_page(index: sqlite3.Connection, prefix: bytes, position: bytes) -> l
 
 
 def _find(index: sqlite3.Connection, key: str) -> Row:
-    if rules.can_exist(key):
+    if r2_limits.can_exist(key):
         sql = f"SELECT {_COLUMNS} FROM objects WHERE key = ?"
         row: Row | None = index.execute(sql, (key.encode(),)).fetchone()
         if row is not None:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from r2maint.bucket import rules
-from r2maint.bucket.answers import Answer, etag, header_arguments, retries
-from r2maint.bucket.base import Headers, Upload
-from r2maint.bucket.window import run_ahead
+from r2maint.bucket import r2_limits
+from r2maint.bucket.parallel import run_ahead
+from r2maint.bucket.protocol import Headers, Upload
+from r2maint.bucket.sdk_values import Answer, etag, header_arguments, retries
 from r2maint.errors import PreconditionFailed
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Sender:
         One Class A request; in parts, one for each of them and three more.
         Raises: ObjectRejected for an unreadable file, BucketError when other bytes were stored.
         """
-        digest = rules.measure(upload)
+        digest = r2_limits.measure(upload)
         try:
             with _opened(upload.body) as body:
                 if digest.size > PARTS_ABOVE_BYTES:
@@ -61,10 +61,10 @@ class Sender:
                 return self._send_whole(upload, headers, body, digest), digest.size
         except OSError as error:
             assert isinstance(upload.body, Path)
-            raise rules.unreadable(upload.body, error) from error
+            raise r2_limits.unreadable(upload.body, error) from error
 
     def _send_whole(
-        self, upload: Upload, headers: Headers, body: BinaryIO, digest: rules.Digest
+        self, upload: Upload, headers: Headers, body: BinaryIO, digest: r2_limits.Digest
     ) -> Answer:
         try:
             answer: Answer = self._client.put_object(
@@ -77,11 +77,11 @@ class Sender:
             )
         except ClientError as error:
             answer = self._stored_by_lost_attempt(error, upload.key, digest.size, digest.md5)
-        rules.require_same_bytes(upload.key, etag(answer), digest.md5)
+        r2_limits.require_same_bytes(upload.key, etag(answer), digest.md5)
         return answer
 
     def _send_parts(
-        self, upload: Upload, headers: Headers, body: BinaryIO, digest: rules.Digest
+        self, upload: Upload, headers: Headers, body: BinaryIO, digest: r2_limits.Digest
     ) -> Answer:
         self._require_absent(upload)
         self._abort_earlier(upload.key)
@@ -90,7 +90,7 @@ class Sender:
         target["UploadId"] = begun["UploadId"]
         try:
             parts, expected, sent = self._parts(upload, target, body, part_bytes(digest.size))
-            rules.require_expected(replace(upload, sha256=digest.sha256), sent)
+            r2_limits.require_expected(replace(upload, sha256=digest.sha256), sent)
             answer = self._complete(upload, target, parts, digest, expected)
         except BaseException:
             # What cannot be aborted costs storage until R2 removes it after seven days.
@@ -158,7 +158,7 @@ class Sender:
         upload: Upload,
         target: dict[str, Any],
         parts: list[Any],
-        digest: rules.Digest,
+        digest: r2_limits.Digest,
         expected: str,
     ) -> Answer:
         try:

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
-from r2maint.bucket.base import Expiry, Headers, ObjectInfo, PendingUpload
+from r2maint.bucket.protocol import Expiry, Headers, ObjectInfo, PendingUpload
 from r2maint.errors import BucketError
 
 Answer = Mapping[str, Any]

@@ -18,11 +18,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar, cast
 
-from r2maint.bucket import rules, sending
-from r2maint.bucket.answers import parsed_date
-from r2maint.bucket.base import Copy, Headers, ObjectInfo, Result, Upload
-from r2maint.bucket.client import CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
-from r2maint.bucket.translate import Place, explain, no_answer
+from r2maint.bucket import r2_limits, upload_many
+from r2maint.bucket.protocol import Copy, Headers, ObjectInfo, Result, Upload
+from r2maint.bucket.sdk_client import CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
+from r2maint.bucket.sdk_errors import Place, explain, no_answer
+from r2maint.bucket.sdk_values import parsed_date
 from r2maint.conf.bucket_connection import Connection
 from r2maint.errors import BucketError, PreconditionFailed
 from r2maint.http import Answer, Credentials, Engine, Limiter, Outcome, Pace, Request
@@ -32,7 +32,7 @@ from r2maint.smallfiles import read_small
 
 R = TypeVar("R")
 V = TypeVar("V")
-_Note = tuple[rules.Digest, Headers]
+_Note = tuple[r2_limits.Digest, Headers]
 """What is known of an upload while it is under way."""
 
 _EMPTY = sha256(b"").hexdigest()
@@ -129,7 +129,7 @@ class Wire:
     # Asking
 
     def _head(self, key: str) -> Request | None:
-        if not (rules.can_exist(key) and can_ask(key)):
+        if not (r2_limits.can_exist(key) and can_ask(key)):
             return None
         return self._request("HEAD", key, (f"x-amz-content-sha256: {_EMPTY}",))
 
@@ -138,7 +138,7 @@ class Wire:
         return _info(outcome.label, answer)
 
     def _peek(self, count: int, key: str) -> Request | None:
-        if not (rules.can_exist(key) and can_ask(key)):
+        if not (r2_limits.can_exist(key) and can_ask(key)):
             return None
         lines = (f"x-amz-content-sha256: {_EMPTY}", f"Range: bytes=0-{count - 1}")
         return self._request("GET", key, lines)._replace(enough_bytes=count)
@@ -150,17 +150,17 @@ class Wire:
 
     def _put(self, upload: Upload) -> Request | None:
         """Return the request of an upload, its body measured now. Raises: ObjectRejected."""
-        rules.require_key(upload.key)
-        headers = rules.stored_headers(upload.key, upload.headers)
+        r2_limits.require_key(upload.key)
+        headers = r2_limits.stored_headers(upload.key, upload.headers)
         if not can_ask(upload.key):
             return None
         body, size = _read(upload.body)
-        if size > sending.PARTS_ABOVE_BYTES:
+        if size > upload_many.PARTS_ABOVE_BYTES:
             return None
-        digest = rules.measure(upload if body is upload.body else _with_body(upload, body))
+        digest = r2_limits.measure(upload if body is upload.body else _with_body(upload, body))
         lines = (
             f"x-amz-content-sha256: {digest.sha256}",
-            f"Content-MD5: {sending.as_base64(bytes.fromhex(digest.md5))}",
+            f"Content-MD5: {upload_many.as_base64(bytes.fromhex(digest.md5))}",
             *_condition(upload),
             *_lines(headers),
         )
@@ -174,7 +174,7 @@ class Wire:
         except PreconditionFailed:
             return self._stored_by_lost_attempt(outcome, digest)
         etag = answer.headers.get("etag", "").strip('"')
-        rules.require_same_bytes(upload.key, etag, digest.md5)
+        r2_limits.require_same_bytes(upload.key, etag, digest.md5)
         return ObjectInfo(
             key=upload.key,
             size=digest.size,
@@ -183,7 +183,9 @@ class Wire:
             headers=headers,
         )
 
-    def _stored_by_lost_attempt(self, outcome: Outcome[Upload], digest: rules.Digest) -> ObjectInfo:
+    def _stored_by_lost_attempt(
+        self, outcome: Outcome[Upload], digest: r2_limits.Digest
+    ) -> ObjectInfo:
         """Return what is stored if an attempt whose answer was lost stored these very bytes."""
         key = outcome.label.key
         if outcome.attempts > 1:
@@ -198,7 +200,7 @@ class Wire:
 
     def _copy(self, copy: Copy) -> Request | None:
         """Return the request of a copy. Raises: ObjectRejected."""
-        rules.require_key(copy.target)
+        r2_limits.require_key(copy.target)
         if not can_ask(copy.target):
             return None
         lines = (
@@ -211,7 +213,7 @@ class Wire:
 
     def _look_at_copy(self, copy: Copy, answer: Answer) -> Request | None:
         """Return the HEAD of a copy that was made, so that its answer is what came of it."""
-        is_pinned = rules.is_pinned(_etag_of_copy(answer), copy.if_match)
+        is_pinned = r2_limits.is_pinned(_etag_of_copy(answer), copy.if_match)
         is_made = answer.status == 200 and _COPIED.search(answer.body[:512]) is not None
         if not (is_made and is_pinned):
             return None
@@ -226,7 +228,7 @@ class Wire:
         if _COPIED.search(answer.body[:512]) is None:
             # An error may come with status 200, after the server began to answer.
             raise self._refused(answer, copy.source, "CopyObject")
-        raise rules.not_pinned(copy.source)
+        raise r2_limits.not_pinned(copy.source)
 
     # All
 
@@ -305,7 +307,7 @@ def _read(body: bytes | Path) -> tuple[bytes | Path, int]:
     try:
         small = read_small(body, _STREAMED_ABOVE_BYTES)
     except OSError as error:
-        raise rules.unreadable(body, error) from error
+        raise r2_limits.unreadable(body, error) from error
     return (body if small.body is None else small.body), small.size
 
 
@@ -337,7 +339,7 @@ def _lines_of_copy(copy: Copy) -> Iterator[str]:
         yield f"x-amz-storage-class: {copy.storage_class}"
     else:
         yield "x-amz-metadata-directive: REPLACE"
-        yield from _lines(rules.stored_headers(copy.target, copy.headers))
+        yield from _lines(r2_limits.stored_headers(copy.target, copy.headers))
 
 
 def _etag_of_copy(answer: Answer) -> str:
