@@ -15,14 +15,14 @@ from django.core.management import CommandError, call_command
 
 from r2maint import conf
 from r2maint.bucket import Upload, open_bucket, put
+from r2maint.cloudflare.analytics import Analytics, Operation, StoredDay, ask_analytics
+from r2maint.cloudflare.operation_classes import CLOUDFLARE, OperationClass
 from r2maint.conf.bucket_connection import Connection
 from r2maint.control import Control
 from r2maint.errors import Stopped
 from r2maint.management.commands import _base
 from r2maint.management.commands.usage_report import Command
 from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, month_of
-from r2maint.usage.analytics import Analytics, Operation, StoredDay, ask_analytics
-from r2maint.usage.operations import CLOUDFLARE, OperationClass
 from tests.analyticsserver import SCHEMA, analytics_server, envelope, graphql
 from tests.commands import gauges, run
 from tests.conftest import DATABASES
@@ -398,7 +398,7 @@ def hundred_types(bucket) -> list[dict]:
 
 
 def test_an_answer_that_is_cut_short_is_asked_for_in_parts(bucket, server, monkeypatch):
-    monkeypatch.setattr("r2maint.usage.rows.MAX_ROWS", 30)
+    monkeypatch.setattr("r2maint.cloudflare.graphql.MAX_ROWS", 30)
     server.operations = hundred_types(bucket)
     told = analytics()["analytics"]
     assert told["operations"]["unclassified"] == 100
@@ -407,7 +407,7 @@ def test_an_answer_that_is_cut_short_is_asked_for_in_parts(bucket, server, monke
 
 
 def test_a_full_answer_counts_as_cut_short(bucket, server, monkeypatch):
-    monkeypatch.setattr("r2maint.usage.rows.MAX_ROWS", 100)
+    monkeypatch.setattr("r2maint.cloudflare.graphql.MAX_ROWS", 100)
     server.operations = hundred_types(bucket)
     assert analytics()["analytics"]["operations"]["unclassified"] == 100
     asked = [request for request in server.requests if b"r2Operations" in request.body]
@@ -415,7 +415,7 @@ def test_a_full_answer_counts_as_cut_short(bucket, server, monkeypatch):
 
 
 def test_peaks_are_right_when_a_day_comes_in_parts(bucket, server, monkeypatch):
-    monkeypatch.setattr("r2maint.usage.rows.MAX_ROWS", 3)
+    monkeypatch.setattr("r2maint.cloudflare.graphql.MAX_ROWS", 3)
     server.storage = [
         stored(bucket, size, at=YESTERDAY + timedelta(hours=hour), objects=hour)
         for hour, size in enumerate((5, 90, 3, 70))
@@ -431,7 +431,7 @@ def test_a_time_that_is_too_wide_is_asked_for_in_parts(bucket, server):
 
 
 def test_what_cannot_be_whole_is_an_error_and_no_sum(bucket, server, monkeypatch):
-    monkeypatch.setattr("r2maint.usage.rows.MAX_ROWS", 2)
+    monkeypatch.setattr("r2maint.cloudflare.graphql.MAX_ROWS", 2)
     server.operations = [operation(bucket, name, 1) for name in ("GetObject", "PutObject")]
     error = failed(server)
     assert "no whole answer" in error["message"]
@@ -518,7 +518,7 @@ def test_what_may_pass_is_tried_again_and_then_told(bucket, server, answer):
 
 
 def test_a_server_that_does_not_answer_is_given_up(bucket, server, monkeypatch):
-    monkeypatch.setattr("r2maint.cloudflare._TIMEOUT_SECONDS", (1, 0.05))
+    monkeypatch.setattr("r2maint.cloudflare.api._TIMEOUT_SECONDS", (1, 0.05))
 
     def sleep(request: Request) -> str:
         time.sleep(0.2)

@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.utils import timezone as django_timezone
 
 from r2maint.bucket import PendingUpload, Result, Upload, open_bucket, put
+from r2maint.cloudflare.analytics import Analytics, StoredDay
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import AccessDenied, InvalidListing, NoSuchKey
@@ -22,7 +23,6 @@ from r2maint.models import Encoding, Sighting
 from r2maint.pricing import CLOUDFLARE, GB, INFREQUENT_ACCESS, MILLION, STANDARD, storage_saving
 from r2maint.purge.plan import plan_purge
 from r2maint.references.columns import Scope, discover
-from r2maint.usage.analytics import Analytics, StoredDay
 from r2maint.usage.attribution import Attribution
 from r2maint.usage.counting import MAX_OWNERS, OWN, QUARANTINE, UNREFERENCED
 from r2maint.usage.duplicates import MAX_COPIES

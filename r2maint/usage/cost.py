@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 
+from r2maint.cloudflare.analytics import Analytics
 from r2maint.pricing import (
     MONTH_DAYS,
     Bill,
@@ -20,7 +21,6 @@ from r2maint.pricing import (
     month_of_peaks,
 )
 from r2maint.rendering import format_bytes
-from r2maint.usage.analytics import Analytics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

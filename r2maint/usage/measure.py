@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from r2maint.bucket import Bucket
+from r2maint.cloudflare.analytics import Analytics
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.keys import Addresses
@@ -15,7 +16,6 @@ from r2maint.pricing import Bill, Offer, Prices, load_prices
 from r2maint.references.columns import Scope, discover
 from r2maint.references.reading import iter_references
 from r2maint.rendering import Refusal
-from r2maint.usage.analytics import Analytics
 from r2maint.usage.attribution import Attribution, Large
 from r2maint.usage.cost import Month, larger
 from r2maint.usage.counting import Tally, types_by_name

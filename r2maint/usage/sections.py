@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from r2maint.cloudflare.analytics import Analytics
 from r2maint.rendering import Chart, Column, Section, Unit
-from r2maint.usage.analytics import Analytics
 from r2maint.usage.attribution import Large
 from r2maint.usage.duplicates import DuplicateSet
 from r2maint.usage.measure import UsageReport

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 from django.core.management.base import CommandParser
 
 from r2maint.cloudflare import API_URL
+from r2maint.cloudflare.analytics import Analytics, ask_analytics
 from r2maint.errors import UsageError
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, gigabytes, natural, positive
 from r2maint.pricing import GB
 from r2maint.rendering import Column, Metric, Section, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
-from r2maint.usage.analytics import Analytics, ask_analytics
 from r2maint.usage.grouping import GroupBy
 from r2maint.usage.limits import Limits
 from r2maint.usage.measure import UsageOptions, UsageReport, measure_usage

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from r2maint.cloudflare import Cloudflare
+from r2maint.cloudflare.api import Cloudflare
 from r2maint.errors import CloudflareError, CloudflareRefusal
 from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from r2maint.cloudflare import API_URL, Cloudflare
+from r2maint.cloudflare.api import API_URL, Cloudflare
+from r2maint.cloudflare.graphql import BANDWIDTH, OPERATIONS, STORAGE, Question
+from r2maint.cloudflare.operation_classes import CLOUDFLARE, OperationClass, is_billed
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import CloudflareRefusal, ConfigError
 from r2maint.pricing import INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, ClassUsage, Usage, priced_as
 from r2maint.rendering.units import format_bytes, format_count
-from r2maint.usage.operations import CLOUDFLARE, OperationClass, is_billed
-from r2maint.usage.rows import BANDWIDTH, OPERATIONS, STORAGE, Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
