@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from r2maint import journal
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import Stopped
-from r2maint.journal import UNFINISHED, Journal
+from r2maint.journal import journal
+from r2maint.journal.baselines import last_baseline
+from r2maint.journal.journal import UNFINISHED, Journal
 from r2maint.models import Change, ChangeKind, Run
-from r2maint.purge.baselines import last_baseline
 from r2maint.purge.quarantine import quarantine_of
 from r2maint.rendering import Refusal, format_count
 from r2maint.scratch.spool import Spool

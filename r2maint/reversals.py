@@ -13,7 +13,7 @@ from r2maint.bucket import Bucket, ObjectInfo, Result
 from r2maint.conf import Config
 from r2maint.database.connections import reading
 from r2maint.errors import NoSuchKey
-from r2maint.journal import REPAIR_COMMAND
+from r2maint.journal.journal import REPAIR_COMMAND
 from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Change, ChangeKind, Run
 from r2maint.purge.quarantine import GONE, NO_COPY, TAKEN, THERE

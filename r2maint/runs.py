@@ -11,7 +11,7 @@ from typing import Any
 
 from r2maint.bucket import Bucket
 from r2maint.errors import BucketError, ConfigError, R2MaintError, UsageError
-from r2maint.journal import NEWEST_FIRST, home, iter_changes, require_tables
+from r2maint.journal.journal import NEWEST_FIRST, home, iter_changes, require_tables
 from r2maint.keys import redact
 from r2maint.models import Change, ChangeKind, ChangeState, Run
 from r2maint.purge.lostruns import find_lost_runs, iter_lost_changes

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
-from r2maint.journal import home
+from r2maint.journal.journal import home
 from r2maint.keys import Addresses, Kind, Target
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.originals import Original, bring_back, head_faults, place_fault

@@ -14,9 +14,9 @@ from itertools import groupby
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.entries import Entry
 from r2maint.errors import Stopped, UsageError
-from r2maint.journal import UNDO_COMMAND, Journal, home, iter_changes, journal_aliases
+from r2maint.journal.entries import Entry
+from r2maint.journal.journal import UNDO_COMMAND, Journal, home, iter_changes, journal_aliases
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
 from r2maint.originals import Original

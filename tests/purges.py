@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-from r2maint import conf, journal
+from r2maint import conf
+from r2maint.journal import journal
 from r2maint.models import RunState
 from r2maint.purge.brakes import MaxDelete
 from r2maint.purge.deletion import PurgeOutcome, apply_purge

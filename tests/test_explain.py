@@ -15,10 +15,11 @@ from django.urls import clear_url_caches
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2maint import conf, journal
+from r2maint import conf
 from r2maint.bucket import open_bucket
-from r2maint.entries import Entry
 from r2maint.errors import BucketUnreachable, UsageError
+from r2maint.journal import journal
+from r2maint.journal.entries import Entry
 from r2maint.keepset.tokens import token_of
 from r2maint.keys import Addresses, quote_key
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState, Sighting

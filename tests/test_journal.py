@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from django.db import connections, transaction
 
-from r2maint import journal
-from r2maint.entries import Entry
 from r2maint.errors import DatabaseError, LeaseHeld
-from r2maint.journal import (
+from r2maint.journal import journal
+from r2maint.journal.entries import Entry
+from r2maint.journal.journal import (
     Journal,
     find_unfinished,
     iter_changes,

@@ -10,11 +10,11 @@ import pytest
 from django.db import connections
 from django.db.utils import DatabaseError as DjangoDatabaseError
 
-from r2maint import journal
 from r2maint.database import connections as databases
 from r2maint.database.catalogue import database_id, list_tables
 from r2maint.database.snapshot import iter_cells, open_snapshot
 from r2maint.errors import DatabaseError
+from r2maint.journal import journal
 from r2maint.references.swap import Rewrite, Swapped
 from tests.appdirectory.models import AppSubmission
 from tests.conftest import DATABASES, needs_mariadb

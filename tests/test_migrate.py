@@ -14,7 +14,7 @@ from django.db import connections
 from r2maint.bucket import DirectoryBucket, Headers, Upload, get, head, open_bucket, put
 from r2maint.conf import load
 from r2maint.control import Control
-from r2maint.journal import open_journal
+from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.management.commands import _base
 from r2maint.migrate import apply_migration, plan_migration

@@ -465,9 +465,9 @@ def test_a_stopped_run_rewrites_what_it_fetched_and_the_next_one_goes_on(web, mo
 @pytest.mark.parametrize(
     "step",
     [
-        "r2maint.journal.Journal.intend",
+        "r2maint.journal.journal.Journal.intend",
         "r2maint.bucket.DirectoryBucket.put_many",
-        "r2maint.journal.Journal.settle",
+        "r2maint.journal.journal.Journal.settle",
         "r2maint.migrate.moving.swap",
     ],
 )

@@ -18,7 +18,7 @@ import pytest
 from r2maint.bucket import StoredObject
 from r2maint.errors import R2MaintError, Stopped
 from r2maint.http import Guard
-from r2maint.journal import now
+from r2maint.journal.journal import now
 from r2maint.probing import apart
 from r2maint.probing.apart import ProbersApart
 from r2maint.probing.outcomes import Level, Outcome

@@ -8,10 +8,11 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from r2maint import conf, journal
+from r2maint import conf
 from r2maint.bucket import Upload, open_bucket, put
 from r2maint.control import Control
-from r2maint.entries import Entry
+from r2maint.journal import journal
+from r2maint.journal.entries import Entry
 from r2maint.models import Change, ChangeKind, Run, RunState
 from r2maint.pruning import Pruning, apply_pruning, plan_pruning
 from tests.commands import apply, run

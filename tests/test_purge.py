@@ -12,7 +12,7 @@ from django.db import connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2maint import conf, journal
+from r2maint import conf
 from r2maint.bucket import Headers
 from r2maint.control import Control
 from r2maint.errors import (
@@ -26,7 +26,8 @@ from r2maint.errors import (
     Refused,
     Stopped,
 )
-from r2maint.journal import Journal
+from r2maint.journal import journal
+from r2maint.journal.journal import Journal
 from r2maint.models import Change, ChangeState, Identity, Run, RunState, Sighting
 from r2maint.pricing import GB
 from r2maint.purge import identity

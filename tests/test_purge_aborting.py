@@ -8,9 +8,10 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from r2maint import conf, journal
+from r2maint import conf
 from r2maint.bucket import open_bucket
 from r2maint.errors import LeaseHeld, ObjectLocked, Refused, Unsupported
+from r2maint.journal import journal
 from r2maint.models import Change, ChangeState, Identity, RunState
 from r2maint.purge.aborting import Aborting, AbortOptions, apply_aborting, plan_aborting
 from r2maint.purge.rechecks import Lifted

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from r2maint.errors import InvalidListing
+from r2maint.journal.baselines import Baseline, last_baseline
 from r2maint.models import Identity, Run, RunState, Sighting
-from r2maint.purge.baselines import Baseline, last_baseline
 from r2maint.purge.brakes import NAMES, Findings, MaxDelete, find_refusals
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake

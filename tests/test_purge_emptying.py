@@ -9,12 +9,13 @@ from decimal import Decimal
 
 import pytest
 
-from r2maint import conf, journal
+from r2maint import conf
 from r2maint.control import Control
 from r2maint.errors import BucketError, LeaseHeld, ObjectLocked, Refused
+from r2maint.journal import journal
+from r2maint.journal.baselines import last_baseline
 from r2maint.models import Change, ChangeKind, ChangeState, Identity, Run, RunState
 from r2maint.pricing import GB
-from r2maint.purge.baselines import last_baseline
 from r2maint.purge.brakes import MaxDelete
 from r2maint.purge.deletion import apply_purge
 from r2maint.purge.discarding import apply_emptying

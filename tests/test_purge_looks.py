@@ -12,8 +12,8 @@ from django.db import connections
 from r2maint import conf
 from r2maint.control import Control
 from r2maint.errors import BucketUnreachable, DatabaseError, InvalidListing, Stopped
+from r2maint.journal import sightings
 from r2maint.models import Sighting
-from r2maint.purge import sightings
 from r2maint.purge.brakes import MaxDelete
 from r2maint.purge.items import PurgeOptions
 from r2maint.purge.plan import plan_purge
@@ -234,9 +234,9 @@ def test_a_clock_that_differs_from_this_machines_is_told(bucket, monkeypatch):
     def told() -> list[str]:
         return [note for note in plan(bucket, TWO_LOOKS).notes if "clock" in note]
 
-    monkeypatch.setattr("r2maint.journal.now", lambda: bucket.now() + timedelta(minutes=59))
+    monkeypatch.setattr("r2maint.journal.journal.now", lambda: bucket.now() + timedelta(minutes=59))
     assert told() == []
-    monkeypatch.setattr("r2maint.journal.now", lambda: bucket.now() - timedelta(days=3))
+    monkeypatch.setattr("r2maint.journal.journal.now", lambda: bucket.now() - timedelta(days=3))
     assert told() == [
         "The bucket's clock is 3 days ahead of this machine's; ages are counted by the bucket's."
     ]

@@ -24,9 +24,10 @@ from unicodedata import normalize
 import pytest
 from django.db import connections
 
-from r2maint import conf, journal
+from r2maint import conf
 from r2maint.control import Control
 from r2maint.errors import BucketError, BucketUnreachable, LeaseHeld, R2MaintError, Refused
+from r2maint.journal import journal
 from r2maint.keys import Addresses, identity
 from r2maint.models import Change, ChangeKind, ChangeState, Identity, Run, RunState, Sighting
 from r2maint.purge.brakes import NAMES, UNTRUSTED, MaxDelete

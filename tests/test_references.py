@@ -13,7 +13,7 @@ from django.db import connections, models
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import ConfigError, DatabaseError, Stopped, UsageError
-from r2maint.journal import open_journal
+from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses, Kind
 from r2maint.locations import Place
 from r2maint.references import reading

@@ -15,7 +15,7 @@ from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import UsageError
 from r2maint.images import SOURCE_KEY
-from r2maint.journal import kept_values, now, open_journal
+from r2maint.journal.journal import kept_values, now, open_journal
 from r2maint.keepset.filenames import FileNames
 from r2maint.keys import Addresses
 from r2maint.migrate import removal

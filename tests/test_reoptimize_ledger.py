@@ -17,7 +17,7 @@ from r2maint.bucket import Headers, Upload, put
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.images import RECIPE_KEY, SOURCE_KEY, Recipe
-from r2maint.journal import open_journal
+from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Encoding
 from r2maint.references.columns import Scope

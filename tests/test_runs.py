@@ -15,9 +15,9 @@ from django.db import connections
 from r2maint.bucket import Bucket, Headers, Upload, head, open_bucket, put
 from r2maint.conf import Config, load
 from r2maint.control import Control
-from r2maint.entries import Entry
 from r2maint.errors import UsageError
-from r2maint.journal import Journal, iter_changes, open_journal
+from r2maint.journal.entries import Entry
+from r2maint.journal.journal import Journal, iter_changes, open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
 from r2maint.references.columns import Scope, discover

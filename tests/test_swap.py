@@ -19,7 +19,7 @@ from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.database import connections as databases
 from r2maint.errors import DatabaseError, LeaseHeld
-from r2maint.journal import Journal, open_journal
+from r2maint.journal.journal import Journal, open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeState
 from r2maint.references.columns import Scope, discover

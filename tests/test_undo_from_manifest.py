@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from r2maint import conf
 from r2maint.bucket import Headers, Upload, get, head, open_bucket, put
 from r2maint.control import Control
-from r2maint.journal import open_journal
+from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, Identity, Run, RunState, Sighting
 from r2maint.purge.quarantine import (

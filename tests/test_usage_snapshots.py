@@ -10,9 +10,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from r2maint import conf, journal
+from r2maint import conf
 from r2maint.bucket import Upload, open_bucket, put
 from r2maint.errors import DatabaseError
+from r2maint.journal import journal
 from r2maint.models import Snapshot
 from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD
 from r2maint.usage.snapshots import KEPT_FOR, MAX_GROUPS, Day, Snapshots, daily_peaks

@@ -20,7 +20,7 @@ from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint import journal, keys
+from r2maint import keys
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -29,6 +29,7 @@ from r2maint.database.connections import is_replica, reading
 from r2maint.database.snapshot import SEPARATOR, iter_cells, open_snapshot, split
 from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import ConfigError, DatabaseError
+from r2maint.journal import journal
 from r2maint.keepset.extras import (
     iter_callables,
     iter_files,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from django.db.models import QuerySet
 
-from r2maint import journal
+from r2maint.journal import journal
 from r2maint.keys import Addresses, Kind, Target
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.originals import Original

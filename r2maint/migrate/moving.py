@@ -21,10 +21,10 @@ from r2maint.bucket import Bucket, Headers, ObjectInfo, Result, Upload
 from r2maint.bucket.r2_limits import is_md5
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.entries import Entry
 from r2maint.errors import BucketError, PreconditionFailed, Stopped
 from r2maint.http import Limiter
-from r2maint.journal import Journal
+from r2maint.journal.entries import Entry
+from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.migrate.items import Action, Item, Migration, count_item
 from r2maint.migrate.planning import make_namer

@@ -19,7 +19,7 @@ from r2maint.errors import UsageError
 from r2maint.images import Recipe
 from r2maint.images.magic import UNTOUCHED
 from r2maint.joining import ReferenceIndex
-from r2maint.journal import uploads_of
+from r2maint.journal.journal import uploads_of
 from r2maint.keys import Addresses, Kind
 from r2maint.keys.key_templates import MAX_KEY_BYTES
 from r2maint.migrate.embedded import count_embedded

@@ -26,7 +26,7 @@ from r2maint.images import (
     reencode_many,
     sniff,
 )
-from r2maint.journal import uploads_of
+from r2maint.journal.journal import uploads_of
 from r2maint.machine_resources import usable_cores
 from r2maint.migrate.items import Action, Item
 from r2maint.migrate.naming import Namer, RowValues

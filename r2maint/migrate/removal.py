@@ -16,14 +16,14 @@ from pathlib import Path
 
 from django.db.models import QuerySet, Sum
 
-from r2maint import journal
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.entries import Entry
 from r2maint.errors import Stopped, UsageError
 from r2maint.inventory import Inventory
-from r2maint.journal import Journal
+from r2maint.journal import journal
+from r2maint.journal.entries import Entry
+from r2maint.journal.journal import Journal
 from r2maint.keepset.filenames import FileNames
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from r2maint import journal
 from r2maint.bucket import Bucket, PendingUpload
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.entries import Entry
 from r2maint.errors import NoSuchKey, Stopped
 from r2maint.inventory import outermost
-from r2maint.journal import Journal
+from r2maint.journal import journal
+from r2maint.journal.entries import Entry
+from r2maint.journal.journal import Journal
 from r2maint.keys import identity
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.purge.identity import Standing, read_standing, settle

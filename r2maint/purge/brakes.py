@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from r2maint.purge.baselines import Baseline
+from r2maint.journal.baselines import Baseline
 from r2maint.rendering import Refusal, format_count
 
 NAMES = ("empty", "missing", "ratio", "source_lost", "identity", "prefixes", "order")

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from r2maint import journal
 from r2maint.cloudflare import API_URL, MAX_URLS, Cloudflare
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import CloudflareError, CloudflareRefusal, ConfigError
+from r2maint.journal import journal
 from r2maint.keys import host_of, url_paths
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
 from r2maint.scratch.batches import batched

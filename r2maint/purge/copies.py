@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from r2maint import journal
 from r2maint.bucket import StoredObject
+from r2maint.journal import journal
 from r2maint.models import Change, ChangeKind
 from r2maint.purge.quarantine import PREFIX, Quarantined, is_manifest, version_digest
 from r2maint.scratch.batches import batched

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from r2maint.bucket import Copy, Headers, ObjectInfo, Result, StoredObject, r2_limits
-from r2maint.entries import Entry
 from r2maint.errors import BucketError, NoSuchKey, ObjectRejected, PreconditionFailed
+from r2maint.journal.entries import Entry
 from r2maint.models import ChangeKind
 from r2maint.purge import steps
 from r2maint.purge.quarantine import MAX_COPY_BYTES, Quarantined, copy_key, quarantined

@@ -15,8 +15,8 @@ from typing import Any
 
 from r2maint.bucket import ObjectInfo, Result, StoredObject
 from r2maint.control import Control
-from r2maint.entries import Entry
 from r2maint.errors import AccessDenied, BucketError, NoSuchKey, ObjectLocked, Stopped
+from r2maint.journal.entries import Entry
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.purge import steps
 from r2maint.purge.items import Action, PurgeItem, Verdict

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from r2maint import journal
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import Stopped
-from r2maint.journal import Journal
+from r2maint.journal import journal
+from r2maint.journal.journal import Journal
+from r2maint.journal.sightings import Sightings
 from r2maint.models import Run
 from r2maint.purge import identity
 from r2maint.purge.copying import Copier, Kept, without_copy
@@ -26,7 +27,6 @@ from r2maint.purge.plan import circumstances
 from r2maint.purge.quarantine import Quarantined, new_token, write_manifest
 from r2maint.purge.rechecks import Lifted, agree, find_named, require_no_brake, require_same_sources
 from r2maint.purge.restoring import Restorer
-from r2maint.purge.sightings import Sightings
 from r2maint.purge.steps import Steps
 from r2maint.scratch.spool import Spool
 

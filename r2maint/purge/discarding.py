@@ -13,14 +13,14 @@ from operator import attrgetter
 
 from django.db.models import QuerySet
 
-from r2maint import journal
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.entries import Entry
 from r2maint.errors import BucketError, Stopped
 from r2maint.inventory import Inventory
-from r2maint.journal import Journal
+from r2maint.journal import journal
+from r2maint.journal.entries import Entry
+from r2maint.journal.journal import Journal
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.purge.copies import CopyIndex
 from r2maint.purge.emptied import Emptying, EmptyingItem

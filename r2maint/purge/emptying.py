@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from r2maint import journal
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError
 from r2maint.inventory import Inventory, outermost
+from r2maint.journal import journal
+from r2maint.journal.baselines import last_baseline
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
 from r2maint.pricing import load_prices
-from r2maint.purge.baselines import last_baseline
 from r2maint.purge.brakes import Findings, find_refusals
 from r2maint.purge.copies import Copied, CopyIndex
 from r2maint.purge.emptied import MAX_RUNS, Emptying, EmptyingItem, EmptyingOptions, RunTally

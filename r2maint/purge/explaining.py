@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from r2maint import journal
 from r2maint.bucket import Bucket, ObjectInfo, StoredObject, head
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.inventory import Inventory
+from r2maint.journal import journal
+from r2maint.journal.sightings import Sightings
 from r2maint.keepset.reading import KeepSet, Reading
 from r2maint.keys import Addresses, identity
 from r2maint.purge.answers import Answer
@@ -28,7 +29,6 @@ from r2maint.purge.past import find_history, find_sighting, known_keys
 from r2maint.purge.places import Place, Search
 from r2maint.purge.plan import circumstances, open_sightings, require_cells
 from r2maint.purge.quarantine import is_own
-from r2maint.purge.sightings import Sightings
 from r2maint.rendering import Section, format_count
 
 

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, replace
 
 from django.db import connections
 
-from r2maint import journal
 from r2maint.bucket import Bucket, Headers, Upload, get, put
 from r2maint.database.connections import reading
 from r2maint.database.postgresql import system_identifier
 from r2maint.errors import NoSuchKey
+from r2maint.journal import journal
 from r2maint.models import Identity
 
 KEY = ".r2maint/owner"

@@ -10,9 +10,9 @@ from unicodedata import normalize
 
 from django.db.models import Q
 
-from r2maint import journal
 from r2maint.bucket import Bucket
 from r2maint.bucket.find import find_stored
+from r2maint.journal import journal
 from r2maint.keys import digest, identity, quote_key
 from r2maint.models import Change, ChangeKind, ChangeState, Run, Sighting
 from r2maint.runs import ChangeFacts

@@ -15,7 +15,6 @@ from typing import Any
 
 from django.apps import apps
 
-from r2maint import journal
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.database.find_rows import Hit, find_cells
@@ -23,6 +22,7 @@ from r2maint.database.snapshot import SEPARATOR, split
 from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import DatabaseError
 from r2maint.inventory import Inventory
+from r2maint.journal import journal
 from r2maint.keepset.extras import open_file
 from r2maint.keepset.keyfinder import Found, KeyFinder
 from r2maint.keepset.reading import JOURNAL, KeepSet, Reading, storage_locations

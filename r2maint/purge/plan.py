@@ -14,18 +14,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from r2maint import journal
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import DatabaseError, InvalidListing
 from r2maint.inventory import Inventory
+from r2maint.journal import journal
+from r2maint.journal.baselines import Baseline, last_baseline, remember_names
+from r2maint.journal.sightings import BATCH, Sightings
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
 from r2maint.pricing import Prices, load_prices
-from r2maint.purge.baselines import Baseline, last_baseline, remember_names
 from r2maint.purge.brakes import UNTRUSTED, Findings, find_refusals
 from r2maint.purge.folders import NOTHING, Amount
 from r2maint.purge.forecast import Forecast, forecast
@@ -46,7 +47,6 @@ from r2maint.purge.notes import closing_notes, reading_notes
 from r2maint.purge.omitted import weigh_omissions
 from r2maint.purge.overview import Tally
 from r2maint.purge.quarantine import is_own
-from r2maint.purge.sightings import BATCH, Sightings
 from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from r2maint import journal
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import Refused
 from r2maint.inventory import Inventory
-from r2maint.journal import Journal
+from r2maint.journal import journal
+from r2maint.journal.journal import Journal
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading, storage_locations
 from r2maint.purge import identity

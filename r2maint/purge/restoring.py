@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from django.db import transaction
 
-from r2maint import journal
 from r2maint.bucket import StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.journal import journal
 from r2maint.keepset.reading import Reading
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind, ChangeState

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from r2maint import journal
 from r2maint.bucket import Bucket
 from r2maint.errors import BucketError, NoSuchKey
-from r2maint.journal import UNFINISHED
+from r2maint.journal import journal
+from r2maint.journal.journal import UNFINISHED
 from r2maint.models import Run
 from r2maint.purge.copies import CopyIndex
 from r2maint.purge.judging import Judge

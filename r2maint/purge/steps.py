@@ -8,11 +8,11 @@ from operator import attrgetter
 
 from django.db.models import QuerySet
 
-from r2maint import journal
 from r2maint.bucket import Bucket, StoredObject
-from r2maint.entries import Entry
 from r2maint.errors import NoSuchKey
-from r2maint.journal import Journal
+from r2maint.journal import journal
+from r2maint.journal.entries import Entry
+from r2maint.journal.journal import Journal
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.purge.quarantine import PREFIX
 from r2maint.scratch.batches import batched

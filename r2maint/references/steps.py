@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models.query import QuerySet
 
-from r2maint.entries import Entry
+from r2maint.journal.entries import Entry
 from r2maint.keys import Kind
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.references.cells import StoredText, Swap, can_update_together, update_row, update_rows

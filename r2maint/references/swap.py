@@ -26,9 +26,9 @@ from r2maint.database.connections import (
     require_transactions,
     short_transaction,
 )
-from r2maint.entries import Entry, insert_entries
 from r2maint.errors import DatabaseError
-from r2maint.journal import Journal, now, require_tables
+from r2maint.journal.entries import Entry, insert_entries
+from r2maint.journal.journal import Journal, now, require_tables
 from r2maint.models import Change, ChangeState
 from r2maint.references.columns import Column, find_column
 from r2maint.references.exchange import Rewrite, Swapped

@@ -18,11 +18,11 @@ from itertools import chain
 from r2maint.bucket import IMMUTABLE, Bucket, Headers, ObjectInfo, Upload, head, put
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.entries import Entry
 from r2maint.errors import BucketError, PreconditionFailed, Stopped, UsageError
 from r2maint.images import RECIPE_KEY, SOURCE_KEY, Recipe, can_write
 from r2maint.joining import ReferenceIndex
-from r2maint.journal import Journal
+from r2maint.journal.entries import Entry
+from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.pricing import load_prices

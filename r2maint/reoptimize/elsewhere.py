@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from r2maint import journal, keys
+from r2maint import keys
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.inventory import Inventory
+from r2maint.journal import journal
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import JOURNAL, KeepSet, storage_locations
 from r2maint.reoptimize.items import Action, Item

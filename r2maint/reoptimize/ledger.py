@@ -11,12 +11,13 @@ from dataclasses import fields
 from types import TracebackType
 from typing import Any
 
-from r2maint import journal, keys
+from r2maint import keys
 from r2maint.bucket import StoredObject
 from r2maint.database.connections import database_option, reading, table_names
 from r2maint.database.upserts import Upsert, parameter
 from r2maint.errors import DatabaseError, Stopped
 from r2maint.inventory import Inventory
+from r2maint.journal import journal
 from r2maint.models import Encoding
 from r2maint.reoptimize.records import Record
 from r2maint.scratch.batches import batched

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
 
-from r2maint import journal
 from r2maint.database.connections import database_option
 from r2maint.errors import DatabaseError
+from r2maint.journal import journal
 from r2maint.pricing import GB, INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, priced_as
 from r2maint.references.reading import Scope
 from r2maint.rendering.as_json import encode

@@ -12,8 +12,8 @@ from typing import Any
 from django.db.models import Count, Model, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
-from r2maint import journal
 from r2maint.database.connections import reading, table_names
+from r2maint.journal import journal
 from r2maint.models import Encoding, Sighting
 from r2maint.usage.savings import Encoded
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from django.db.models.functions import Greatest
 
-from r2maint import journal
 from r2maint.database.connections import reading, table_names
 from r2maint.database.upserts import storable
+from r2maint.journal import journal
 from r2maint.models import Snapshot
 from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
 from r2maint.rendering.cells import printable

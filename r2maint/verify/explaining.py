@@ -16,12 +16,12 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.bucket.r2_limits import is_md5
 from r2maint.control import Control
 from r2maint.errors import BucketError
-from r2maint.journal import home, iter_stored_bytes, require_tables
+from r2maint.journal.journal import home, iter_stored_bytes, require_tables
+from r2maint.journal.sightings import iter_seen
 from r2maint.keys import identity
 from r2maint.keys.text import unescaped
 from r2maint.probing.outcomes import Outcome
 from r2maint.purge.quarantine import PREFIX, is_manifest, is_own, read_manifest
-from r2maint.purge.sightings import iter_seen
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 from r2maint.verify.clues import Clue, Clues

@@ -10,9 +10,9 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from r2maint import journal
 from r2maint.database.connections import reading, table_names
 from r2maint.database.upserts import Upsert, parameter, storable
+from r2maint.journal import journal
 from r2maint.keys import redact
 from r2maint.models import Health
 from r2maint.rendering.cells import printable

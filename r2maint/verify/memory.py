@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from r2maint import journal
 from r2maint.database.connections import database_option
 from r2maint.errors import DatabaseError, Stopped, UsageError
+from r2maint.journal import journal
 from r2maint.keys import Kind
 from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome
 from r2maint.scratch.batches import batched

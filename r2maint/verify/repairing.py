@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from r2maint.bucket import Bucket, ObjectInfo, StoredObject, head
 from r2maint.control import Control
-from r2maint.entries import Entry
 from r2maint.errors import BucketError, NoSuchKey
-from r2maint.journal import Journal, home
+from r2maint.journal.entries import Entry
+from r2maint.journal.journal import Journal, home
 from r2maint.keys import Addresses, redact
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.probing.outcomes import Outcome

@@ -17,12 +17,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DjangoDatabaseError
 
-from r2maint import conf, journal
+from r2maint import conf
 from r2maint.bucket import Bucket, open_bucket
 from r2maint.bucket.lease import hold_lease
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import R2MaintError, Stopped, UsageError
+from r2maint.journal import journal
 from r2maint.keys import Addresses
 from r2maint.machine_resources import collecting_rarely
 from r2maint.management.commands import _alarm as alarm

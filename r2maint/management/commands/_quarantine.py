@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from r2maint.errors import UsageError
-from r2maint.journal import Journal
+from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, Work
 from r2maint.management.commands._items import ReportItems
 from r2maint.purge.aborting import Aborting, AbortItem, AbortOptions, apply_aborting, plan_aborting

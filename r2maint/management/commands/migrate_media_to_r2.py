@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 
 from r2maint.errors import UsageError
 from r2maint.images import Recipe
-from r2maint.journal import Journal
+from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.migrate.items import Action, Item, Migration
 from r2maint.migrate.moving import apply_migration

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.errors import BucketError, ConfigError, UsageError
-from r2maint.journal import Journal
+from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, storable
 from r2maint.pruning import Pruning, apply_pruning, plan_pruning

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from r2maint.images import Recipe
-from r2maint.journal import Journal
+from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import natural
 from r2maint.rendering import Column, Unit

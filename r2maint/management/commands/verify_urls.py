@@ -10,7 +10,7 @@ from typing import ClassVar
 from django.core.management.base import CommandParser
 
 from r2maint.errors import Stopped, UsageError
-from r2maint.journal import Journal
+from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, not_empty, positive

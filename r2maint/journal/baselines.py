@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from r2maint import journal
+from r2maint.journal import journal
 from r2maint.models import Run, RunState
 
 

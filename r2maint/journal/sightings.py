@@ -10,8 +10,8 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import Max
 
-from r2maint import journal
 from r2maint.bucket import StoredObject
+from r2maint.journal import journal
 from r2maint.keys import digest
 from r2maint.models import Sighting
 from r2maint.scratch.batches import batched

@@ -18,8 +18,8 @@ from r2maint.database.connections import (
     short_transaction,
     table_names,
 )
-from r2maint.entries import Entry, insert_entries
 from r2maint.errors import DatabaseError
+from r2maint.journal.entries import Entry, insert_entries
 from r2maint.models import (
     Change,
     ChangeKind,
