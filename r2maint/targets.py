@@ -14,12 +14,12 @@ from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.journal.journal import home
 from r2maint.keys import Addresses, Kind, Target
+from r2maint.local_files.read_file import is_file
+from r2maint.local_files.restore_file import Original, bring_back, head_faults, place_fault
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.originals import Original, bring_back, head_faults, place_fault
 from r2maint.references import embedded
 from r2maint.references.columns import find_column
 from r2maint.references.reading import Shape, target_of
-from r2maint.sources import is_file
 
 _REMOVED = (ChangeState.DONE, ChangeState.INTENDED)
 

@@ -18,8 +18,8 @@ from r2maint.errors import Stopped, UsageError
 from r2maint.journal.entries import Entry
 from r2maint.journal.journal import UNDO_COMMAND, Journal, home, iter_changes, journal_aliases
 from r2maint.keys import Addresses
+from r2maint.local_files.restore_file import Original
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
-from r2maint.originals import Original
 from r2maint.purge.lostruns import iter_lost_changes
 from r2maint.purge.quarantine import restore_all
 from r2maint.references.swap import swap

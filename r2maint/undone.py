@@ -10,8 +10,8 @@ from typing import Any
 
 from r2maint.errors import Stopped
 from r2maint.keys import identity
+from r2maint.local_files.restore_file import Original
 from r2maint.models import Change, ChangeKind
-from r2maint.originals import Original
 from r2maint.rendering import Refusal, format_count
 from r2maint.runs import ChangeFacts
 from r2maint.scratch.spool import Spool

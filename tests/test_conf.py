@@ -15,7 +15,7 @@ from r2maint import conf
 from r2maint.conf import Config, ExtraReferences, FieldRule, parse_duration, require_connection
 from r2maint.conf.environment import Surroundings
 from r2maint.errors import ConfigError
-from r2maint.locations import Place, StorageLocation, storage_location
+from r2maint.local_files.storage_locations import Place, StorageLocation, storage_location
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 OTHER = "f" * 32

@@ -74,7 +74,7 @@ def test_the_help_tells_of_every_option_in_a_sentence(name):
 
 def test_every_reason_of_a_migration_is_in_its_page():
     package = Path(checks.__file__).parent
-    files = [*(package / "migrate").glob("*.py"), package / "sources.py", package / "originals.py"]
+    files = [*(package / "migrate").glob("*.py"), *(package / "local_files").glob("*.py")]
     source = "".join(path.read_text() for path in (*files, package / "http" / "fetch.py"))
     given = r'(?:UnusableSource\(|reason=|item, |found, |Reason\.\w+: |return )"([a-z_]+)"'
     reasons = set(re.findall(given, source))

@@ -20,7 +20,7 @@ from r2maint.bucket import Headers, Upload, head, open_bucket, put
 from r2maint.conf import load
 from r2maint.errors import AccessDenied, BucketError, BucketUnreachable, ConfigError, NoSuchBucket
 from r2maint.keys import Addresses
-from r2maint.locations import Place, storage_location
+from r2maint.local_files.storage_locations import Place, storage_location
 from r2maint.storage import R2Storage
 from r2maint.storage.content import SMALL_BYTES
 from tests.appdirectory.models import App, AppSubmission

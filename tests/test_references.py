@@ -15,7 +15,7 @@ from r2maint.control import Control
 from r2maint.errors import ConfigError, DatabaseError, Stopped, UsageError
 from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses, Kind
-from r2maint.locations import Place
+from r2maint.local_files.storage_locations import Place
 from r2maint.references import reading
 from r2maint.references.columns import Column, ColumnKind, Scope, discover, row_values
 from r2maint.references.reading import Reference, Shape, iter_references, still_named

@@ -18,10 +18,10 @@ from r2maint.images import SOURCE_KEY
 from r2maint.journal.journal import kept_values, now, open_journal
 from r2maint.keepset.filenames import FileNames
 from r2maint.keys import Addresses
+from r2maint.local_files.restore_file import MAX_IN_MEMORY
 from r2maint.migrate import removal
 from r2maint.migrate.removal import apply_removal, plan_removal
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
-from r2maint.originals import MAX_IN_MEMORY
 from tests.appdirectory.models import App
 from tests.commands import apply, run
 from tests.conftest import DATABASES
@@ -615,7 +615,7 @@ def test_a_path_that_is_taken_while_the_bytes_come_is_left_alone(moved, icon, mo
         Path(target).write_bytes(b"theirs")
         link(source, target)
 
-    monkeypatch.setattr("r2maint.originals.os.link", late)
+    monkeypatch.setattr("r2maint.local_files.restore_file.os.link", late)
     undone = apply("r2_runs", removal_run, "--undo", exit_code=3)
 
     assert "is taken" in undone["items"][0]["reason"]

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from r2maint.sources import UnusableSource, locate_file, read_source
+from r2maint.local_files.read_file import UnusableSource, locate_file, read_source
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"rest of a picture"
 

@@ -23,12 +23,12 @@ from r2maint.bucket.protocol import Copy, Headers, ObjectInfo, Result, Upload
 from r2maint.bucket.sdk_client import CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
 from r2maint.bucket.sdk_errors import Place, explain, no_answer
 from r2maint.bucket.sdk_values import parsed_date
+from r2maint.bucket.small_files import read_small
 from r2maint.conf.bucket_connection import Connection
 from r2maint.errors import BucketError, PreconditionFailed
 from r2maint.http import Answer, Credentials, Engine, Limiter, Outcome, Pace, Request
 from r2maint.http.retry import is_passing
 from r2maint.keys.text import quote_key
-from r2maint.smallfiles import read_small
 
 R = TypeVar("R")
 V = TypeVar("V")

@@ -20,7 +20,7 @@ from r2maint.database.snapshot import SEPARATOR
 from r2maint.keepset.reading import JOURNAL
 from r2maint.keys import Addresses, Kind
 from r2maint.keys.text import inside
-from r2maint.locations import Place, StorageLocation, storage_location
+from r2maint.local_files.storage_locations import Place, StorageLocation, storage_location
 
 # As far as no reader could see a second address in it: a query, a further scheme, an escaped ":" or
 # "/" and whatever may end a URL are searched like any other text.

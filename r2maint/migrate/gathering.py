@@ -12,10 +12,10 @@ from django.core.files.storage import default_storage
 
 from r2maint.conf import Config
 from r2maint.keys import Addresses, Kind
-from r2maint.locations import Place, is_served, storage_location
+from r2maint.local_files.read_file import is_file
+from r2maint.local_files.storage_locations import Place, is_served, storage_location
 from r2maint.references.columns import Column
 from r2maint.references.reading import Reference, Shape
-from r2maint.sources import is_file
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,11 +11,11 @@ from django.db.models import QuerySet
 
 from r2maint.journal import journal
 from r2maint.keys import Addresses, Kind, Target
+from r2maint.local_files.read_file import is_file
+from r2maint.local_files.restore_file import Original
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.originals import Original
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
-from r2maint.sources import is_file
 
 _BATCH = 100
 _MOVED = (ChangeState.DONE, ChangeState.INTENDED)

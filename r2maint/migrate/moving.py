@@ -26,6 +26,7 @@ from r2maint.http import Limiter
 from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
+from r2maint.local_files.read_file import is_as_it_was, md5_of
 from r2maint.migrate.items import Action, Item, Migration, count_item
 from r2maint.migrate.planning import make_namer
 from r2maint.migrate.preparing import Preparer, Ready
@@ -34,7 +35,6 @@ from r2maint.models import ChangeKind, ChangeState
 from r2maint.references.reading import Reference, Scope
 from r2maint.references.swap import Swapped, swap
 from r2maint.scratch.spool import Spool
-from r2maint.sources import is_as_it_was, md5_of
 
 BATCH = 500
 """Sources uploaded before their rows are rewritten."""

@@ -9,11 +9,11 @@ from r2maint.bucket import IMMUTABLE
 from r2maint.conf import Config
 from r2maint.images.magic import FileType
 from r2maint.keys import DEFAULT_TEMPLATE, Addresses, key_from_template, row_names, shared_template
+from r2maint.local_files.read_file import MAX_IMAGE_BYTES, UnusableSource
 from r2maint.migrate.items import Item
 from r2maint.references.columns import Column, row_values
 from r2maint.references.reading import Reference, Shape
 from r2maint.references.swap import Rewrite
-from r2maint.sources import MAX_IMAGE_BYTES, UnusableSource
 
 Row = tuple[str, str, str]
 """Database, model and primary key."""

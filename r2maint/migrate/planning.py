@@ -22,6 +22,14 @@ from r2maint.joining import ReferenceIndex
 from r2maint.journal.journal import uploads_of
 from r2maint.keys import Addresses, Kind
 from r2maint.keys.key_templates import MAX_KEY_BYTES
+from r2maint.local_files.read_file import (
+    MAX_IMAGE_BYTES,
+    Locator,
+    Source,
+    UnusableSource,
+    md5_of,
+    read_source,
+)
 from r2maint.migrate.embedded import count_embedded
 from r2maint.migrate.forecast import Forecast
 from r2maint.migrate.gathering import Gatherer, Origin
@@ -33,7 +41,6 @@ from r2maint.references.reading import Reference, Scope, Shape, iter_references
 from r2maint.reoptimize.recipes import strictest
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
-from r2maint.sources import MAX_IMAGE_BYTES, Locator, Source, UnusableSource, md5_of, read_source
 
 Group = tuple[str, tuple[Reference, ...]]
 """An origin as text, and every reference that names it."""

@@ -27,10 +27,15 @@ from r2maint.images import (
     sniff,
 )
 from r2maint.journal.journal import uploads_of
+from r2maint.local_files.read_file import (
+    MAX_IMAGE_BYTES,
+    UnusableSource,
+    accepted_type,
+    is_as_it_was,
+)
 from r2maint.machine_resources import usable_cores
 from r2maint.migrate.items import Action, Item
 from r2maint.migrate.naming import Namer, RowValues
-from r2maint.sources import MAX_IMAGE_BYTES, UnusableSource, accepted_type, is_as_it_was
 
 FETCHES = 4
 """Remote sources under way at once: each may be as large as the limit, several times over."""

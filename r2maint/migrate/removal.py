@@ -28,10 +28,8 @@ from r2maint.keepset.filenames import FileNames
 from r2maint.keepset.keyfinder import Found
 from r2maint.keepset.reading import KeepSet, Reading
 from r2maint.keys import Addresses
-from r2maint.migrate.moved import iter_moved
-from r2maint.migrate.removed import GONE, Removal, RemovalAction, RemovalItem, count_items
-from r2maint.models import Change, ChangeKind, ChangeState, RunState
-from r2maint.originals import (
+from r2maint.local_files.read_file import UnusableSource, is_as_it_was
+from r2maint.local_files.restore_file import (
     Original,
     bring_back,
     find_original,
@@ -39,10 +37,12 @@ from r2maint.originals import (
     head_faults,
     read_faults,
 )
+from r2maint.migrate.moved import iter_moved
+from r2maint.migrate.removed import GONE, Removal, RemovalAction, RemovalItem, count_items
+from r2maint.models import Change, ChangeKind, ChangeState, RunState
 from r2maint.runs import find_run
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
-from r2maint.sources import UnusableSource, is_as_it_was
 
 COMMAND = "migrate_media_to_r2"
 BATCH = 100

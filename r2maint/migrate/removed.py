@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from r2maint.errors import Stopped
-from r2maint.originals import Original
+from r2maint.local_files.restore_file import Original
 from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.spool import Spool
 

@@ -25,7 +25,7 @@ from r2maint.conf import Config, FieldRule
 from r2maint.database.connections import iter_aliases, missing_table, reading, table_names
 from r2maint.errors import ConfigError, UsageError, suggest
 from r2maint.keys import Addresses
-from r2maint.locations import Place, StorageLocation, storage_location
+from r2maint.local_files.storage_locations import Place, StorageLocation, storage_location
 from r2maint.scratch.batches import batched
 
 Model = type[models.Model]

@@ -18,7 +18,7 @@ from django.db.models.query import QuerySet
 from r2maint.control import Advance, Control
 from r2maint.database.connections import reading
 from r2maint.keys import Addresses, Kind, Target, Via, host_of, is_bare_name, redact
-from r2maint.locations import Place
+from r2maint.local_files.storage_locations import Place
 from r2maint.references import embedded, jsontext
 from r2maint.references.cells import StoredText
 from r2maint.references.columns import EVERYTHING, Column, ColumnKind, Scope, find_column

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from r2maint.errors import StorageError
 from r2maint.images import HEAD_BYTES, FileType, ImageError, Limits, inspect, sniff
-from r2maint.sources import MAX_IMAGE_BYTES, UnusableSource, read_source
+from r2maint.local_files.read_file import MAX_IMAGE_BYTES, UnusableSource, read_source
 
 SMALL_BYTES = 4 * 2**20
 """What is not larger is held in memory; anything else goes through a file."""

@@ -17,7 +17,7 @@ from r2maint.bucket import Bucket, ObjectInfo
 from r2maint.conf import Config
 from r2maint.errors import BucketError, NoSuchKey
 from r2maint.images import SOURCE_KEY
-from r2maint.sources import UnusableSource, locate_file
+from r2maint.local_files.read_file import UnusableSource, locate_file
 
 MAX_IN_MEMORY = 8 * 2**20
 """Bytes of an object that is read whole; larger ones pass through a temporary file."""
