@@ -28,7 +28,7 @@ def main(count: int) -> None:
     from r2maint.bucket.r2 import R2Bucket
     from r2maint.conf.bucket_connection import Connection
     from r2maint.control import Control
-    from r2maint.purge.quarantine import Quarantined, restore, restore_all
+    from r2maint.quarantine.manifest import Quarantined, restore, restore_all
 
     def entry(number: int, size: int) -> Quarantined:
         key, copy = f"many/{number}", f"copy/{number}"

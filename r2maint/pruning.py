@@ -21,7 +21,7 @@ from r2maint.journal import journal
 from r2maint.journal.baselines import last_baseline
 from r2maint.journal.journal import UNFINISHED, Journal
 from r2maint.models import Change, ChangeKind, Run
-from r2maint.purge.quarantine import quarantine_of
+from r2maint.quarantine.manifest import quarantine_of
 from r2maint.rendering import Refusal, format_count
 from r2maint.scratch.spool import Spool
 

@@ -16,7 +16,7 @@ from r2maint.errors import NoSuchKey
 from r2maint.journal.journal import REPAIR_COMMAND
 from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Change, ChangeKind, Run
-from r2maint.purge.quarantine import GONE, NO_COPY, TAKEN, THERE
+from r2maint.quarantine.manifest import GONE, NO_COPY, TAKEN, THERE
 from r2maint.references import jsontext
 from r2maint.references.cells import StoredText
 from r2maint.references.columns import Column, ColumnKind, find_column

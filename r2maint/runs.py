@@ -14,8 +14,8 @@ from r2maint.errors import BucketError, ConfigError, R2MaintError, UsageError
 from r2maint.journal.journal import NEWEST_FIRST, home, iter_changes, require_tables
 from r2maint.keys import redact
 from r2maint.models import Change, ChangeKind, ChangeState, Run
-from r2maint.purge.lostruns import find_lost_runs, iter_lost_changes
-from r2maint.purge.quarantine import MANIFEST, Manifest
+from r2maint.quarantine.lost_runs import find_lost_runs, iter_lost_changes
+from r2maint.quarantine.manifest import MANIFEST, Manifest
 from r2maint.rendering import format_count
 from r2maint.scratch.spool import Spool
 

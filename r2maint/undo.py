@@ -20,8 +20,8 @@ from r2maint.journal.journal import UNDO_COMMAND, Journal, home, iter_changes, j
 from r2maint.keys import Addresses
 from r2maint.local_files.restore_file import Original
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
-from r2maint.purge.lostruns import iter_lost_changes
-from r2maint.purge.quarantine import restore_all
+from r2maint.quarantine.lost_runs import iter_lost_changes
+from r2maint.quarantine.manifest import restore_all
 from r2maint.references.swap import swap
 from r2maint.reversals import ACTIVE, ENDS, ChangeId, Judge, change_id, is_journalled, way_back
 from r2maint.runs import PURGE_COMMAND, find_run, is_known

@@ -35,7 +35,7 @@ from r2maint.purge.brakes import MaxDelete
 from r2maint.purge.deletion import PurgeOutcome, apply_purge
 from r2maint.purge.items import PurgeOptions, PurgePlan, Verdict
 from r2maint.purge.plan import plan_purge
-from r2maint.purge.quarantine import (
+from r2maint.quarantine.manifest import (
     MAX_COPY_BYTES,
     PREFIX,
     list_manifests,

@@ -23,8 +23,8 @@ from r2maint.purge.emptied import Emptying, EmptyingOptions
 from r2maint.purge.emptying import plan_emptying
 from r2maint.purge.items import PurgeOptions
 from r2maint.purge.plan import plan_purge
-from r2maint.purge.quarantine import PREFIX, is_manifest, list_manifests, read_manifest, restore
 from r2maint.purge.rechecks import Lifted
+from r2maint.quarantine.manifest import PREFIX, is_manifest, list_manifests, read_manifest, restore
 from tests.conftest import DATABASES
 from tests.fakes import FakeClock, LostLease, R2Fake, fail_on
 from tests.oddities.models import Article

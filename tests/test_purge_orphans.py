@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from r2maint import conf
 from r2maint.bucket import DirectoryBucket, Upload, open_bucket
 from r2maint.models import Run, Sighting
-from r2maint.purge.quarantine import PREFIX
+from r2maint.quarantine.manifest import PREFIX
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES

@@ -14,7 +14,7 @@ from r2maint.control import Control
 from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, Identity, Run, RunState, Sighting
-from r2maint.purge.quarantine import (
+from r2maint.quarantine.manifest import (
     MANIFEST,
     PREFIX,
     Quarantined,
@@ -172,8 +172,8 @@ def lost(key: str, copy: str, size: int) -> Quarantined:
 
 
 def test_many_come_back_in_windows_and_in_order(monkeypatch):
-    monkeypatch.setattr("r2maint.purge.quarantine.SMALL_BYTES", 4)
-    monkeypatch.setattr("r2maint.purge.quarantine.WINDOW_BYTES", 6)
+    monkeypatch.setattr("r2maint.quarantine.manifest.SMALL_BYTES", 4)
+    monkeypatch.setattr("r2maint.quarantine.manifest.WINDOW_BYTES", 6)
     bucket = R2Fake()
     sizes = [3, 3, 3, 5, 0, 2, 9]
     for number, size in enumerate(sizes):

@@ -12,8 +12,8 @@ from r2maint.errors import BucketError, NoSuchKey, ObjectRejected, PreconditionF
 from r2maint.journal.entries import Entry
 from r2maint.models import ChangeKind
 from r2maint.purge import steps
-from r2maint.purge.quarantine import MAX_COPY_BYTES, Quarantined, copy_key, quarantined
 from r2maint.purge.steps import Steps, step
+from r2maint.quarantine.manifest import MAX_COPY_BYTES, Quarantined, copy_key, quarantined
 from r2maint.scratch.batches import batched
 
 _CHANGED = "It changed since it was listed."

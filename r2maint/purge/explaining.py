@@ -28,7 +28,7 @@ from r2maint.purge.neighbours import list_neighbours, needs_whole, originals, wi
 from r2maint.purge.past import find_history, find_sighting, known_keys
 from r2maint.purge.places import Place, Search
 from r2maint.purge.plan import circumstances, open_sightings, require_cells
-from r2maint.purge.quarantine import is_own
+from r2maint.quarantine.manifest import is_own
 from r2maint.rendering import Section, format_count
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from r2maint.bucket import Bucket, Expiry
 from r2maint.errors import AccessDenied, BucketError
-from r2maint.purge.quarantine import PREFIX
+from r2maint.quarantine.manifest import PREFIX
 from r2maint.rendering import format_count
 
 CountNamed = Callable[[str], int]

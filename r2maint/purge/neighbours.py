@@ -12,7 +12,7 @@ from r2maint.inventory import outermost
 from r2maint.keepset.keyfinder import MAX_ROOTS
 from r2maint.keys import order
 from r2maint.purge.judging import Judge
-from r2maint.purge.quarantine import is_own
+from r2maint.quarantine.manifest import is_own
 
 _LITERAL = re.compile(r"[\x00-\x7f]*?(?=[*?\[]|[^\x00-\x7f]|$)", re.S)
 

@@ -46,7 +46,7 @@ from r2maint.purge.lifecycle import lifecycle_notes
 from r2maint.purge.notes import closing_notes, reading_notes
 from r2maint.purge.omitted import weigh_omissions
 from r2maint.purge.overview import Tally
-from r2maint.purge.quarantine import is_own
+from r2maint.quarantine.manifest import is_own
 from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool

@@ -7,9 +7,9 @@ from r2maint.errors import BucketError, NoSuchKey
 from r2maint.journal import journal
 from r2maint.journal.journal import UNFINISHED
 from r2maint.models import Run
-from r2maint.purge.copies import CopyIndex
 from r2maint.purge.judging import Judge
-from r2maint.purge.quarantine import read_manifest
+from r2maint.quarantine.copies import CopyIndex
+from r2maint.quarantine.manifest import read_manifest
 
 _NAMED = "Something names its object again; r2_runs RUN --undo restores it."
 

@@ -14,7 +14,7 @@ from r2maint.journal import journal
 from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.purge.quarantine import PREFIX
+from r2maint.quarantine.manifest import PREFIX
 from r2maint.scratch.batches import batched
 
 BATCH = 1000

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from r2maint.bucket import StoredObject
 from r2maint.pricing import STANDARD, priced_as
-from r2maint.purge.quarantine import PREFIX as QUARANTINE_PREFIX
+from r2maint.quarantine.manifest import PREFIX as QUARANTINE_PREFIX
 from r2maint.usage.grouping import (
     AGES,
     Ages,

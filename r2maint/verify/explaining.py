@@ -21,7 +21,7 @@ from r2maint.journal.sightings import iter_seen
 from r2maint.keys import identity
 from r2maint.keys.text import unescaped
 from r2maint.probing.outcomes import Outcome
-from r2maint.purge.quarantine import PREFIX, is_manifest, is_own, read_manifest
+from r2maint.quarantine.manifest import PREFIX, is_manifest, is_own, read_manifest
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 from r2maint.verify.clues import Clue, Clues

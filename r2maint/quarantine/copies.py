@@ -14,7 +14,7 @@ from typing import NamedTuple
 from r2maint.bucket import StoredObject
 from r2maint.journal import journal
 from r2maint.models import Change, ChangeKind
-from r2maint.purge.quarantine import PREFIX, Quarantined, is_manifest, version_digest
+from r2maint.quarantine.manifest import PREFIX, Quarantined, is_manifest, version_digest
 from r2maint.scratch.batches import batched
 from r2maint.scratch.scratch_index import ScratchIndex
 

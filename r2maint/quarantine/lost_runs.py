@@ -8,7 +8,7 @@ from itertools import count
 
 from r2maint.bucket import Bucket
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.purge.quarantine import Manifest, find_manifests, read_manifest
+from r2maint.quarantine.manifest import Manifest, find_manifests, read_manifest
 
 
 def find_lost_runs(bucket: Bucket, known: Collection[str]) -> list[Manifest]:
