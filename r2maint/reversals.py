@@ -17,12 +17,12 @@ from r2maint.journal.journal import REPAIR_COMMAND
 from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Change, ChangeKind, Run
 from r2maint.quarantine.manifest import GONE, NO_COPY, TAKEN, THERE
-from r2maint.references import jsontext
-from r2maint.references.cells import StoredText
-from r2maint.references.columns import Column, ColumnKind, find_column
-from r2maint.references.exchange import exchange
-from r2maint.references.reading import Reference, Shape
-from r2maint.references.swap import Rewrite, Swapped
+from r2maint.references import json_text
+from r2maint.references.cell_text import StoredText
+from r2maint.references.discover import Column, ColumnKind, find_column
+from r2maint.references.edit_cell import exchange
+from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.rewrite import Rewrite, Swapped
 from r2maint.targets import Proof, Prover
 from r2maint.undone import UndoAction, UndoItem
 
@@ -194,7 +194,7 @@ def _elements(column: Column, text: str | None, path: str) -> list[str]:
     if column.kind not in (ColumnKind.JSON, ColumnKind.ARRAY):
         return [text]
     try:
-        return jsontext.values_at(text, path)
+        return json_text.values_at(text, path)
     except ValueError:
         return []
 

@@ -17,9 +17,9 @@ from r2maint.keys import Addresses, Kind, Target
 from r2maint.local_files.read_file import is_file
 from r2maint.local_files.restore_file import Original, bring_back, head_faults, place_fault
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.references import embedded
-from r2maint.references.columns import find_column
-from r2maint.references.reading import Shape, target_of
+from r2maint.references import urls_in_text
+from r2maint.references.discover import find_column
+from r2maint.references.read_rows import Shape, target_of
 
 _REMOVED = (ChangeState.DONE, ChangeState.INTENDED)
 
@@ -89,7 +89,7 @@ class Prover:
         if column is None:
             return None
         if change.shape == Shape.EMBEDDED.value:
-            return embedded.locate(change.old, self.addresses)
+            return urls_in_text.locate(change.old, self.addresses)
         found = target_of(column, change.old, self.addresses)
         return found and found[1]
 

@@ -22,7 +22,7 @@ from r2maint.local_files.restore_file import Original
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
 from r2maint.quarantine.lost_runs import iter_lost_changes
 from r2maint.quarantine.manifest import restore_all
-from r2maint.references.swap import swap
+from r2maint.references.rewrite import swap
 from r2maint.reversals import ACTIVE, ENDS, ChangeId, Judge, change_id, is_journalled, way_back
 from r2maint.runs import PURGE_COMMAND, find_run, is_known
 from r2maint.scratch.batches import batched

@@ -288,15 +288,15 @@ def attack(task: dict[str, Any]) -> dict[str, Any]:
 def _migrate(batch: int, *options: str) -> str:
     """Migrate in small batches, slow between reading rows and writing them: edits come there too."""
     from r2maint.migrate import moving
-    from r2maint.references import swap
+    from r2maint.references import rewrite
 
-    read = swap._read
+    read = rewrite._read
 
     def read_slowly(database: str, rows: Any) -> None:
         read(database, rows)
         time.sleep(READING_SECONDS)
 
-    moving.BATCH, swap._read = batch, read_slowly
+    moving.BATCH, rewrite._read = batch, read_slowly
     return attacked.migrate(*options)
 
 

@@ -134,10 +134,10 @@ def kill_before_last_row(each: Round) -> None:
 
 
 def migrate_all_but_one() -> str:
-    from r2maint.references import swap
+    from r2maint.references import rewrite
     from r2maint.signals import rows_rewritten
 
-    swap.MAX_ROWS = 1  # a transaction for each row, so that none takes the last two together
+    rewrite.MAX_ROWS = 1  # a transaction for each row, so that none takes the last two together
 
     def kill_in_time(**facts: object) -> None:
         if count_shared_left() == 1:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from r2maint.conf import load
 from r2maint.keys import Addresses
-from r2maint.references.embedded import Passage, contains, iter_addresses, iter_spans, locate
+from r2maint.references.urls_in_text import Passage, contains, iter_addresses, iter_spans, locate
 
 pytestmark = pytest.mark.usefixtures("project")
 URL = "https://media.example.org/a.png"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2maint.references.jsontext import apply, replace, strings
+from r2maint.references.json_text import apply, replace, strings
 
 KEYS = st.sampled_from(["a", "", "a/b", "m~n", "~1", "صورة", 'q"', "\\", "0"]) | st.text(max_size=4)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

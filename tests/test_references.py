@@ -16,10 +16,10 @@ from r2maint.errors import ConfigError, DatabaseError, Stopped, UsageError
 from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses, Kind
 from r2maint.local_files.storage_locations import Place
-from r2maint.references import reading
-from r2maint.references.columns import Column, ColumnKind, Scope, discover, row_values
-from r2maint.references.reading import Reference, Shape, iter_references, still_named
-from r2maint.references.swap import Rewrite, Swapped, swap
+from r2maint.references import read_rows
+from r2maint.references.discover import Column, ColumnKind, Scope, discover, row_values
+from r2maint.references.read_rows import Reference, Shape, iter_references, still_named
+from r2maint.references.rewrite import Rewrite, Swapped, swap
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.oddities.models import Article, Gallery, LegacyBanner, PromotedListing, SoftDeleted
@@ -284,12 +284,12 @@ def test_a_bare_name_means_what_the_default_storage_says_of_it(alias, monkeypatc
         bucket_name = "another"
 
     AppSubmission.objects.using(alias).create(tracking_id="Q", app_icon_url="x/a.png")
-    monkeypatch.setattr("r2maint.references.columns.default_storage", BucketStorage())
+    monkeypatch.setattr("r2maint.references.discover.default_storage", BucketStorage())
     (reference,) = found(alias, "appdirectory.AppSubmission")
     assert (reference.shape, reference.target.key) == (Shape.NAME, "media/x/a.png")
     (column,) = columns(alias, "appdirectory.AppSubmission", fields=("app_icon_url",))
     assert column.name_of("media/y.png") == "y.png"
-    monkeypatch.setattr("r2maint.references.columns.default_storage", OtherBucket())
+    monkeypatch.setattr("r2maint.references.discover.default_storage", OtherBucket())
     assert found(alias, "appdirectory.AppSubmission") == []
 
 
@@ -338,8 +338,8 @@ def test_where_keeps_the_rows_and_the_models_it_speaks_of(alias):
 
 
 def test_rows_are_read_in_pages_without_losing_or_repeating_one(alias, monkeypatch):
-    monkeypatch.setattr(reading, "_FIRST_PAGE", 2)
-    monkeypatch.setattr(reading, "_PAGE", 3)
+    monkeypatch.setattr(read_rows, "_FIRST_PAGE", 2)
+    monkeypatch.setattr(read_rows, "_PAGE", 3)
     rows = [Gallery(content=[f"{BASE}{n}.png"]) for n in range(20)]
     Gallery.objects.using(alias).bulk_create(rows)
     values = [r.value for r in found(alias, "oddities.Gallery")]
@@ -347,10 +347,10 @@ def test_rows_are_read_in_pages_without_losing_or_repeating_one(alias, monkeypat
 
 
 def test_large_cells_make_small_pages(monkeypatch):
-    monkeypatch.setattr(reading, "_PAGE_CHARACTERS", 5000)
+    monkeypatch.setattr(read_rows, "_PAGE_CHARACTERS", 5000)
     Article.objects.bulk_create(Article(body=f"{BASE}{n}.png\n" + "x" * 2000) for n in range(210))
     (column,) = columns("default", "oddities.Article")
-    sizes = [len(page) for page in reading._pages([column], Scope())]
+    sizes = [len(page) for page in read_rows._pages([column], Scope())]
     assert sizes == [200, 2, 2, 2, 2, 2]
 
 

@@ -20,9 +20,9 @@ from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal, iter_changes, open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
-from r2maint.references.columns import Scope, discover
-from r2maint.references.reading import Reference, iter_references
-from r2maint.references.swap import Rewrite, Swapped, swap
+from r2maint.references.discover import Scope, discover
+from r2maint.references.read_rows import Reference, iter_references
+from r2maint.references.rewrite import Rewrite, Swapped, swap
 from r2maint.runs import list_runs, show_run
 from r2maint.undo import Only, Undo, UndoAction, apply_undo, plan_undo
 from tests.appdirectory.models import App, AppSubmission

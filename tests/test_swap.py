@@ -22,9 +22,9 @@ from r2maint.errors import DatabaseError, LeaseHeld
 from r2maint.journal.journal import Journal, open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeState
-from r2maint.references.columns import Scope, discover
-from r2maint.references.reading import Reference, iter_references
-from r2maint.references.swap import Rewrite, Swapped, swap, swap_all
+from r2maint.references.discover import Scope, discover
+from r2maint.references.read_rows import Reference, iter_references
+from r2maint.references.rewrite import Rewrite, Swapped, swap, swap_all
 from r2maint.signals import rows_rewritten
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES

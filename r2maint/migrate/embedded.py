@@ -12,10 +12,10 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.database.connections import reading
 from r2maint.keys import Addresses, Kind
-from r2maint.references import jsontext
-from r2maint.references.cells import StoredText
-from r2maint.references.columns import Column, ColumnKind, Scope
-from r2maint.references.embedded import iter_addresses
+from r2maint.references import json_text
+from r2maint.references.cell_text import StoredText
+from r2maint.references.discover import Column, ColumnKind, Scope
+from r2maint.references.urls_in_text import iter_addresses
 
 _CHUNK = 200
 
@@ -59,7 +59,7 @@ def _texts(column: Column, cell: str) -> Iterable[str]:
     if column.kind is ColumnKind.TEXT:
         return (cell,)
     try:
-        return [token.value for token in jsontext.strings(cell)]
+        return [token.value for token in json_text.strings(cell)]
     except ValueError:
         return ()
 

@@ -13,10 +13,16 @@ from django.db.models.query import QuerySet
 from r2maint.journal.entries import Entry
 from r2maint.keys import Kind
 from r2maint.models import ChangeKind, ChangeState
-from r2maint.references.cells import StoredText, Swap, can_update_together, update_row, update_rows
-from r2maint.references.columns import Column
-from r2maint.references.exchange import Rewrite, Swapped, exchange
-from r2maint.references.reading import Shape
+from r2maint.references.cell_text import (
+    StoredText,
+    Swap,
+    can_update_together,
+    update_row,
+    update_rows,
+)
+from r2maint.references.discover import Column
+from r2maint.references.edit_cell import Rewrite, Swapped, exchange
+from r2maint.references.read_rows import Shape
 
 ATTEMPTS = 3
 """For one row that is locked, or that others keep editing."""

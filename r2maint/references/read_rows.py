@@ -19,9 +19,9 @@ from r2maint.control import Advance, Control
 from r2maint.database.connections import reading
 from r2maint.keys import Addresses, Kind, Target, Via, host_of, is_bare_name, redact
 from r2maint.local_files.storage_locations import Place
-from r2maint.references import embedded, jsontext
-from r2maint.references.cells import StoredText
-from r2maint.references.columns import EVERYTHING, Column, ColumnKind, Scope, find_column
+from r2maint.references import json_text, urls_in_text
+from r2maint.references.cell_text import StoredText
+from r2maint.references.discover import EVERYTHING, Column, ColumnKind, Scope, find_column
 
 __all__ = ["Reference", "Scope", "Shape", "iter_references", "still_named", "target_of"]
 
@@ -133,7 +133,7 @@ def _holds(column: Column, cell: str | None, reference: Reference) -> bool:
     elements = () if cell is None else _elements(column, reference.pk, cell)
     values = (value for path, value in elements if path == reference.path)
     if reference.shape is Shape.EMBEDDED:
-        return any(embedded.contains(value, reference.value) for value in values)
+        return any(urls_in_text.contains(value, reference.value) for value in values)
     return reference.value in values
 
 
@@ -257,7 +257,7 @@ def _in_text(
     column: Column, text: str, addresses: Addresses
 ) -> Iterator[tuple[str, Shape, Target]]:
     """Yield what a text names: itself where it is one address or name, else what stands in it."""
-    found = dict(embedded.iter_addresses(text, addresses))
+    found = dict(urls_in_text.iter_addresses(text, addresses))
     if text.strip() in found or (not found and len(text.split()) == 1):
         whole = target_of(column, text, addresses)
         if whole is not None:
@@ -283,10 +283,10 @@ def _elements(column: Column, pk: str, cell: str) -> Iterable[tuple[str, str]]:
     """Return (pointer, value) of every string in a cell that a journal can hold."""
     if column.kind is _TEXT or column.kind is _FILE:
         return (("", cell),)
-    if cell.isascii() and (values := jsontext.plain_list(cell)):
+    if cell.isascii() and (values := json_text.plain_list(cell)):
         return [(f"/{index}", value) for index, value in enumerate(values)]
     try:
-        tokens = list(jsontext.strings(cell))
+        tokens = list(json_text.strings(cell))
     except ValueError:
         # SQLite keeps any text in a JSON column; what the project cannot read names nothing.
         logger.warning("Not JSON: %s.%s of row %s.", column.model, column.field, pk)
@@ -294,7 +294,7 @@ def _elements(column: Column, pk: str, cell: str) -> Iterable[tuple[str, str]]:
     return [(t.pointer, t.value) for t in tokens if _is_storable(t)]
 
 
-def _is_storable(token: jsontext.Token) -> bool:
+def _is_storable(token: json_text.Token) -> bool:
     """Tell whether a journal can hold value and place: no lone surrogate, no NUL."""
     text = token.pointer + token.value
     if text.isascii():

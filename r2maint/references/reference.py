@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from r2maint.keys import Addresses
-from r2maint.references.columns import Column
-from r2maint.references.reading import Reference, Shape
+from r2maint.references.discover import Column
+from r2maint.references.read_rows import Reference, Shape
 
 
 def value_for(reference: Reference, column: Column, key: str, addresses: Addresses) -> str | None:

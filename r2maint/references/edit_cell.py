@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from r2maint.references import jsontext
-from r2maint.references.columns import Column, ColumnKind
-from r2maint.references.embedded import Passage, cut
-from r2maint.references.reading import Reference, Shape
+from r2maint.references import json_text
+from r2maint.references.discover import Column, ColumnKind
+from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.urls_in_text import Passage, cut
 
 
 # Without slots: rewrites are spooled by the million, and dicts are pickled in C.
@@ -95,14 +95,14 @@ def _exchange_whole(kind: ColumnKind, text: str, rewrites: list[Rewrite]) -> Exc
     )
 
 
-def _apply_json(text: str, edits: list[jsontext.Edit]) -> tuple[str, list[bool]]:
+def _apply_json(text: str, edits: list[json_text.Edit]) -> tuple[str, list[bool]]:
     try:
-        return jsontext.apply(text, edits)
+        return json_text.apply(text, edits)
     except ValueError:
         return text, [False] * len(edits)
 
 
-def _apply_whole(text: str, edits: list[jsontext.Edit]) -> tuple[str, list[bool]]:
+def _apply_whole(text: str, edits: list[json_text.Edit]) -> tuple[str, list[bool]]:
     applied = [not path and old == text for path, old, _ in edits]
     return next((new for _, old, new in edits if old == text), text), applied
 
@@ -113,12 +113,12 @@ def _lost_or_there(kind: ColumnKind, text: str, rewrite: Rewrite) -> Swapped:
     return Swapped.DONE if rewrite.new in values else Swapped.CHANGED
 
 
-def _elements(kind: ColumnKind, text: str, path: str) -> list[jsontext.Token]:
+def _elements(kind: ColumnKind, text: str, path: str) -> list[json_text.Token]:
     """Return what stands at a path: of JSON with duplicate keys, several."""
     if kind not in (ColumnKind.JSON, ColumnKind.ARRAY):
-        return [jsontext.Token("", 0, len(text), text)]
+        return [json_text.Token("", 0, len(text), text)]
     try:
-        return [token for token in jsontext.strings(text) if token.pointer == path]
+        return [token for token in json_text.strings(text) if token.pointer == path]
     except ValueError:
         return []
 
@@ -155,9 +155,9 @@ def _objection(column: Column, passage: Passage) -> Swapped | None:
 
 
 def _with_cuts(
-    kind: ColumnKind, text: str, elements: list[jsontext.Token], passage: Passage
+    kind: ColumnKind, text: str, elements: list[json_text.Token], passage: Passage
 ) -> str:
     cuts = {token.start: each for token, each in zip(elements, passage.cuts(), strict=True)}
     if kind in (ColumnKind.JSON, ColumnKind.ARRAY):
-        return jsontext.apply_cuts(text, cuts)
+        return json_text.apply_cuts(text, cuts)
     return cut(text, cuts[0])
