@@ -17,7 +17,7 @@ from r2maint.inventory import COLUMNS, Inventory, fetched, unpack
 from r2maint.scratch.batches import batched
 
 if TYPE_CHECKING:
-    from r2maint.references.read_rows import Reference
+    from r2maint.references.reference import Reference
 
 Joined = tuple[StoredObject | None, tuple["Reference", ...]]
 

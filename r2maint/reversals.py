@@ -19,10 +19,10 @@ from r2maint.models import Change, ChangeKind, Run
 from r2maint.quarantine.manifest import GONE, NO_COPY, TAKEN, THERE
 from r2maint.references import json_text
 from r2maint.references.cell_text import StoredText
-from r2maint.references.discover import Column, ColumnKind, find_column
-from r2maint.references.edit_cell import exchange
-from r2maint.references.read_rows import Reference, Shape
-from r2maint.references.rewrite import Rewrite, Swapped
+from r2maint.references.column import Column, ColumnKind
+from r2maint.references.discover import find_column
+from r2maint.references.edit_cell import Rewrite, Swapped, exchange
+from r2maint.references.reference import Reference, Shape
 from r2maint.targets import Proof, Prover
 from r2maint.undone import UndoAction, UndoItem
 

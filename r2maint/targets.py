@@ -19,7 +19,8 @@ from r2maint.local_files.restore_file import Original, bring_back, head_faults, 
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.references import urls_in_text
 from r2maint.references.discover import find_column
-from r2maint.references.read_rows import Shape, target_of
+from r2maint.references.read_rows import target_of
+from r2maint.references.reference import Shape
 
 _REMOVED = (ChangeState.DONE, ChangeState.INTENDED)
 

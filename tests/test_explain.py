@@ -25,8 +25,9 @@ from r2maint.keys import Addresses, quote_key
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState, Sighting
 from r2maint.purge.answers import Answer
 from r2maint.purge.explaining import explain
-from r2maint.purge.items import AS_CONFIGURED, PurgeOptions, Verdict
+from r2maint.purge.items import AS_CONFIGURED, PurgeOptions
 from r2maint.purge.plan import plan_purge
+from r2maint.purge.verdicts import Verdict
 from r2maint.rendering.admin_links import _page_of
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply, run

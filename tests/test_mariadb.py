@@ -15,7 +15,7 @@ from r2maint.database.catalogue import database_id, list_tables
 from r2maint.database.snapshot import iter_cells, open_snapshot
 from r2maint.errors import DatabaseError
 from r2maint.journal import journal
-from r2maint.references.rewrite import Rewrite, Swapped
+from r2maint.references.edit_cell import Rewrite, Swapped
 from tests.appdirectory.models import AppSubmission
 from tests.conftest import DATABASES, needs_mariadb
 from tests.oddities.models import Article, SoftDeleted

@@ -19,7 +19,7 @@ from r2maint.keys import Addresses
 from r2maint.management.commands import _base
 from r2maint.migrate import apply_migration, plan_migration
 from r2maint.models import Change, Run, RunState
-from r2maint.references.read_rows import Scope
+from r2maint.references.scope import Scope
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES

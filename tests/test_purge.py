@@ -32,9 +32,11 @@ from r2maint.models import Change, ChangeState, Identity, Run, RunState, Sightin
 from r2maint.pricing import GB
 from r2maint.purge import identity
 from r2maint.purge.brakes import MaxDelete
-from r2maint.purge.deletion import PurgeOutcome, apply_purge
-from r2maint.purge.items import PurgeOptions, PurgePlan, Verdict
+from r2maint.purge.deletion import apply_purge
+from r2maint.purge.items import PurgeOptions, PurgePlan
+from r2maint.purge.outcome import PurgeOutcome
 from r2maint.purge.plan import plan_purge
+from r2maint.purge.verdicts import Verdict
 from r2maint.quarantine.manifest import (
     MAX_COPY_BYTES,
     PREFIX,

@@ -31,9 +31,11 @@ from r2maint.journal import journal
 from r2maint.keys import Addresses, identity
 from r2maint.models import Change, ChangeKind, ChangeState, Identity, Run, RunState, Sighting
 from r2maint.purge.brakes import NAMES, UNTRUSTED, MaxDelete
-from r2maint.purge.deletion import PurgeOutcome, apply_purge
-from r2maint.purge.items import UNNAMED, Action, PurgeOptions, PurgePlan
+from r2maint.purge.deletion import apply_purge
+from r2maint.purge.items import PurgeOptions, PurgePlan
+from r2maint.purge.outcome import PurgeOutcome
 from r2maint.purge.plan import plan_purge
+from r2maint.purge.verdicts import UNNAMED, Action
 from r2maint.undo import apply_undo, plan_undo
 from tests.conftest import DATABASES
 from tests.fakes import FakeClock, R2Fake

@@ -17,9 +17,13 @@ from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses, Kind
 from r2maint.local_files.storage_locations import Place
 from r2maint.references import read_rows
-from r2maint.references.discover import Column, ColumnKind, Scope, discover, row_values
-from r2maint.references.read_rows import Reference, Shape, iter_references, still_named
-from r2maint.references.rewrite import Rewrite, Swapped, swap
+from r2maint.references.column import Column, ColumnKind
+from r2maint.references.discover import discover, row_values
+from r2maint.references.edit_cell import Rewrite, Swapped
+from r2maint.references.read_rows import iter_references, still_named
+from r2maint.references.reference import Reference, Shape
+from r2maint.references.rewrite import swap
+from r2maint.references.scope import Scope
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.oddities.models import Article, Gallery, LegacyBanner, PromotedListing, SoftDeleted

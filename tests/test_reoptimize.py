@@ -21,8 +21,9 @@ from r2maint.images import RECIPE_KEY, SOURCE_KEY, Recipe, inspect
 from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, Run
-from r2maint.references.discover import Scope
-from r2maint.reoptimize.conversion import Item, Reoptimization, apply_reoptimize, plan_reoptimize
+from r2maint.references.scope import Scope
+from r2maint.reoptimize.conversion import apply_reoptimize, plan_reoptimize
+from r2maint.reoptimize.items import Item, Reoptimization
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.oddities.models import Gallery

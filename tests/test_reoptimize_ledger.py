@@ -20,8 +20,9 @@ from r2maint.images import RECIPE_KEY, SOURCE_KEY, Recipe
 from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Encoding
-from r2maint.references.discover import Scope
-from r2maint.reoptimize.conversion import Reoptimization, apply_reoptimize, plan_reoptimize
+from r2maint.references.scope import Scope
+from r2maint.reoptimize.conversion import apply_reoptimize, plan_reoptimize
+from r2maint.reoptimize.items import Reoptimization
 from r2maint.reoptimize.recipes import is_settled
 from r2maint.reoptimize.records import ALREADY, Record
 from tests.appdirectory.models import App, AppSubmission

@@ -20,11 +20,15 @@ from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal, iter_changes, open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
-from r2maint.references.discover import Scope, discover
-from r2maint.references.read_rows import Reference, iter_references
-from r2maint.references.rewrite import Rewrite, Swapped, swap
+from r2maint.references.discover import discover
+from r2maint.references.edit_cell import Rewrite, Swapped
+from r2maint.references.read_rows import iter_references
+from r2maint.references.reference import Reference
+from r2maint.references.rewrite import swap
+from r2maint.references.scope import Scope
 from r2maint.runs import list_runs, show_run
-from r2maint.undo import Only, Undo, UndoAction, apply_undo, plan_undo
+from r2maint.undo import apply_undo, plan_undo
+from r2maint.undone import Only, Undo, UndoAction
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 

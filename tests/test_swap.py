@@ -22,9 +22,12 @@ from r2maint.errors import DatabaseError, LeaseHeld
 from r2maint.journal.journal import Journal, open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeState
-from r2maint.references.discover import Scope, discover
-from r2maint.references.read_rows import Reference, iter_references
-from r2maint.references.rewrite import Rewrite, Swapped, swap, swap_all
+from r2maint.references.discover import discover
+from r2maint.references.edit_cell import Rewrite, Swapped
+from r2maint.references.read_rows import iter_references
+from r2maint.references.reference import Reference
+from r2maint.references.rewrite import swap, swap_all
+from r2maint.references.scope import Scope
 from r2maint.signals import rows_rewritten
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES

@@ -23,7 +23,8 @@ from r2maint.quarantine.manifest import (
     restore_all,
     write_manifest,
 )
-from r2maint.undo import Undo, apply_undo, plan_undo
+from r2maint.undo import apply_undo, plan_undo
+from r2maint.undone import Undo
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES

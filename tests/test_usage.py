@@ -21,7 +21,7 @@ from r2maint.errors import Stopped
 from r2maint.management.commands._options import gigabytes
 from r2maint.management.commands.usage_report import Command
 from r2maint.pricing import CLOUDFLARE, GB, INFREQUENT_ACCESS, STANDARD, bill, load_prices, month_of
-from r2maint.references.read_rows import Scope
+from r2maint.references.scope import Scope
 from r2maint.rendering import Report
 from r2maint.rendering.as_text import write_text
 from r2maint.usage.grouping import (

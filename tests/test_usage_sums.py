@@ -26,8 +26,8 @@ from r2maint.pricing import (
     month_of,
     month_of_peaks,
 )
-from r2maint.references.discover import Column, ColumnKind
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.column import Column, ColumnKind
+from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.usage.attribution import Attribution
 from r2maint.usage.counting import MAX_OWNERS, Naming, Tally

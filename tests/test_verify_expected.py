@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from r2maint.bucket import StoredObject
 from r2maint.keys import Kind, Target, Via, identity, order
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.reference import Reference, Shape
 from r2maint.verify.expected import Expected
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

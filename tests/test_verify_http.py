@@ -25,7 +25,7 @@ from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Health
 from r2maint.probing.hosts import Hosts
 from r2maint.references import Scope
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.reference import Reference, Shape
 from r2maint.verify import Finding, Level, Look, Outcome, checking, questions, verify_urls
 from r2maint.verify.hosts import notes
 from tests.appdirectory.models import App, AppSubmission

@@ -18,7 +18,7 @@ from r2maint.conf import load
 from r2maint.errors import DatabaseError, Stopped, UsageError
 from r2maint.keys import Kind, Target, Via
 from r2maint.models import Health
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.reference import Reference, Shape
 from r2maint.verify import Finding, Level, Outcome
 from r2maint.verify import memory as memory_of_runs
 from r2maint.verify.memory import open_memory, subject_of

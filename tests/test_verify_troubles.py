@@ -26,7 +26,7 @@ from r2maint.bucket.r2 import R2Bucket
 from r2maint.conf import load
 from r2maint.keys import Kind, Target, Via
 from r2maint.probing.outcomes import Level
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.reference import Reference, Shape
 from r2maint.verify import FINE, Outcome
 from r2maint.verify.judging import judge_local
 from tests.appdirectory.models import App, AppSubmission

@@ -11,7 +11,7 @@ from r2maint.control import Control
 from r2maint.errors import NoSuchKey, Unsupported
 from r2maint.keys import Addresses
 from r2maint.pricing import STANDARD
-from r2maint.references.discover import Scope
+from r2maint.references.scope import Scope
 from r2maint.usage.measure import UsageOptions, UsageReport, measure_usage
 from tests.appdirectory.models import AppSubmission
 

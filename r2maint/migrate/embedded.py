@@ -14,7 +14,8 @@ from r2maint.database.connections import reading
 from r2maint.keys import Addresses, Kind
 from r2maint.references import json_text
 from r2maint.references.cell_text import StoredText
-from r2maint.references.discover import Column, ColumnKind, Scope
+from r2maint.references.column import Column, ColumnKind
+from r2maint.references.scope import Scope
 from r2maint.references.urls_in_text import iter_addresses
 
 _CHUNK = 200

@@ -14,8 +14,8 @@ from r2maint.conf import Config
 from r2maint.keys import Addresses, Kind
 from r2maint.local_files.read_file import is_file
 from r2maint.local_files.storage_locations import Place, is_served, storage_location
-from r2maint.references.discover import Column
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.column import Column
+from r2maint.references.reference import Reference, Shape
 
 
 @dataclass(slots=True, kw_only=True)

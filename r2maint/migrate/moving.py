@@ -32,8 +32,10 @@ from r2maint.migrate.planning import make_namer
 from r2maint.migrate.preparing import Preparer, Ready
 from r2maint.migrate.selfcheck import MovedSources
 from r2maint.models import ChangeKind, ChangeState
-from r2maint.references.read_rows import Reference, Scope
-from r2maint.references.rewrite import Swapped, swap
+from r2maint.references.edit_cell import Swapped
+from r2maint.references.reference import Reference
+from r2maint.references.rewrite import swap
+from r2maint.references.scope import Scope
 from r2maint.scratch.spool import Spool
 
 BATCH = 500

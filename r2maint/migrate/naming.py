@@ -11,9 +11,10 @@ from r2maint.images.magic import FileType
 from r2maint.keys import DEFAULT_TEMPLATE, Addresses, key_from_template, row_names, shared_template
 from r2maint.local_files.read_file import MAX_IMAGE_BYTES, UnusableSource
 from r2maint.migrate.items import Item
-from r2maint.references.discover import Column, row_values
-from r2maint.references.read_rows import Reference, Shape
-from r2maint.references.rewrite import Rewrite
+from r2maint.references.column import Column
+from r2maint.references.discover import row_values
+from r2maint.references.edit_cell import Rewrite
+from r2maint.references.reference import Reference, Shape
 
 Row = tuple[str, str, str]
 """Database, model and primary key."""

@@ -37,7 +37,9 @@ from r2maint.migrate.items import Action, Item, Migration, count_item
 from r2maint.migrate.naming import Namer, RowValues
 from r2maint.pricing import load_prices
 from r2maint.references.discover import discover
-from r2maint.references.read_rows import Reference, Scope, Shape, iter_references
+from r2maint.references.read_rows import iter_references
+from r2maint.references.reference import Reference, Shape
+from r2maint.references.scope import Scope
 from r2maint.reoptimize.recipes import strictest
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool

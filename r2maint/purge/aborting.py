@@ -25,8 +25,8 @@ from r2maint.journal.journal import Journal
 from r2maint.keys import identity
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.purge.identity import Standing, read_standing, settle
-from r2maint.purge.items import Action
 from r2maint.purge.rechecks import Lifted, agree, require_no_brake
+from r2maint.purge.verdicts import Action
 from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool

@@ -11,9 +11,9 @@ from r2maint.bucket import ObjectInfo, StoredObject
 from r2maint.keepset.reading import JOURNAL
 from r2maint.models import ChangeKind
 from r2maint.purge.asked import Asked, Spelling
-from r2maint.purge.items import PurgeItem, Verdict
 from r2maint.purge.past import Event, Seen, stopped_naming
 from r2maint.purge.places import Place
+from r2maint.purge.verdicts import PurgeItem, Verdict
 from r2maint.rendering import Column, Section, format_bytes, format_count
 
 _PLACES = (

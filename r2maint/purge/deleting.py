@@ -19,8 +19,8 @@ from r2maint.errors import AccessDenied, BucketError, NoSuchKey, ObjectLocked, S
 from r2maint.journal.entries import Entry
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.purge import steps
-from r2maint.purge.items import Action, PurgeItem, Verdict
 from r2maint.purge.steps import Steps, step
+from r2maint.purge.verdicts import Action, PurgeItem, Verdict
 from r2maint.quarantine.manifest import Quarantined, as_entry_headers
 from r2maint.scratch.spool import Spool
 

@@ -21,12 +21,13 @@ from r2maint.models import Run
 from r2maint.purge import identity
 from r2maint.purge.copying import Copier, Kept, without_copy
 from r2maint.purge.deleting import Deleter, fate
-from r2maint.purge.items import Action, PurgeItem, PurgePlan
+from r2maint.purge.items import PurgePlan
 from r2maint.purge.outcome import PurgeOutcome, outcome_of
 from r2maint.purge.plan import circumstances
 from r2maint.purge.rechecks import Lifted, agree, find_named, require_no_brake, require_same_sources
 from r2maint.purge.restoring import Restorer
 from r2maint.purge.steps import Steps
+from r2maint.purge.verdicts import Action, PurgeItem
 from r2maint.quarantine.manifest import Quarantined, new_token, write_manifest
 from r2maint.scratch.spool import Spool
 

@@ -22,12 +22,13 @@ from r2maint.purge.answers import Answer
 from r2maint.purge.asked import Asked, find_spellings, resolve
 from r2maint.purge.derived import Derivations
 from r2maint.purge.identity import read_standing
-from r2maint.purge.items import AS_CONFIGURED, Action, PurgeItem, PurgeOptions, Verdict
+from r2maint.purge.items import AS_CONFIGURED, PurgeOptions
 from r2maint.purge.judging import Judge, detected_presets, locations_of
 from r2maint.purge.neighbours import list_neighbours, needs_whole, originals, without_own
 from r2maint.purge.past import find_history, find_sighting, known_keys
 from r2maint.purge.places import Place, Search
 from r2maint.purge.plan import circumstances, open_sightings, require_cells
+from r2maint.purge.verdicts import Action, PurgeItem, Verdict
 from r2maint.quarantine.manifest import is_own
 from r2maint.rendering import Section, format_count
 

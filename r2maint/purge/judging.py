@@ -18,8 +18,9 @@ from r2maint.journal.sightings import Sightings
 from r2maint.keepset.reading import storage_locations
 from r2maint.keys import identity
 from r2maint.purge.derived import Derivations
-from r2maint.purge.items import Action, PurgeItem, PurgeOptions, Verdict
+from r2maint.purge.items import PurgeOptions
 from r2maint.purge.presets import APPS, SQUEEZING
+from r2maint.purge.verdicts import Action, PurgeItem, Verdict
 
 
 @dataclass(slots=True)

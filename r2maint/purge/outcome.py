@@ -10,8 +10,9 @@ from typing import Any
 
 from r2maint.errors import Stopped
 from r2maint.models import ChangeKind, ChangeState
-from r2maint.purge.items import SUMMARY, Action, PurgeItem, PurgePlan
+from r2maint.purge.items import SUMMARY, PurgePlan
 from r2maint.purge.steps import Steps
+from r2maint.purge.verdicts import Action, PurgeItem
 from r2maint.rendering import format_count
 from r2maint.scratch.spool import Spool
 

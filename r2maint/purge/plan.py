@@ -32,20 +32,13 @@ from r2maint.purge.folders import NOTHING, Amount
 from r2maint.purge.forecast import Forecast, forecast
 from r2maint.purge.identity import KEY as MARKER
 from r2maint.purge.identity import Standing, read_standing
-from r2maint.purge.items import (
-    AS_CONFIGURED,
-    UNNAMED,
-    Action,
-    PurgeItem,
-    PurgeOptions,
-    PurgePlan,
-    Verdict,
-)
+from r2maint.purge.items import AS_CONFIGURED, PurgeOptions, PurgePlan
 from r2maint.purge.judging import Judge, derivations_of
 from r2maint.purge.lifecycle import lifecycle_notes
 from r2maint.purge.notes import closing_notes, reading_notes
 from r2maint.purge.omitted import weigh_omissions
 from r2maint.purge.overview import Tally
+from r2maint.purge.verdicts import UNNAMED, Action, PurgeItem, Verdict
 from r2maint.quarantine.manifest import is_own
 from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched

@@ -17,9 +17,9 @@ from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.purge import steps
 from r2maint.purge.deleting import fate
-from r2maint.purge.items import Action, PurgeItem
 from r2maint.purge.rechecks import find_named, require_same_sources
 from r2maint.purge.steps import Steps, step
+from r2maint.purge.verdicts import Action, PurgeItem
 from r2maint.quarantine.manifest import Quarantined, Restored, restore_all
 from r2maint.scratch.batches import batched
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r2maint.bucket import StoredObject
-from r2maint.purge.items import UNNAMED, PurgePlan
+from r2maint.purge.items import PurgePlan
 from r2maint.purge.overview import object_row
+from r2maint.purge.verdicts import UNNAMED
 from r2maint.rendering import Column, Section, Unit, format_bytes, format_count
 
 _SHOWN = 10

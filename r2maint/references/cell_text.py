@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from django.db import connections
 from django.db.models import Expression, F, Func, TextField
 
-from r2maint.references.discover import Column, ColumnKind
+from r2maint.references.column import Column, ColumnKind
 from r2maint.scratch.batches import batched
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,94 +24,16 @@ from r2maint.database.connections import iter_aliases, missing_table, reading, t
 from r2maint.errors import ConfigError, UsageError, suggest
 from r2maint.keys import Addresses
 from r2maint.local_files.storage_locations import Place, StorageLocation, storage_location
+from r2maint.references.column import Column, ColumnKind, Model
+from r2maint.references.scope import EVERYTHING, Scope
 from r2maint.scratch.batches import batched
 
-Model = type[models.Model]
 _HISTORY = ({"history_id", "history_type"}, {"pgh_id"})
 """Columns of django-simple-history and of django-pghistory."""
 _PARAMETERS = 500
 """Primary keys in one query; SQLite of old takes 999."""
 _NO_RULE = FieldRule()
 _NOWHERE = StorageLocation(place=Place.OTHER)
-
-
-class ColumnKind(StrEnum):
-    """How a cell holds text."""
-
-    TEXT = "text"
-    FILE = "file"
-    JSON = "json"
-    ARRAY = "array"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """What the options of one run limit it to; empty means everything."""
-
-    models: tuple[str, ...] = ()
-    """"app.Model", in any case."""
-    fields: tuple[str, ...] = ()
-    """A field's name, or "app.Model.field"."""
-    where: tuple[tuple[str, str], ...] = ()
-    """(field, value); models without the field are left out."""
-    prefix: str = ""
-    """Of keys. Applied by the commands, each to the key it is about."""
-    limit: int | None = None
-    """Of items. Applied by the commands."""
-    databases: tuple[str, ...] = ()
-
-    @property
-    def is_narrowed(self) -> bool:
-        """Not all references are read, so that nobody can tell what nothing names."""
-        return bool(self.models or self.fields or self.where or self.databases)
-
-    @property
-    def is_part(self) -> bool:
-        """Not the whole bucket is looked at, whether by key or by reference."""
-        return self.is_narrowed or bool(self.prefix)
-
-
-EVERYTHING = Scope()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One column of one table of one database, and how its text is to be read."""
-
-    database: str
-    model: str
-    """"app.Model" of the class whose table owns the column."""
-    table: str
-    column: str
-    field: str
-    pk_column: str
-    kind: ColumnKind
-    max_length: int | None = None
-    """Characters of one value (of one element in an array); None without a limit."""
-    rule: FieldRule = dataclass_field(default_factory=FieldRule)
-    is_named: bool = False
-    """`FIELDS` names it."""
-    place: Place = Place.OTHER
-    """Where the storage of its names keeps the files: a FILE's own one, the default one of any
-    other column that `FIELDS` names."""
-    location: str = ""
-    """In the bucket: what stands before a name in its key; "" or ends in "/"."""
-    local_root: Path | None = None
-    """In a local directory: that directory."""
-    base_url: str = ""
-    """In a local directory: the address the storage gives it; "" for none."""
-    width_field: str = ""
-    height_field: str = ""
-
-    @property
-    def model_class(self) -> Model:
-        return apps.get_model(self.model)
-
-    def name_of(self, key: str) -> str | None:
-        """Return the name that means `key`; None when the storage cannot reach it."""
-        if self.place is not Place.BUCKET or not key.startswith(self.location):
-            return None
-        return key[len(self.location) :] or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from r2maint.references import json_text
-from r2maint.references.discover import Column, ColumnKind
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.column import Column, ColumnKind
+from r2maint.references.reference import Reference, Shape
 from r2maint.references.urls_in_text import Passage, cut
 
 

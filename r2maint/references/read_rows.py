@@ -8,22 +8,22 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db.models.query import QuerySet
 
 from r2maint.control import Advance, Control
 from r2maint.database.connections import reading
-from r2maint.keys import Addresses, Kind, Target, Via, host_of, is_bare_name, redact
+from r2maint.keys import Addresses, Kind, Target, Via, host_of, is_bare_name
 from r2maint.local_files.storage_locations import Place
 from r2maint.references import json_text, urls_in_text
 from r2maint.references.cell_text import StoredText
-from r2maint.references.discover import EVERYTHING, Column, ColumnKind, Scope, find_column
-
-__all__ = ["Reference", "Scope", "Shape", "iter_references", "still_named", "target_of"]
+from r2maint.references.column import Column, ColumnKind
+from r2maint.references.discover import find_column
+from r2maint.references.reference import Reference, Shape
+from r2maint.references.scope import EVERYTHING, Scope
 
 logger = logging.getLogger(__name__)
 _FIRST_PAGE, _PAGE = 200, 2000
@@ -33,51 +33,11 @@ _PAGE_CHARACTERS = 4_000_000
 _FILE, _TEXT, _EXTERNAL = ColumnKind.FILE, ColumnKind.TEXT, Kind.EXTERNAL
 
 
-class Shape(StrEnum):
-    """How a value spells what it names."""
-
-    URL = "url"
-    NAME = "name"
-    """A FileField's name, or one in a text column that `FIELDS` names."""
-    PATH = "path"
-    """An absolute path on this site."""
-    EMBEDDED = "embedded"
-    """A URL or absolute path inside longer text."""
-
-
 _URL = Shape.URL
 _NOTHING = Target(Kind.NOTHING, Via.URL)
 _CELLS = itemgetter(slice(1, None))
 """Gives the cells of a row of `_pages`."""
 _POSITIONS = re.compile(r"(?:/\d+)*")
-
-
-class Reference(NamedTuple):
-    """One cell, or one element in it, and what it names. A tuple: there may be millions."""
-
-    database: str
-    model: str
-    """"app.Model" of the class whose table owns the column."""
-    pk: str
-    """As text; `model._meta.pk.to_python` gives it back."""
-    field: str
-    path: str
-    """JSON pointer of the element; "" for the whole value."""
-    value: str
-    """As stored (decoded, of JSON); EMBEDDED: the address alone, as it stands in the text."""
-    shape: Shape
-    target: Target
-
-    def as_dict(self) -> dict[str, str]:
-        """Return what reports show: no credentials, no signatures."""
-        return {
-            "database": self.database,
-            "model": self.model,
-            "pk": self.pk,
-            "field": self.field,
-            "path": self.path,
-            "value": redact(self.value),
-        }
 
 
 def iter_references(

@@ -20,9 +20,9 @@ from r2maint.references.cell_text import (
     update_row,
     update_rows,
 )
-from r2maint.references.discover import Column
+from r2maint.references.column import Column
 from r2maint.references.edit_cell import Rewrite, Swapped, exchange
-from r2maint.references.read_rows import Shape
+from r2maint.references.reference import Shape
 
 ATTEMPTS = 3
 """For one row that is locked, or that others keep editing."""

@@ -26,8 +26,9 @@ from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.pricing import load_prices
-from r2maint.references.discover import Scope
-from r2maint.references.rewrite import Swapped, swap_all
+from r2maint.references.edit_cell import Swapped
+from r2maint.references.rewrite import swap_all
+from r2maint.references.scope import Scope
 from r2maint.reoptimize.elsewhere import hold_back
 from r2maint.reoptimize.items import Action, Item, Reoptimization, Version, count_items
 from r2maint.reoptimize.ledger import Ledger

@@ -15,10 +15,12 @@ from r2maint.images.magic import UNTOUCHED
 from r2maint.joining import ReferenceIndex
 from r2maint.keys import Addresses, Kind
 from r2maint.keys.key_templates import sibling_key
-from r2maint.references.discover import Column, ColumnKind, Scope, discover
-from r2maint.references.read_rows import Reference, Shape, iter_references
-from r2maint.references.reference import value_for
-from r2maint.references.rewrite import Rewrite
+from r2maint.references.column import Column, ColumnKind
+from r2maint.references.discover import discover
+from r2maint.references.edit_cell import Rewrite
+from r2maint.references.read_rows import iter_references
+from r2maint.references.reference import Reference, Shape, value_for
+from r2maint.references.scope import Scope
 from r2maint.reoptimize.recipes import strictest
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff"}

@@ -18,8 +18,8 @@ from r2maint import keys
 from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.keys import Kind
-from r2maint.references.discover import Column
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.column import Column
+from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.scratch.sorted_rows import SortedRows
 from r2maint.usage.counting import Naming, Rows

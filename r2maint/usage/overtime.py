@@ -12,7 +12,7 @@ from r2maint.database.connections import database_option
 from r2maint.errors import DatabaseError
 from r2maint.journal import journal
 from r2maint.pricing import GB, INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, priced_as
-from r2maint.references.read_rows import Scope
+from r2maint.references.scope import Scope
 from r2maint.rendering.as_json import encode
 from r2maint.usage.grouping import Count, GroupBy
 from r2maint.usage.limits import Limits

@@ -22,8 +22,11 @@ from r2maint.keys import Addresses, host_of
 from r2maint.probing.apart import ProbersApart
 from r2maint.probing.outcomes import FAILING, Level, Outcome
 from r2maint.probing.prober import Prober
-from r2maint.references.discover import Column, discover
-from r2maint.references.read_rows import Reference, Scope, iter_references, still_named
+from r2maint.references.column import Column
+from r2maint.references.discover import discover
+from r2maint.references.read_rows import iter_references, still_named
+from r2maint.references.reference import Reference
+from r2maint.references.scope import Scope
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 from r2maint.verify.asking import Asker

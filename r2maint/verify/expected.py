@@ -15,7 +15,7 @@ from typing import Any
 
 from r2maint.bucket.protocol import StoredObject
 from r2maint.keys import Kind, Target, Via, identity, is_composed
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.scratch.scratch_index import ScratchIndex
 from r2maint.scratch.spool import Spool

@@ -19,7 +19,7 @@ from r2maint.control import Control
 from r2maint.joining import ReferenceIndex
 from r2maint.keys import Kind
 from r2maint.probing.outcomes import Outcome
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 from r2maint.verify.expected import Expected

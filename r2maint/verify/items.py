@@ -11,7 +11,7 @@ from r2maint.bucket.protocol import StoredObject
 from r2maint.errors import Stopped
 from r2maint.keys import Kind, redact
 from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome
-from r2maint.references.read_rows import Reference
+from r2maint.references.reference import Reference
 from r2maint.rendering import format_count
 from r2maint.rendering.admin_links import admin_url
 from r2maint.scratch.spool import Spool

@@ -12,7 +12,7 @@ from r2maint.keys import Addresses, Kind, Target, Via, identity
 from r2maint.local_files.read_file import UnusableSource, is_file, locate_file
 from r2maint.probing.advice import UPLOAD_AGAIN
 from r2maint.probing.outcomes import Outcome
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.reference import Reference, Shape
 from r2maint.verify.items import Finding
 
 Verdict = tuple[Outcome, str, str]

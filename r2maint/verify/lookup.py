@@ -11,8 +11,8 @@ from r2maint.bucket.find import find_stored
 from r2maint.errors import UsageError
 from r2maint.keys import Addresses, Kind, host_of, identity, order, redact
 from r2maint.keys.text import URL
-from r2maint.references.discover import Column
-from r2maint.references.read_rows import Reference, Shape
+from r2maint.references.column import Column
+from r2maint.references.reference import Reference, Shape
 from r2maint.rendering import format_bytes, format_count
 from r2maint.verify.items import Finding
 

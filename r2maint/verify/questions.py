@@ -15,7 +15,7 @@ from r2maint.keys import host_of
 from r2maint.probing.answers import Verdict
 from r2maint.probing.outcomes import Outcome
 from r2maint.probing.prober import Inquiry
-from r2maint.references.read_rows import Reference
+from r2maint.references.reference import Reference
 from r2maint.scratch.batches import batched
 from r2maint.verify.items import FINDING_BYTES, Finding
 

@@ -21,8 +21,10 @@ from r2maint.keys import Addresses, redact
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.probing.outcomes import Outcome
 from r2maint.quarantine.manifest import restore
-from r2maint.references.read_rows import Reference, still_named
-from r2maint.references.rewrite import Rewrite, Swapped, swap
+from r2maint.references.edit_cell import Rewrite, Swapped
+from r2maint.references.read_rows import still_named
+from r2maint.references.reference import Reference
+from r2maint.references.rewrite import swap
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 from r2maint.verify.items import Finding, Verification

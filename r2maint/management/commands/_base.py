@@ -34,7 +34,7 @@ from r2maint.management.commands._interrupts import Interrupts
 from r2maint.management.commands._items import ReportItems
 from r2maint.management.commands._progress import bars_on
 from r2maint.models import Run, RunState
-from r2maint.references.read_rows import Scope
+from r2maint.references.scope import Scope
 from r2maint.rendering import Column, Metric, Refusal, Report, Section, Suite, require_format
 from r2maint.rendering.output import require_writable
 

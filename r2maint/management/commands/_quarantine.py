@@ -13,8 +13,8 @@ from r2maint.purge.aborting import Aborting, AbortItem, AbortOptions, apply_abor
 from r2maint.purge.discarding import apply_emptying
 from r2maint.purge.emptied import Emptying, EmptyingItem, EmptyingOptions
 from r2maint.purge.emptying import plan_emptying
-from r2maint.purge.items import Action
 from r2maint.purge.rechecks import Lifted
+from r2maint.purge.verdicts import Action
 from r2maint.rendering import Column, Section, Unit
 
 Planned = Emptying | Aborting

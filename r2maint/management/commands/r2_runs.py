@@ -16,7 +16,8 @@ from r2maint.management.commands._options import duration, storable
 from r2maint.pruning import Pruning, apply_pruning, plan_pruning
 from r2maint.rendering import Column, Section, Unit
 from r2maint.runs import Listing, Unreached, list_runs, show_run
-from r2maint.undo import Only, Undo, UndoAction, UndoItem, apply_undo, plan_undo
+from r2maint.undo import apply_undo, plan_undo
+from r2maint.undone import Only, Undo, UndoAction, UndoItem
 
 _RUN = (
     Column("run_id", "Run"),
