@@ -19,7 +19,7 @@ from typing import Any
 from r2maint import keys
 from r2maint.bucket.protocol import StoredObject
 from r2maint.control import Control
-from r2maint.keepset.keyfinder import MAX_ROOTS, KeyFinder
+from r2maint.keepset.find_keys import MAX_ROOTS, KeyFinder
 from r2maint.scratch.scratch_index import ScratchIndex
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -24,7 +24,7 @@ from r2maint.control import Control
 from r2maint.database.snapshot import CHUNK, open_snapshot, split
 from r2maint.errors import ConfigError, DatabaseError
 from r2maint.inventory import Inventory
-from r2maint.keepset.reading import KeepSet, Reading, storage_locations
+from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.models import Change, ChangeKind, ChangeState, Run
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
@@ -762,7 +762,7 @@ def test_a_file_name_with_detours_counts_as_django_storages_resolves_it(alias, m
 def test_a_bare_name_in_a_configured_field_counts_under_the_default_storage(
     alias, settings, monkeypatch, field
 ):
-    monkeypatch.setattr("r2maint.keepset.reading.default_storage", PrefixedStorage())
+    monkeypatch.setattr("r2maint.keepset.read_texts.default_storage", PrefixedStorage())
     name = "QAD-000001/icons/icon.webp"
     value = ["x", name] if field == "screenshots_en" else name
     AppSubmission.objects.using(alias).create(tracking_id="QAD-1", **{field: value})

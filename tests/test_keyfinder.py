@@ -12,7 +12,7 @@ from django.core import signing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2maint.keepset.keyfinder import Found, KeyFilter, KeyFinder
+from r2maint.keepset.find_keys import Found, KeyFilter, KeyFinder
 from r2maint.keys import identity
 
 

@@ -793,7 +793,7 @@ def test_a_reading_that_fails_later_deletes_nothing(bucket, settings, monkeypatc
     def fail(connection):
         raise DatabaseError("The database is gone.")
 
-    monkeypatch.setattr("r2maint.keepset.reading.list_tables", fail)
+    monkeypatch.setattr("r2maint.keepset.read_texts.list_tables", fail)
     with pytest.raises(DatabaseError):
         apply_purge(planned, conf.load(), bucket, run)
     assert ORPHAN in media(bucket)

@@ -153,7 +153,7 @@ def _reading_fails(bucket: R2Fake, monkeypatch) -> None:
     def fail(connection):
         raise DatabaseError("The database is gone.")
 
-    monkeypatch.setattr("r2maint.keepset.reading.list_tables", fail)
+    monkeypatch.setattr("r2maint.keepset.read_texts.list_tables", fail)
 
 
 @pytest.mark.parametrize("fault", [_listing_fails, _listing_lies, _reading_fails])

@@ -276,7 +276,7 @@ def test_an_entry_that_cannot_be_read_is_told_and_harms_nothing(bucket, settings
     def fail(connection):
         raise OperationalError("could not connect: password=secret")
 
-    monkeypatch.setattr("r2maint.keepset.reading.list_tables", _failing_for("postgres", fail))
+    monkeypatch.setattr("r2maint.keepset.read_texts.list_tables", _failing_for("postgres", fail))
     (entry,) = plan(bucket).omissions
     assert entry.as_sentence() == (
         "not known: The database cannot be read as a whole: 'postgres' (OperationalError)."
@@ -300,7 +300,7 @@ def test_an_alias_is_looked_into_as_a_whole(bucket, settings):
 def test_where_nothing_is_left_to_keep_no_entry_is_read(bucket, settings, monkeypatch):
     change_settings(settings, NOT_REFERENCES={"oddities.LegacyBanner": "old"})
     Article.objects.create(body=ORPHAN)
-    monkeypatch.setattr("r2maint.keepset.reading.KeepSet.iter_omitted", None)
+    monkeypatch.setattr("r2maint.keepset.read_texts.KeepSet.iter_omitted", None)
     (entry,) = plan(bucket).omissions
     assert entry.as_sentence() == "not looked into: no object is left that it could keep"
 

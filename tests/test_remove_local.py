@@ -16,7 +16,7 @@ from r2maint.control import Control
 from r2maint.errors import UsageError
 from r2maint.images import SOURCE_KEY
 from r2maint.journal.journal import kept_values, now, open_journal
-from r2maint.keepset.filenames import FileNames
+from r2maint.keepset.local_names import FileNames
 from r2maint.keys import Addresses
 from r2maint.local_files.restore_file import MAX_IN_MEMORY
 from r2maint.migrate import removal

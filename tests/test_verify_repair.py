@@ -14,11 +14,11 @@ import pytest
 from django.core.files.storage import Storage
 from django.core.management import CommandError, call_command
 
-from r2maint import sourcelines
 from r2maint.bucket import DirectoryBucket, Headers, Upload, head, open_bucket, put
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.errors import BucketError
+from r2maint.keepset import source_lines
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, Run, RunState
 from r2maint.references import Scope
@@ -872,8 +872,8 @@ def test_lines_of_source_files_are_told_with_what_to_write(project, settings):
 
 
 def test_an_address_in_one_long_line_is_found_once_and_whole(project, settings, monkeypatch):
-    monkeypatch.setattr(sourcelines, "_CHUNK", 200)
-    monkeypatch.setattr(sourcelines, "OVERLAP", 60)
+    monkeypatch.setattr(source_lines, "_CHUNK", 200)
+    monkeypatch.setattr(source_lines, "OVERLAP", 60)
     settings.R2MAINT = {**settings.R2MAINT, "EXTRA_REFERENCES": {"files": ["bundle.js"]}}
     addresses = [f"{ALIAS}{'n' * (number % 17)}{number}.png" for number in range(40)]
     (project / "bundle.js").write_text("\n" + "".join(f"'{each}'," for each in addresses) + "\nend")

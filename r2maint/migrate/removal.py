@@ -24,9 +24,9 @@ from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
-from r2maint.keepset.filenames import FileNames
-from r2maint.keepset.keyfinder import Found
-from r2maint.keepset.reading import KeepSet, Reading
+from r2maint.keepset.find_keys import Found
+from r2maint.keepset.local_names import FileNames
+from r2maint.keepset.read_texts import KeepSet, Reading
 from r2maint.keys import Addresses
 from r2maint.local_files.read_file import UnusableSource, is_as_it_was
 from r2maint.local_files.restore_file import (

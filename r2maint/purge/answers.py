@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from r2maint.bucket import ObjectInfo, StoredObject
-from r2maint.keepset.reading import JOURNAL
+from r2maint.keepset.read_texts import JOURNAL
 from r2maint.models import ChangeKind
 from r2maint.purge.asked import Asked, Spelling
 from r2maint.purge.past import Event, Seen, stopped_naming

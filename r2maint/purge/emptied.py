@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from r2maint.bucket import StoredObject
 from r2maint.errors import Stopped
-from r2maint.keepset.reading import Reading
+from r2maint.keepset.read_texts import Reading
 from r2maint.pricing import Prices, storage_saving
 from r2maint.purge.identity import Standing
 from r2maint.purge.rechecks import Lifted

@@ -20,8 +20,8 @@ from r2maint.errors import BucketError
 from r2maint.inventory import Inventory, outermost
 from r2maint.journal import journal
 from r2maint.journal.baselines import last_baseline
-from r2maint.keepset.keyfinder import Found
-from r2maint.keepset.reading import KeepSet, Reading, storage_locations
+from r2maint.keepset.find_keys import Found
+from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
 from r2maint.pricing import load_prices
 from r2maint.purge.brakes import Findings, find_refusals

@@ -10,7 +10,7 @@ from typing import Any
 
 from r2maint.bucket import StoredObject
 from r2maint.journal.baselines import Baseline
-from r2maint.keepset.reading import Reading
+from r2maint.keepset.read_texts import Reading
 from r2maint.pricing import Prices, storage_saving
 from r2maint.purge.brakes import MaxDelete
 from r2maint.purge.forecast import Forecast

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from r2maint.conf import Config
-from r2maint.keepset.reading import Reading
+from r2maint.keepset.read_texts import Reading
 from r2maint.purge.forecast import dollars
 from r2maint.purge.items import PurgePlan
 from r2maint.purge.judging import detected_presets

@@ -22,8 +22,8 @@ from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.journal.baselines import Baseline, last_baseline, remember_names
 from r2maint.journal.sightings import BATCH, Sightings
-from r2maint.keepset.keyfinder import Found
-from r2maint.keepset.reading import KeepSet, Reading, storage_locations
+from r2maint.keepset.find_keys import Found
+from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
 from r2maint.pricing import Prices, load_prices

@@ -12,8 +12,8 @@ from r2maint.errors import Refused
 from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.journal.journal import Journal
-from r2maint.keepset.keyfinder import Found
-from r2maint.keepset.reading import KeepSet, Reading, storage_locations
+from r2maint.keepset.find_keys import Found
+from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.purge import identity
 from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched

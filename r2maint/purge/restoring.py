@@ -12,7 +12,7 @@ from r2maint.bucket import StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.journal import journal
-from r2maint.keepset.reading import Reading
+from r2maint.keepset.read_texts import Reading
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.purge import steps

@@ -15,9 +15,9 @@ from typing import TextIO
 
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.keepset.extras import matching_files
+from r2maint.keepset.extra_sources import matching_files
+from r2maint.keepset.source_lines import iter_lines, shown
 from r2maint.keys import Addresses, Via, redact
-from r2maint.sourcelines import iter_lines, shown
 
 MAX_LINES = 1000
 """Whoever has corrected a thousand looks again."""

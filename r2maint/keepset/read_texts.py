@@ -30,15 +30,15 @@ from r2maint.database.snapshot import SEPARATOR, iter_cells, open_snapshot, spli
 from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import ConfigError, DatabaseError
 from r2maint.journal import journal
-from r2maint.keepset.extras import (
+from r2maint.keepset.extra_sources import (
     iter_callables,
     iter_files,
     iter_object_texts,
     iter_objects,
     matching_files,
 )
+from r2maint.keepset.find_keys import Found, KeyFinder
 from r2maint.keepset.hosts import count_hosts
-from r2maint.keepset.keyfinder import Found, KeyFinder
 from r2maint.scratch.batches import batched
 
 Take = Callable[[str, Found], object]

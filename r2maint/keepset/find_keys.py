@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from r2maint import keys
-from r2maint.keepset.packed import Unpacker
+from r2maint.keepset.base64_text import Unpacker
 from r2maint.keepset.spellings import iter_guesses, iter_spellings, undos_for
 
 MAX_ROOTS = 64

@@ -17,7 +17,7 @@ from django.db import connections, models, router
 
 from r2maint.conf import Config
 from r2maint.database.snapshot import SEPARATOR
-from r2maint.keepset.reading import JOURNAL
+from r2maint.keepset.read_texts import JOURNAL
 from r2maint.keys import Addresses, Kind
 from r2maint.keys.text import inside
 from r2maint.local_files.storage_locations import Place, StorageLocation, storage_location
