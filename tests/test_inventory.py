@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.errors import InvalidListing, R2MaintError, Stopped
-from r2maint.inventory import Inventory, Totals, outermost
+from r2maint.object_index.objects import Inventory, Totals, outermost
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 NFC = unicodedata.normalize("NFC", "submissions/café.png")

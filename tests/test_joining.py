@@ -8,8 +8,8 @@ import pytest
 
 from r2maint.bucket import StoredObject
 from r2maint.control import Control
-from r2maint.joining import ReferenceIndex
 from r2maint.keys import Kind, Target, Via
+from r2maint.object_index.join import ReferenceIndex
 from r2maint.references.reference import Reference, Shape
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

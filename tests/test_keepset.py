@@ -23,9 +23,9 @@ from r2maint import conf
 from r2maint.control import Control
 from r2maint.database.snapshot import CHUNK, open_snapshot, split
 from r2maint.errors import ConfigError, DatabaseError
-from r2maint.inventory import Inventory
 from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.models import Change, ChangeKind, ChangeState, Run
+from r2maint.object_index.objects import Inventory
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake

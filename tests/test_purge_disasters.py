@@ -17,9 +17,9 @@ from r2maint import conf
 from r2maint.bucket import Bucket, DirectoryBucket, Upload, open_bucket
 from r2maint.control import Control
 from r2maint.errors import Stopped
-from r2maint.inventory import Inventory
 from r2maint.keepset.read_texts import KeepSet
 from r2maint.models import Change, Identity, Run, Sighting
+from r2maint.object_index.objects import Inventory
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES

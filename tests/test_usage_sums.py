@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from r2maint.bucket import StoredObject
 from r2maint.control import Control
-from r2maint.joining import ReferenceIndex
 from r2maint.keys import Kind, Target, Via, identity
+from r2maint.object_index.join import ReferenceIndex
 from r2maint.pricing import (
     GB,
     INFREQUENT_ACCESS,

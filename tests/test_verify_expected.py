@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from r2maint.bucket import StoredObject
 from r2maint.keys import Kind, Target, Via, identity, order
+from r2maint.object_index.expected_objects import Expected
 from r2maint.references.reference import Reference, Shape
-from r2maint.verify.expected import Expected
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

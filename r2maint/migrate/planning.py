@@ -18,7 +18,6 @@ from r2maint.control import Control
 from r2maint.errors import UsageError
 from r2maint.images import Recipe
 from r2maint.images.magic import UNTOUCHED
-from r2maint.joining import ReferenceIndex
 from r2maint.journal.journal import uploads_of
 from r2maint.keys import Addresses, Kind
 from r2maint.keys.key_templates import MAX_KEY_BYTES
@@ -35,6 +34,7 @@ from r2maint.migrate.forecast import Forecast
 from r2maint.migrate.gathering import Gatherer, Origin
 from r2maint.migrate.items import Action, Item, Migration, count_item
 from r2maint.migrate.naming import Namer, RowValues
+from r2maint.object_index.join import ReferenceIndex
 from r2maint.pricing import load_prices
 from r2maint.references.discover import discover
 from r2maint.references.read_rows import iter_references

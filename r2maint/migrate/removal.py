@@ -20,7 +20,6 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import Stopped, UsageError
-from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
@@ -40,6 +39,7 @@ from r2maint.local_files.restore_file import (
 from r2maint.migrate.moved import iter_moved
 from r2maint.migrate.removed import GONE, Removal, RemovalAction, RemovalItem, count_items
 from r2maint.models import Change, ChangeKind, ChangeState, RunState
+from r2maint.object_index.objects import Inventory
 from r2maint.runs import find_run
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool

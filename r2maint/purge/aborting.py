@@ -18,12 +18,12 @@ from r2maint.bucket import Bucket, PendingUpload
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey, Stopped
-from r2maint.inventory import outermost
 from r2maint.journal import journal
 from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
 from r2maint.keys import identity
 from r2maint.models import ChangeKind, ChangeState
+from r2maint.object_index.objects import outermost
 from r2maint.purge.identity import Standing, read_standing, settle
 from r2maint.purge.rechecks import Lifted, agree, require_no_brake
 from r2maint.purge.verdicts import Action

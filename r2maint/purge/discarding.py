@@ -17,11 +17,11 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError, Stopped
-from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
 from r2maint.models import Change, ChangeKind, ChangeState
+from r2maint.object_index.objects import Inventory
 from r2maint.purge.emptied import Emptying, EmptyingItem
 from r2maint.purge.identity import settle
 from r2maint.purge.items import AS_CONFIGURED

@@ -17,12 +17,12 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError
-from r2maint.inventory import Inventory, outermost
 from r2maint.journal import journal
 from r2maint.journal.baselines import last_baseline
 from r2maint.keepset.find_keys import Found
 from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
+from r2maint.object_index.objects import Inventory, outermost
 from r2maint.pricing import load_prices
 from r2maint.purge.brakes import Findings, find_refusals
 from r2maint.purge.emptied import MAX_RUNS, Emptying, EmptyingItem, EmptyingOptions, RunTally

@@ -13,11 +13,11 @@ from typing import Any
 from r2maint.bucket import Bucket, ObjectInfo, StoredObject, head
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.journal.sightings import Sightings
 from r2maint.keepset.read_texts import KeepSet, Reading
 from r2maint.keys import Addresses, identity
+from r2maint.object_index.objects import Inventory
 from r2maint.purge.answers import Answer
 from r2maint.purge.asked import Asked, find_spellings, resolve
 from r2maint.purge.derived import Derivations

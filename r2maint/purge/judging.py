@@ -13,10 +13,10 @@ from django.core.files.storage import storages
 
 from r2maint.bucket import StoredObject
 from r2maint.conf import Config
-from r2maint.inventory import Inventory, outermost
 from r2maint.journal.sightings import Sightings
 from r2maint.keepset.read_texts import storage_locations
 from r2maint.keys import identity
+from r2maint.object_index.objects import Inventory, outermost
 from r2maint.purge.derived import Derivations
 from r2maint.purge.items import PurgeOptions
 from r2maint.purge.presets import APPS, SQUEEZING

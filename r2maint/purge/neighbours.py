@@ -8,9 +8,9 @@ from unicodedata import normalize
 
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.bucket.find import find_stored
-from r2maint.inventory import outermost
 from r2maint.keepset.find_keys import MAX_ROOTS
 from r2maint.keys import order
+from r2maint.object_index.objects import outermost
 from r2maint.purge.judging import Judge
 from r2maint.quarantine.manifest import is_own
 

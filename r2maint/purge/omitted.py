@@ -12,9 +12,9 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.database.snapshot import split
 from r2maint.errors import DatabaseError
-from r2maint.inventory import Inventory
 from r2maint.keepset.find_keys import KeyFinder
 from r2maint.keepset.read_texts import KeepSet
+from r2maint.object_index.objects import Inventory
 from r2maint.rendering import format_count
 from r2maint.scratch.batches import batched
 

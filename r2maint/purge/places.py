@@ -21,7 +21,6 @@ from r2maint.database.find_rows import Hit, find_cells
 from r2maint.database.snapshot import SEPARATOR, split
 from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import DatabaseError
-from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.keepset.extra_sources import open_file
 from r2maint.keepset.find_keys import Found, KeyFinder
@@ -30,6 +29,7 @@ from r2maint.keepset.source_lines import iter_lines, shown
 from r2maint.keepset.tokens import Token, token_of
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind, Run
+from r2maint.object_index.objects import Inventory
 from r2maint.rendering.admin_links import admin_url
 
 MAX_PLACES = 100

@@ -18,7 +18,6 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import DatabaseError, InvalidListing
-from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.journal.baselines import Baseline, last_baseline, remember_names
 from r2maint.journal.sightings import BATCH, Sightings
@@ -26,6 +25,7 @@ from r2maint.keepset.find_keys import Found
 from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
+from r2maint.object_index.objects import Inventory
 from r2maint.pricing import Prices, load_prices
 from r2maint.purge.brakes import UNTRUSTED, Findings, find_refusals
 from r2maint.purge.folders import NOTHING, Amount

@@ -9,11 +9,11 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import Refused
-from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.journal.journal import Journal
 from r2maint.keepset.find_keys import Found
 from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
+from r2maint.object_index.objects import Inventory
 from r2maint.purge import identity
 from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched

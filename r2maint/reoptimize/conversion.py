@@ -20,11 +20,11 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError, PreconditionFailed, Stopped, UsageError
 from r2maint.images import RECIPE_KEY, SOURCE_KEY, Recipe, can_write
-from r2maint.joining import ReferenceIndex
 from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.models import ChangeKind, ChangeState
+from r2maint.object_index.join import ReferenceIndex
 from r2maint.pricing import load_prices
 from r2maint.references.edit_cell import Swapped
 from r2maint.references.rewrite import swap_all

@@ -13,10 +13,10 @@ from r2maint import keys
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.keepset.find_keys import Found
 from r2maint.keepset.read_texts import JOURNAL, KeepSet, storage_locations
+from r2maint.object_index.objects import Inventory
 from r2maint.reoptimize.items import Action, Item
 from r2maint.reoptimize.selection import Writer
 from r2maint.scratch.batches import batched

@@ -16,9 +16,9 @@ from r2maint.bucket import StoredObject
 from r2maint.database.connections import database_option, reading, table_names
 from r2maint.database.upserts import Upsert, parameter
 from r2maint.errors import DatabaseError, Stopped
-from r2maint.inventory import Inventory
 from r2maint.journal import journal
 from r2maint.models import Encoding
+from r2maint.object_index.objects import Inventory
 from r2maint.reoptimize.records import Record
 from r2maint.scratch.batches import batched
 

@@ -12,9 +12,9 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.images import Limits, Recipe, can_write
 from r2maint.images.magic import UNTOUCHED
-from r2maint.joining import ReferenceIndex
 from r2maint.keys import Addresses, Kind
 from r2maint.keys.key_templates import sibling_key
+from r2maint.object_index.join import ReferenceIndex
 from r2maint.references.column import Column, ColumnKind
 from r2maint.references.discover import discover
 from r2maint.references.edit_cell import Rewrite

@@ -15,7 +15,7 @@ from itertools import chain
 from r2maint.bucket import Bucket
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey
-from r2maint.joining import ReferenceIndex
+from r2maint.object_index.join import ReferenceIndex
 from r2maint.probing.advice import RUN_AGAIN, UPLOAD_AGAIN
 from r2maint.probing.answers import Verdict
 from r2maint.probing.apart import ProbersApart

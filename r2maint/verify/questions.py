@@ -10,8 +10,8 @@ from operator import itemgetter
 from zlib import crc32
 
 from r2maint.http.urls import as_sent
-from r2maint.joining import ReferenceIndex
 from r2maint.keys import host_of
+from r2maint.object_index.join import ReferenceIndex
 from r2maint.probing.answers import Verdict
 from r2maint.probing.outcomes import Outcome
 from r2maint.probing.prober import Inquiry

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from r2maint import keys
-from r2maint.inventory import COLUMNS, Inventory, unpack
+from r2maint.object_index.objects import COLUMNS, Inventory, unpack
 from r2maint.scratch.batches import batched
 from r2maint.scratch.sorted_rows import Ascending
 from r2maint.usage.counting import MAX_OWNERS, Naming, Rows

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from r2maint import keys
 from r2maint.bucket.protocol import StoredObject
-from r2maint.inventory import COLUMNS, Inventory, fetched, unpack
+from r2maint.object_index.objects import COLUMNS, Inventory, fetched, unpack
 from r2maint.scratch.batches import batched
 
 if TYPE_CHECKING:
