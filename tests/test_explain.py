@@ -20,7 +20,7 @@ from r2maint.bucket import open_bucket
 from r2maint.errors import BucketUnreachable, UsageError
 from r2maint.journal import journal
 from r2maint.journal.entries import Entry
-from r2maint.keepset.tokens import token_of
+from r2maint.keepset.find_keys import token_of
 from r2maint.keys import Addresses, quote_key
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState, Sighting
 from r2maint.purge.answers import Answer

@@ -16,7 +16,7 @@ from r2maint import conf
 from r2maint.bucket import Expiry, Headers, Upload, open_bucket
 from r2maint.database.catalogue import list_tables
 from r2maint.errors import AccessDenied, BucketError, InvalidListing
-from r2maint.keepset.hosts import count_hosts
+from r2maint.keepset.read_texts import count_hosts
 from r2maint.management.commands.purge_orphans import Command
 from r2maint.pricing import CLOUDFLARE, GB
 from r2maint.purge import omitted

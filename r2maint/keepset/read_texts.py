@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from r2maint.keepset.extra_sources import (
     matching_files,
 )
 from r2maint.keepset.find_keys import Found, KeyFinder
-from r2maint.keepset.hosts import count_hosts
+from r2maint.keys.text import decode, normal_host
 from r2maint.scratch.batches import batched
 
 Take = Callable[[str, Found], object]
@@ -338,3 +339,34 @@ def _location(field: Any) -> str:
             f"A storage cannot be used: that of {field} ({type(error).__name__}).",
             "Look at STORAGES.",
         ) from None
+
+
+_URL = re.compile(
+    r"//([^/\s\x00-\x1f\"'<>\\?#%()]{1,255})/([^\s\x00-\x1f\"'<>()\[\]{}|\\^`,;?#]{1,1024})"
+)
+
+
+def count_hosts(text: str, names: Collection[str]) -> Counter[str]:
+    """Return host -> how many URLs of it in `text` name one of `names` (identities of keys).
+
+    Only what is plainly a URL counts: it is the number that is compared from run to run.
+    """
+    hosts: Counter[str] = Counter()
+    if not names or "//" not in text:
+        return hosts
+    for netloc, path in _URL.findall(text):
+        if path in names or _names_one(keys.identity(decode(path)), names):
+            hosts[_host(netloc)] += 1
+    return hosts
+
+
+def _names_one(path: str, names: Collection[str]) -> bool:
+    while True:
+        if path in names:
+            return True
+        _, slash, path = path.partition("/")
+        if not slash:
+            return False
+
+
+_host = lru_cache(maxsize=1024)(normal_host)

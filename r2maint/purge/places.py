@@ -23,10 +23,9 @@ from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import DatabaseError
 from r2maint.journal import journal
 from r2maint.keepset.extra_sources import open_file
-from r2maint.keepset.find_keys import Found, KeyFinder
+from r2maint.keepset.find_keys import Found, KeyFinder, Token, token_of
 from r2maint.keepset.read_texts import JOURNAL, KeepSet, Reading, storage_locations
 from r2maint.keepset.source_lines import iter_lines, shown
-from r2maint.keepset.tokens import Token, token_of
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind, Run
 from r2maint.object_index.objects import Inventory
