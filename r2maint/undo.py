@@ -30,8 +30,6 @@ from r2maint.scratch.spool import Spool
 from r2maint.targets import Prover
 from r2maint.undone import Only, Undo, UndoAction, UndoItem
 
-__all__ = ["Only", "Undo", "UndoAction", "UndoItem", "apply_undo", "plan_undo"]
-
 _BATCH = 200
 _EVERYTHING = Only()
 

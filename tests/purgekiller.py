@@ -31,9 +31,9 @@ def rounds(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
     attacked.configure(Path(task["directory"]), task["database"], task["endpoint"])
     forked(attacked.create_tables)
     load_command_class("r2maint", "purge_orphans")
-    from r2maint.purge import steps
+    from r2maint.purge import journal_steps
 
-    steps.BATCH = BATCH
+    journal_steps.BATCH = BATCH
     chance, sizes = random.Random(task["seed"]), purged.Sizes(**task["sizes"])
     before = begin(sizes)
     began = time.monotonic()

@@ -9,11 +9,10 @@ from datetime import timedelta
 from r2maint import conf
 from r2maint.journal import journal
 from r2maint.models import RunState
+from r2maint.purge.apply import apply_purge
 from r2maint.purge.brakes import MaxDelete
-from r2maint.purge.deletion import apply_purge
-from r2maint.purge.items import PurgeOptions, PurgePlan
-from r2maint.purge.outcome import PurgeOutcome
 from r2maint.purge.plan import plan_purge
+from r2maint.purge.result import PurgeOptions, PurgeOutcome, PurgePlan
 from tests.fakes import FakeClock, R2Fake
 
 HOST = "https://media.example.org"

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from r2maint.purge.derived import Derivations
+from r2maint.purge.renditions import Derivations
 
 
 def is_kept(pattern: str, key: str, *named: str) -> bool:

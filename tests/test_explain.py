@@ -23,11 +23,11 @@ from r2maint.journal.entries import Entry
 from r2maint.keepset.find_keys import token_of
 from r2maint.keys import Addresses, quote_key
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState, Sighting
-from r2maint.purge.answers import Answer
-from r2maint.purge.explaining import explain
-from r2maint.purge.items import AS_CONFIGURED, PurgeOptions
+from r2maint.purge.explain.plan import explain
+from r2maint.purge.explain.result import Answer
 from r2maint.purge.plan import plan_purge
-from r2maint.purge.verdicts import Verdict
+from r2maint.purge.result import AS_CONFIGURED, PurgeOptions
+from r2maint.purge.verdict import Verdict
 from r2maint.rendering.admin_links import _page_of
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply, run

@@ -30,13 +30,12 @@ from r2maint.journal import journal
 from r2maint.journal.journal import Journal
 from r2maint.models import Change, ChangeState, Identity, Run, RunState, Sighting
 from r2maint.pricing import GB
-from r2maint.purge import identity
+from r2maint.purge import bucket_owner
+from r2maint.purge.apply import apply_purge
 from r2maint.purge.brakes import MaxDelete
-from r2maint.purge.deletion import apply_purge
-from r2maint.purge.items import PurgeOptions, PurgePlan
-from r2maint.purge.outcome import PurgeOutcome
 from r2maint.purge.plan import plan_purge
-from r2maint.purge.verdicts import Verdict
+from r2maint.purge.result import PurgeOptions, PurgeOutcome, PurgePlan
+from r2maint.purge.verdict import Verdict
 from r2maint.quarantine.manifest import (
     MAX_COPY_BYTES,
     PREFIX,
@@ -325,7 +324,7 @@ def _name_for_a_while(bucket: R2Fake, settings) -> None:
 
 
 def _adopt(bucket: R2Fake, settings) -> None:
-    identity.adopt(bucket, identity.read_standing(bucket))
+    bucket_owner.adopt(bucket, bucket_owner.read_standing(bucket))
 
 
 @pytest.mark.parametrize(
@@ -455,26 +454,26 @@ def test_a_copy_of_the_database_that_stayed_behind_is_refused(bucket):
 @pytest.mark.parametrize("write", [1, 2], ids=["before the database", "before it settles"])
 def test_a_renewal_that_is_killed_harms_nothing(bucket, write):
     purge(bucket)
-    standing = identity.read_standing(bucket)
+    standing = bucket_owner.read_standing(bucket)
     if write == 1:
         nonce = Identity.objects.get().nonce
-        identity.renew(bucket, standing)
+        bucket_owner.renew(bucket, standing)
         Identity.objects.update(nonce=nonce)
     else:
-        identity.renew(bucket, standing)
-    assert identity.read_standing(bucket).fault == ""
+        bucket_owner.renew(bucket, standing)
+    assert bucket_owner.read_standing(bucket).fault == ""
 
 
 def test_the_marker_tells_no_secret(bucket):
     purge(bucket)
-    marker = json.loads(bucket.body(identity.KEY))
+    marker = json.loads(bucket.body(bucket_owner.KEY))
     assert Identity.objects.get().nonce not in marker.values()
 
 
 def test_a_bucket_that_another_database_adopted_since_the_plan_is_not_taken(bucket):
     planned = plan(bucket)
-    stranger = identity.Marker(owner_id="another", salt="salt", nonce="nonce")
-    bucket.add(identity.KEY, json.dumps(asdict(stranger)).encode())
+    stranger = bucket_owner.Marker(owner_id="another", salt="salt", nonce="nonce")
+    bucket.add(bucket_owner.KEY, json.dumps(asdict(stranger)).encode())
     with pytest.raises(Refused, match="marker changed"):
         apply_purge(planned, conf.load(), bucket, open_run(bucket))
     assert ORPHAN in media(bucket)
@@ -864,7 +863,7 @@ def kill_at(bucket: R2Fake, number: int) -> Callable[[str, str], None]:
 
 @pytest.mark.parametrize("moment", range(0, 24, 3))
 def test_a_run_killed_anywhere_goes_on_and_ends_in_the_same_state(bucket, moment, monkeypatch):
-    monkeypatch.setattr("r2maint.purge.steps.BATCH", 2)
+    monkeypatch.setattr("r2maint.purge.journal_steps.BATCH", 2)
     doomed = [*many(bucket), ORPHAN]
     planned, run = plan(bucket), open_run(bucket)
     bucket.before = kill_at(bucket, moment)
@@ -909,7 +908,7 @@ def die(deletion: object) -> None:
 
 
 def test_what_was_uploaded_again_meanwhile_gets_a_copy_of_its_own(bucket, monkeypatch):
-    monkeypatch.setattr("r2maint.purge.deletion._Deletion._restored", die)
+    monkeypatch.setattr("r2maint.purge.apply._Deletion._restored", die)
     for body, kind, age in [(b"first", "a/a", 9), (b"second", "b/b", 8), (b"first", "b/b", 7)]:
         bucket.add(ORPHAN, body, headers=Headers(content_type=kind), age=timedelta(days=age))
         with pytest.raises(Killed):
@@ -929,7 +928,7 @@ def test_of_two_versions_that_a_killed_run_deleted_the_last_one_comes_back(
     bucket, monkeypatch, bodies
 ):
     with monkeypatch.context() as patch:
-        patch.setattr("r2maint.purge.deletion._Deletion._restored", die)
+        patch.setattr("r2maint.purge.apply._Deletion._restored", die)
         for version, body in enumerate(bodies):
             headers = Headers(metadata={"version": str(version)})
             bucket.add(ORPHAN, body, headers=headers, age=(4 - version) * WEEK)

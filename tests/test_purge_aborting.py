@@ -13,8 +13,8 @@ from r2maint.bucket import open_bucket
 from r2maint.errors import LeaseHeld, ObjectLocked, Refused, Unsupported
 from r2maint.journal import journal
 from r2maint.models import Change, ChangeState, Identity, RunState
-from r2maint.purge.aborting import Aborting, AbortOptions, apply_aborting, plan_aborting
-from r2maint.purge.rechecks import Lifted
+from r2maint.purge.abort_uploads import Aborting, AbortOptions, apply_aborting, plan_aborting
+from r2maint.purge.recheck_before_delete import Lifted
 from tests.commands import apply, run
 from tests.conftest import DATABASES
 from tests.fakes import FakeClock, R2Fake, fail_on
@@ -147,7 +147,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("moment", range(3))
 def test_killed_at_any_write_it_goes_on_under_its_own_id(bucket, moment, monkeypatch):
-    monkeypatch.setattr("r2maint.purge.aborting.BATCH", 1)
+    monkeypatch.setattr("r2maint.purge.abort_uploads.BATCH", 1)
     remaining = moment
 
     def kill(operation: str, key: str) -> None:

@@ -10,7 +10,7 @@ from r2maint import conf
 from r2maint.bucket import open_bucket
 from r2maint.management.commands.purge_orphans import Command
 from r2maint.models import Change, Run
-from r2maint.purge import caching
+from r2maint.purge import cdn_cache
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES
@@ -153,8 +153,8 @@ def test_a_run_killed_before_its_caches_were_purged_purges_them_when_it_goes_on(
 def test_what_was_restored_is_purged_too(bucket, api):
     apply("purge_orphans", *AT_ONCE)
     Change.objects.filter(kind="delete").update(state="undone")
-    caches = caching.Caches.from_config(conf.load(), api_url=api.url)
-    assert caching.purge_runs(caches, [Run.objects.get().pk]).purged == 4
+    caches = cdn_cache.Caches.from_config(conf.load(), api_url=api.url)
+    assert cdn_cache.purge_runs(caches, [Run.objects.get().pk]).purged == 4
 
 
 def test_without_the_option_nothing_is_owed(bucket, api):

@@ -16,14 +16,14 @@ from r2maint.journal import journal
 from r2maint.journal.baselines import last_baseline
 from r2maint.models import Change, ChangeKind, ChangeState, Identity, Run, RunState
 from r2maint.pricing import GB
+from r2maint.purge.apply import apply_purge
 from r2maint.purge.brakes import MaxDelete
-from r2maint.purge.deletion import apply_purge
-from r2maint.purge.discarding import apply_emptying
-from r2maint.purge.emptied import Emptying, EmptyingOptions
-from r2maint.purge.emptying import plan_emptying
-from r2maint.purge.items import PurgeOptions
+from r2maint.purge.empty_quarantine.apply import apply_emptying
+from r2maint.purge.empty_quarantine.plan import plan_emptying
+from r2maint.purge.empty_quarantine.result import Emptying, EmptyingOptions
 from r2maint.purge.plan import plan_purge
-from r2maint.purge.rechecks import Lifted
+from r2maint.purge.recheck_before_delete import Lifted
+from r2maint.purge.result import PurgeOptions
 from r2maint.quarantine.manifest import PREFIX, is_manifest, list_manifests, read_manifest, restore
 from tests.conftest import DATABASES
 from tests.fakes import FakeClock, LostLease, R2Fake, fail_on
@@ -409,7 +409,7 @@ def test_one_copy_that_fails_is_reported_and_keeps_its_manifest(bucket):
 
 
 def test_stopped_in_the_middle_the_next_execution_goes_on(bucket, monkeypatch):
-    monkeypatch.setattr("r2maint.purge.discarding.BATCH", 1)
+    monkeypatch.setattr("r2maint.purge.empty_quarantine.apply.BATCH", 1)
     control = Control()
 
     def stop(operation: str, key: str) -> None:
@@ -457,7 +457,7 @@ def kill_at(number: int, *, after: bool) -> Callable[[R2Fake], None]:
 def test_killed_at_any_write_it_goes_on_and_ends_in_the_same_state(
     bucket, moment, after, monkeypatch
 ):
-    monkeypatch.setattr("r2maint.purge.discarding.BATCH", 1)
+    monkeypatch.setattr("r2maint.purge.empty_quarantine.apply.BATCH", 1)
     planned, run = plan(bucket), open_run(bucket)
     kill_at(moment, after=after)(bucket)
     killed = False

@@ -9,9 +9,9 @@ import pytest
 from django.db import connections
 
 from r2maint.models import Change, Identity, Run, Sighting
-from r2maint.purge import identity
-from r2maint.purge.identity import read_standing
-from r2maint.purge.items import PurgeOptions
+from r2maint.purge import bucket_owner
+from r2maint.purge.bucket_owner import read_standing
+from r2maint.purge.result import PurgeOptions
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake
 from tests.oddities.models import Article
@@ -117,24 +117,24 @@ def test_adopting_a_restored_backup_begins_with_the_first_look(bucket):
 
 
 def test_another_server_is_refused(bucket, monkeypatch):
-    monkeypatch.setattr(identity, "_system", lambda: "7300000000000000001")
+    monkeypatch.setattr(bucket_owner, "_system", lambda: "7300000000000000001")
     purge(bucket)
     assert brakes(plan(bucket, AGAIN)) == []
-    monkeypatch.setattr(identity, "_system", lambda: "7300000000000000002")
+    monkeypatch.setattr(bucket_owner, "_system", lambda: "7300000000000000002")
     assert "another database server" in message(plan(bucket, AGAIN), "identity")
 
 
 def test_a_role_that_may_not_ask_for_the_server_is_refused_with_the_reason(bucket, monkeypatch):
-    monkeypatch.setattr(identity, "_system", lambda: "7300000000000000001")
+    monkeypatch.setattr(bucket_owner, "_system", lambda: "7300000000000000001")
     purge(bucket)
-    monkeypatch.setattr(identity, "_system", lambda: "")
+    monkeypatch.setattr(bucket_owner, "_system", lambda: "")
     assert "pg_control_system" in message(plan(bucket, AGAIN), "identity")
 
 
 @pytest.mark.django_db(databases=DATABASES)
 def test_postgresql_tells_its_server(monkeypatch):
-    monkeypatch.setattr("r2maint.purge.identity.journal.home", lambda: "postgres")
-    assert identity._system().isdigit()
+    monkeypatch.setattr("r2maint.purge.bucket_owner.journal.home", lambda: "postgres")
+    assert bucket_owner._system().isdigit()
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_another_host_or_name_only_warns_until_the_next_run(bucket, monkeypatch,
 
 def test_the_marker_tells_neither_host_nor_name(bucket):
     purge(bucket)
-    marker = json.loads(bucket.body(identity.KEY))
-    host, name = identity._place()
+    marker = json.loads(bucket.body(bucket_owner.KEY))
+    host, name = bucket_owner._place()
     assert marker["host"]
     assert marker["name"]
     assert not {host, name} & set(marker.values())

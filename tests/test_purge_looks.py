@@ -15,8 +15,8 @@ from r2maint.errors import BucketUnreachable, DatabaseError, InvalidListing, Sto
 from r2maint.journal import sightings
 from r2maint.models import Sighting
 from r2maint.purge.brakes import MaxDelete
-from r2maint.purge.items import PurgeOptions
 from r2maint.purge.plan import plan_purge
+from r2maint.purge.result import PurgeOptions
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake, fail_on
 from tests.oddities.models import Article

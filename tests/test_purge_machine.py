@@ -30,12 +30,11 @@ from r2maint.errors import BucketError, BucketUnreachable, LeaseHeld, R2MaintErr
 from r2maint.journal import journal
 from r2maint.keys import Addresses, identity
 from r2maint.models import Change, ChangeKind, ChangeState, Identity, Run, RunState, Sighting
+from r2maint.purge.apply import apply_purge
 from r2maint.purge.brakes import NAMES, UNTRUSTED, MaxDelete
-from r2maint.purge.deletion import apply_purge
-from r2maint.purge.items import PurgeOptions, PurgePlan
-from r2maint.purge.outcome import PurgeOutcome
 from r2maint.purge.plan import plan_purge
-from r2maint.purge.verdicts import UNNAMED, Action
+from r2maint.purge.result import PurgeOptions, PurgeOutcome, PurgePlan
+from r2maint.purge.verdict import UNNAMED, Action
 from r2maint.undo import apply_undo, plan_undo
 from tests.conftest import DATABASES
 from tests.fakes import FakeClock, R2Fake
@@ -561,7 +560,7 @@ def machine_project(project, settings, monkeypatch) -> Iterator[Project]:
     clock: list[Callable[[], datetime]] = []
     monkeypatch.setattr(journal, "now", lambda: clock[0]())
     # Small buckets of several batches.
-    monkeypatch.setattr("r2maint.purge.steps.BATCH", 2)
+    monkeypatch.setattr("r2maint.purge.journal_steps.BATCH", 2)
     yield Project(settings, connection.settings_dict["NAME"], project, clock)
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS nobodys")

@@ -19,10 +19,10 @@ from r2maint.errors import AccessDenied, BucketError, InvalidListing
 from r2maint.keepset.read_texts import count_hosts
 from r2maint.management.commands.purge_orphans import Command
 from r2maint.pricing import CLOUDFLARE, GB
-from r2maint.purge import omitted
-from r2maint.purge.folders import Amount, Folders
-from r2maint.purge.forecast import forecast
-from r2maint.purge.items import PurgeOptions, PurgePlan
+from r2maint.purge import excluded_sources
+from r2maint.purge.cost import forecast
+from r2maint.purge.overview import Amount, Folders
+from r2maint.purge.result import PurgeOptions, PurgePlan
 from r2maint.rendering import Report, write
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake
@@ -262,7 +262,7 @@ def test_a_plan_says_what_each_entry_of_not_references_would_have_kept(bucket, s
 
 
 def test_a_long_table_is_read_in_part_and_said_to_be(bucket, settings, monkeypatch):
-    monkeypatch.setattr(omitted, "MOST_CELLS", 1)
+    monkeypatch.setattr(excluded_sources, "MOST_CELLS", 1)
     Article.objects.create(body=ORPHAN)
     change_settings(settings, NOT_REFERENCES={"oddities.Article": "a log"})
     (entry,) = plan(bucket, overrides=frozenset({"empty"})).omissions

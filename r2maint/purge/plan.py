@@ -28,17 +28,15 @@ from r2maint.models import Change, ChangeKind
 from r2maint.object_index.objects import Inventory
 from r2maint.pricing import Prices, load_prices
 from r2maint.purge.brakes import UNTRUSTED, Findings, find_refusals
-from r2maint.purge.folders import NOTHING, Amount
-from r2maint.purge.forecast import Forecast, forecast
-from r2maint.purge.identity import KEY as MARKER
-from r2maint.purge.identity import Standing, read_standing
-from r2maint.purge.items import AS_CONFIGURED, PurgeOptions, PurgePlan
-from r2maint.purge.judging import Judge, derivations_of
-from r2maint.purge.lifecycle import lifecycle_notes
-from r2maint.purge.notes import closing_notes, reading_notes
-from r2maint.purge.omitted import weigh_omissions
-from r2maint.purge.overview import Tally
-from r2maint.purge.verdicts import UNNAMED, Action, PurgeItem, Verdict
+from r2maint.purge.bucket_owner import KEY as MARKER
+from r2maint.purge.bucket_owner import Standing, read_standing
+from r2maint.purge.cost import Forecast, forecast
+from r2maint.purge.excluded_sources import weigh_omissions
+from r2maint.purge.judge import Judge, derivations_of
+from r2maint.purge.overview import NOTHING, Amount, Tally
+from r2maint.purge.report import closing_notes, lifecycle_notes, reading_notes
+from r2maint.purge.result import AS_CONFIGURED, PurgeOptions, PurgePlan
+from r2maint.purge.verdict import UNNAMED, Action, PurgeItem, Verdict
 from r2maint.quarantine.manifest import is_own
 from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched

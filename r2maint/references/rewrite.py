@@ -38,8 +38,6 @@ from r2maint.references.rewrite_row import ATTEMPTS, Outcome, Row, Step, read_ro
 from r2maint.scratch.batches import batched
 from r2maint.signals import rows_rewritten
 
-__all__ = ["Rewrite", "Swapped", "swap", "swap_all"]
-
 MAX_ROWS = 200
 """Rows of one transaction."""
 MAX_SECONDS = 0.2

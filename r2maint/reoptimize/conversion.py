@@ -41,16 +41,6 @@ from r2maint.scratch.spool import Spool
 SAMPLE = 20
 """Pictures a plan encodes."""
 
-__all__ = [
-    "SAMPLE",
-    "Action",
-    "Item",
-    "Reoptimization",
-    "apply_reoptimize",
-    "plan_reoptimize",
-]
-
-
 # Planning
 
 

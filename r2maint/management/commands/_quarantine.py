@@ -9,12 +9,18 @@ from r2maint.errors import UsageError
 from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, Work
 from r2maint.management.commands._items import ReportItems
-from r2maint.purge.aborting import Aborting, AbortItem, AbortOptions, apply_aborting, plan_aborting
-from r2maint.purge.discarding import apply_emptying
-from r2maint.purge.emptied import Emptying, EmptyingItem, EmptyingOptions
-from r2maint.purge.emptying import plan_emptying
-from r2maint.purge.rechecks import Lifted
-from r2maint.purge.verdicts import Action
+from r2maint.purge.abort_uploads import (
+    Aborting,
+    AbortItem,
+    AbortOptions,
+    apply_aborting,
+    plan_aborting,
+)
+from r2maint.purge.empty_quarantine.apply import apply_emptying
+from r2maint.purge.empty_quarantine.plan import plan_emptying
+from r2maint.purge.empty_quarantine.result import Emptying, EmptyingItem, EmptyingOptions
+from r2maint.purge.recheck_before_delete import Lifted
+from r2maint.purge.verdict import Action
 from r2maint.rendering import Column, Section, Unit
 
 Planned = Emptying | Aborting

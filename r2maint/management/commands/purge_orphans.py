@@ -15,16 +15,15 @@ from r2maint.journal.journal import Journal
 from r2maint.management.commands import _quarantine as quarantine
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, not_empty
-from r2maint.purge.answers import Answer
+from r2maint.purge.apply import apply_purge
 from r2maint.purge.brakes import NAMES, MaxDelete
-from r2maint.purge.caching import Caches, owing_runs, purge_runs
-from r2maint.purge.deletion import apply_purge
-from r2maint.purge.explaining import Explanation, explain
-from r2maint.purge.items import PurgeOptions, PurgePlan
-from r2maint.purge.outcome import PurgeOutcome
+from r2maint.purge.cdn_cache import Caches, owing_runs, purge_runs
+from r2maint.purge.explain.plan import Explanation, explain
+from r2maint.purge.explain.result import Answer
 from r2maint.purge.plan import plan_purge
-from r2maint.purge.sections import plan_sections
-from r2maint.purge.verdicts import PurgeItem, Verdict
+from r2maint.purge.report import plan_sections
+from r2maint.purge.result import PurgeOptions, PurgeOutcome, PurgePlan
+from r2maint.purge.verdict import PurgeItem, Verdict
 from r2maint.rendering import Column, Section, Unit
 
 _ALL = "anything in any table may name an object, so every reference counts."

@@ -18,9 +18,9 @@ from r2maint.control import Control
 from r2maint.errors import AccessDenied, BucketError, NoSuchKey, ObjectLocked, Stopped
 from r2maint.journal.entries import Entry
 from r2maint.models import ChangeKind, ChangeState
-from r2maint.purge import steps
-from r2maint.purge.steps import Steps, step
-from r2maint.purge.verdicts import Action, PurgeItem, Verdict
+from r2maint.purge import journal_steps
+from r2maint.purge.journal_steps import Steps, step
+from r2maint.purge.verdict import Action, PurgeItem, Verdict
 from r2maint.quarantine.manifest import Quarantined, as_entry_headers
 from r2maint.scratch.spool import Spool
 
@@ -55,7 +55,7 @@ class Deleter:
                     yield kept
                     continue
                 self.waiting.append(one)
-                if len(self.waiting) >= steps.BATCH:
+                if len(self.waiting) >= journal_steps.BATCH:
                     yield from self._delete_waiting()
         if self.stopped is None:
             yield from self._delete_waiting()

@@ -22,14 +22,19 @@ from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.object_index.objects import Inventory
-from r2maint.purge.emptied import Emptying, EmptyingItem
-from r2maint.purge.identity import settle
-from r2maint.purge.items import AS_CONFIGURED
-from r2maint.purge.judging import Judge
-from r2maint.purge.rechecks import agree, read_again, require_no_brake, require_same_sources
-from r2maint.purge.sparing import holds_copies, reason_to_stay, spared_runs
-from r2maint.purge.steps import settle_unsure
-from r2maint.purge.verdicts import Action
+from r2maint.purge.bucket_owner import settle
+from r2maint.purge.empty_quarantine.keep_reasons import holds_copies, reason_to_stay, spared_runs
+from r2maint.purge.empty_quarantine.result import Emptying, EmptyingItem
+from r2maint.purge.journal_steps import settle_unsure
+from r2maint.purge.judge import Judge
+from r2maint.purge.recheck_before_delete import (
+    agree,
+    read_again,
+    require_no_brake,
+    require_same_sources,
+)
+from r2maint.purge.result import AS_CONFIGURED
+from r2maint.purge.verdict import Action
 from r2maint.quarantine.copies import CopyIndex
 from r2maint.quarantine.manifest import PREFIX, Manifest, is_manifest
 from r2maint.scratch.batches import batched

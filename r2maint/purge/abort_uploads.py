@@ -24,9 +24,9 @@ from r2maint.journal.journal import Journal
 from r2maint.keys import identity
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.object_index.objects import outermost
-from r2maint.purge.identity import Standing, read_standing, settle
-from r2maint.purge.rechecks import Lifted, agree, require_no_brake
-from r2maint.purge.verdicts import Action
+from r2maint.purge.bucket_owner import Standing, read_standing, settle
+from r2maint.purge.recheck_before_delete import Lifted, agree, require_no_brake
+from r2maint.purge.verdict import Action
 from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool

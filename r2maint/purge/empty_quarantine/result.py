@@ -12,9 +12,9 @@ from r2maint.bucket import StoredObject
 from r2maint.errors import Stopped
 from r2maint.keepset.read_texts import Reading
 from r2maint.pricing import Prices, storage_saving
-from r2maint.purge.identity import Standing
-from r2maint.purge.rechecks import Lifted
-from r2maint.purge.verdicts import Action
+from r2maint.purge.bucket_owner import Standing
+from r2maint.purge.recheck_before_delete import Lifted
+from r2maint.purge.verdict import Action
 from r2maint.quarantine.manifest import Manifest
 from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.spool import Spool

@@ -11,7 +11,7 @@ from r2maint.bucket.find import find_stored
 from r2maint.keepset.find_keys import MAX_ROOTS
 from r2maint.keys import order
 from r2maint.object_index.objects import outermost
-from r2maint.purge.judging import Judge
+from r2maint.purge.judge import Judge
 from r2maint.quarantine.manifest import is_own
 
 _LITERAL = re.compile(r"[\x00-\x7f]*?(?=[*?\[]|[^\x00-\x7f]|$)", re.S)

@@ -18,20 +18,23 @@ from r2maint.journal import journal
 from r2maint.journal.journal import Journal
 from r2maint.journal.sightings import Sightings
 from r2maint.models import Run
-from r2maint.purge import identity
-from r2maint.purge.copying import Copier, Kept, without_copy
-from r2maint.purge.deleting import Deleter, fate
-from r2maint.purge.items import PurgePlan
-from r2maint.purge.outcome import PurgeOutcome, outcome_of
+from r2maint.purge import bucket_owner
+from r2maint.purge.copy_to_quarantine import Copier, Kept, without_copy
+from r2maint.purge.delete import Deleter, fate
+from r2maint.purge.journal_steps import Steps
 from r2maint.purge.plan import circumstances
-from r2maint.purge.rechecks import Lifted, agree, find_named, require_no_brake, require_same_sources
-from r2maint.purge.restoring import Restorer
-from r2maint.purge.steps import Steps
-from r2maint.purge.verdicts import Action, PurgeItem
+from r2maint.purge.recheck_before_delete import (
+    Lifted,
+    agree,
+    find_named,
+    require_no_brake,
+    require_same_sources,
+)
+from r2maint.purge.restore_named import Restorer
+from r2maint.purge.result import PurgeOutcome, PurgePlan, outcome_of
+from r2maint.purge.verdict import Action, PurgeItem
 from r2maint.quarantine.manifest import Quarantined, new_token, write_manifest
 from r2maint.scratch.spool import Spool
-
-__all__ = ["PurgeOutcome", "apply_purge"]
 
 
 def apply_purge(
@@ -64,7 +67,7 @@ class _Deletion:
     run: Journal
     control: Control
     steps: Steps
-    standing: identity.Standing = field(default_factory=identity.Standing)
+    standing: bucket_owner.Standing = field(default_factory=bucket_owner.Standing)
     locked: int = 0
     stopped: Stopped | None = None
 
@@ -77,7 +80,7 @@ class _Deletion:
         restored = self._restored()
         if self.stopped is None:
             self._remember_baseline()
-            identity.settle(self.bucket, self.standing)
+            bucket_owner.settle(self.bucket, self.standing)
         return outcome_of(
             self.plan,
             self.steps,

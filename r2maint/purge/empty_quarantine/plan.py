@@ -25,14 +25,20 @@ from r2maint.keys import identity
 from r2maint.object_index.objects import Inventory, outermost
 from r2maint.pricing import load_prices
 from r2maint.purge.brakes import Findings, find_refusals
-from r2maint.purge.emptied import MAX_RUNS, Emptying, EmptyingItem, EmptyingOptions, RunTally
-from r2maint.purge.identity import Standing, read_standing
-from r2maint.purge.items import AS_CONFIGURED
-from r2maint.purge.judging import Judge
+from r2maint.purge.bucket_owner import Standing, read_standing
+from r2maint.purge.empty_quarantine.keep_reasons import holds_copies, reason_to_stay, spared_runs
+from r2maint.purge.empty_quarantine.result import (
+    MAX_RUNS,
+    Emptying,
+    EmptyingItem,
+    EmptyingOptions,
+    RunTally,
+)
+from r2maint.purge.judge import Judge
 from r2maint.purge.plan import COMMAND, require_cells
-from r2maint.purge.rechecks import iter_keys
-from r2maint.purge.sparing import holds_copies, reason_to_stay, spared_runs
-from r2maint.purge.verdicts import Action
+from r2maint.purge.recheck_before_delete import iter_keys
+from r2maint.purge.result import AS_CONFIGURED
+from r2maint.purge.verdict import Action
 from r2maint.quarantine.copies import Copied, CopyIndex
 from r2maint.quarantine.manifest import PREFIX, Manifest, find_manifests, is_own, read_manifest
 from r2maint.rendering import Refusal

@@ -15,11 +15,11 @@ from r2maint.journal import journal
 from r2maint.keepset.read_texts import Reading
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.purge import steps
-from r2maint.purge.deleting import fate
-from r2maint.purge.rechecks import find_named, require_same_sources
-from r2maint.purge.steps import Steps, step
-from r2maint.purge.verdicts import Action, PurgeItem
+from r2maint.purge import journal_steps
+from r2maint.purge.delete import fate
+from r2maint.purge.journal_steps import Steps, step
+from r2maint.purge.recheck_before_delete import find_named, require_same_sources
+from r2maint.purge.verdict import Action, PurgeItem
 from r2maint.quarantine.manifest import Quarantined, Restored, restore_all
 from r2maint.scratch.batches import batched
 
@@ -47,7 +47,7 @@ class Restorer:
             named, reading = find_named(
                 self.config, self.steps.bucket, self._deleted(), control=self.control
             )
-            for batch in batched(self._last_versions(named), steps.BATCH):
+            for batch in batched(self._last_versions(named), journal_steps.BATCH):
                 self._restore(batch)
             require_same_sources(before, reading)
 
@@ -63,7 +63,7 @@ class Restorer:
         """Return the last deletion of each: what was uploaded again was perhaps deleted again."""
         every = self.steps.changes(ChangeKind.DELETE).exclude(state=ChangeState.CONFLICT)
         last: dict[str, Change] = {}
-        for batch in batched(sorted(named), steps.BATCH):
+        for batch in batched(sorted(named), journal_steps.BATCH):
             for change in every.filter(old__in=batch):
                 name = identity(change.old)
                 if name not in last or last[name].pk < change.pk:

@@ -17,10 +17,10 @@ from r2maint.journal.sightings import Sightings
 from r2maint.keepset.read_texts import storage_locations
 from r2maint.keys import identity
 from r2maint.object_index.objects import Inventory, outermost
-from r2maint.purge.derived import Derivations
-from r2maint.purge.items import PurgeOptions
-from r2maint.purge.presets import APPS, SQUEEZING
-from r2maint.purge.verdicts import Action, PurgeItem, Verdict
+from r2maint.purge.rendition_presets import APPS, SQUEEZING
+from r2maint.purge.renditions import Derivations
+from r2maint.purge.result import PurgeOptions
+from r2maint.purge.verdict import Action, PurgeItem, Verdict
 
 
 @dataclass(slots=True)

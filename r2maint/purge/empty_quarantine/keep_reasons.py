@@ -7,7 +7,7 @@ from r2maint.errors import BucketError, NoSuchKey
 from r2maint.journal import journal
 from r2maint.journal.journal import UNFINISHED
 from r2maint.models import Run
-from r2maint.purge.judging import Judge
+from r2maint.purge.judge import Judge
 from r2maint.quarantine.copies import CopyIndex
 from r2maint.quarantine.manifest import read_manifest
 

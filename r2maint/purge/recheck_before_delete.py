@@ -14,7 +14,7 @@ from r2maint.journal.journal import Journal
 from r2maint.keepset.find_keys import Found
 from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.object_index.objects import Inventory
-from r2maint.purge import identity
+from r2maint.purge import bucket_owner
 from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched
 
@@ -41,21 +41,21 @@ def require_no_brake(refusals: Sequence[Refusal]) -> None:
 
 
 def agree(
-    bucket: Bucket, planned: identity.Standing, run: Journal, lifted: Lifted
-) -> identity.Standing:
+    bucket: Bucket, planned: bucket_owner.Standing, run: Journal, lifted: Lifted
+) -> bucket_owner.Standing:
     """Return how bucket and database stand, with a new nonce; `identity.settle` ends it.
 
     Raises: Refused when they do not belong together, or the marker changed since the plan.
     """
-    standing = identity.read_standing(bucket)
+    standing = bucket_owner.read_standing(bucket)
     if (standing.owner_id, standing.fault) != (planned.owner_id, planned.fault):
         raise Refused("The bucket's marker changed since the plan.", "Run the same command again.")
     if standing.fault and not (lifted.adopt or "identity" in lifted.overrides):
         raise Refused("A brake holds: identity.", f"It says: {standing.fault}. See --adopt.")
     run.check_lease()
     if not standing.fault:
-        return identity.renew(bucket, standing)
-    return identity.adopt(bucket, standing) if lifted.adopt else identity.Standing()
+        return bucket_owner.renew(bucket, standing)
+    return bucket_owner.adopt(bucket, standing) if lifted.adopt else bucket_owner.Standing()
 
 
 def read_again(

@@ -18,17 +18,22 @@ from r2maint.journal.sightings import Sightings
 from r2maint.keepset.read_texts import KeepSet, Reading
 from r2maint.keys import Addresses, identity
 from r2maint.object_index.objects import Inventory
-from r2maint.purge.answers import Answer
-from r2maint.purge.asked import Asked, find_spellings, resolve
-from r2maint.purge.derived import Derivations
-from r2maint.purge.identity import read_standing
-from r2maint.purge.items import AS_CONFIGURED, PurgeOptions
-from r2maint.purge.judging import Judge, detected_presets, locations_of
-from r2maint.purge.neighbours import list_neighbours, needs_whole, originals, without_own
-from r2maint.purge.past import find_history, find_sighting, known_keys
-from r2maint.purge.places import Place, Search
+from r2maint.purge.bucket_owner import read_standing
+from r2maint.purge.explain.key_history import find_history, find_sighting, known_keys
+from r2maint.purge.explain.list_neighbours import (
+    list_neighbours,
+    needs_whole,
+    originals,
+    without_own,
+)
+from r2maint.purge.explain.naming_places import Place, Search
+from r2maint.purge.explain.result import Answer
+from r2maint.purge.explain.which_key import Asked, find_spellings, resolve
+from r2maint.purge.judge import Judge, detected_presets, locations_of
 from r2maint.purge.plan import circumstances, open_sightings, require_cells
-from r2maint.purge.verdicts import Action, PurgeItem, Verdict
+from r2maint.purge.renditions import Derivations
+from r2maint.purge.result import AS_CONFIGURED, PurgeOptions
+from r2maint.purge.verdict import Action, PurgeItem, Verdict
 from r2maint.quarantine.manifest import is_own
 from r2maint.rendering import Section, format_count
 

@@ -11,8 +11,8 @@ from r2maint.bucket import Copy, Headers, ObjectInfo, Result, StoredObject, r2_l
 from r2maint.errors import BucketError, NoSuchKey, ObjectRejected, PreconditionFailed
 from r2maint.journal.entries import Entry
 from r2maint.models import ChangeKind
-from r2maint.purge import steps
-from r2maint.purge.steps import Steps, step
+from r2maint.purge import journal_steps
+from r2maint.purge.journal_steps import Steps, step
 from r2maint.quarantine.manifest import MAX_COPY_BYTES, Quarantined, copy_key, quarantined
 from r2maint.scratch.batches import batched
 
@@ -54,7 +54,7 @@ class Copier:
         """
         results = self.steps.bucket.copy_many(self._intended(orphans))
         with closing(results):  # type: ignore[type-var]
-            for batch in batched(results, steps.BATCH):
+            for batch in batched(results, journal_steps.BATCH):
                 yield from self._settled(batch)
                 yield from self._taken()
         yield from self._taken()
@@ -65,7 +65,7 @@ class Copier:
 
     def _intended(self, orphans: Iterable[StoredObject]) -> Iterator[Copy]:
         """Yield the copies, a batch at a time, each after its line is in the journal."""
-        for batch in batched(orphans, steps.BATCH):
+        for batch in batched(orphans, journal_steps.BATCH):
             fresh = self._without_copy([item for item in batch if self._can_be_copied(item)])
             begun = [_Begun(item, self._step(item)) for item in fresh]
             self.steps.run.intend(entry for _, entry in begun)

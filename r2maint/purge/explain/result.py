@@ -10,10 +10,10 @@ from typing import Any
 from r2maint.bucket import ObjectInfo, StoredObject
 from r2maint.keepset.read_texts import JOURNAL
 from r2maint.models import ChangeKind
-from r2maint.purge.asked import Asked, Spelling
-from r2maint.purge.past import Event, Seen, stopped_naming
-from r2maint.purge.places import Place
-from r2maint.purge.verdicts import PurgeItem, Verdict
+from r2maint.purge.explain.key_history import Event, Seen, stopped_naming
+from r2maint.purge.explain.naming_places import Place
+from r2maint.purge.explain.which_key import Asked, Spelling
+from r2maint.purge.verdict import PurgeItem, Verdict
 from r2maint.rendering import Column, Section, format_bytes, format_count
 
 _PLACES = (
