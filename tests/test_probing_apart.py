@@ -19,10 +19,10 @@ from r2maint.bucket import StoredObject
 from r2maint.errors import R2MaintError, Stopped
 from r2maint.http import Guard
 from r2maint.journal.journal import now
-from r2maint.probing import apart
-from r2maint.probing.apart import ProbersApart
-from r2maint.probing.outcomes import Level, Outcome
-from r2maint.probing.prober import HELD_BYTES, PER_STRANGER, Inquiry, Prober
+from r2maint.verify.asking import asking_processes
+from r2maint.verify.asking.asking_processes import ProbersApart
+from r2maint.verify.asking.prober import HELD_BYTES, PER_STRANGER, Inquiry, Prober
+from r2maint.verify.verdicts.outcomes import Level, Outcome
 from tests.websites import BREAK, Site, reply, site
 
 BODY = b"\x89PNG\r\n\x1a\n of some length"
@@ -102,7 +102,7 @@ def test_one_process_answers_again_and_again_and_remembers_hosts(web, started):
 
 
 def test_verdicts_come_in_order_however_many_there_are(web, started, monkeypatch):
-    monkeypatch.setattr(apart, "_BATCH", 7)
+    monkeypatch.setattr(asking_processes, "_BATCH", 7)
     paths = [("gone.png", "a.png", "")[number % 3] for number in range(500)]
 
     outcomes = [each and each.outcome for each in ask(started, inquiries(web, *paths))]
@@ -212,7 +212,7 @@ def test_the_process_leaves_when_its_parent_is_gone(web, started):
 
 
 def test_a_stranger_is_asked_by_one_process_and_no_faster_than_by_one_prober(monkeypatch):
-    monkeypatch.setattr(apart, "_BATCH", 5)
+    monkeypatch.setattr(asking_processes, "_BATCH", 5)
     under_way, most = 0, 0
     lock = threading.Lock()
 
@@ -255,11 +255,11 @@ def test_the_rate_is_that_of_all_processes_together(web):
 
 
 def test_there_are_as_many_processes_as_cores_and_memory_allow(monkeypatch):
-    monkeypatch.setattr(apart, "usable_cores", lambda: 3)
+    monkeypatch.setattr(asking_processes, "usable_cores", lambda: 3)
     found = {}
     for level in (Level.HTTP, Level.CONTENT):
         for memory in (None, 2**25, 2 * 2**30, 2**40):
-            monkeypatch.setattr(apart, "machine_memory", lambda memory=memory: memory)
+            monkeypatch.setattr(asking_processes, "machine_memory", lambda memory=memory: memory)
             prober = Prober(level=level, guard=Guard(), workers=32)
             found[level, memory] = ProbersApart(prober).count
     assert found == {
@@ -293,9 +293,7 @@ def test_where_the_system_gives_no_process_it_asks_in_this_process(web, monkeypa
 
 
 def test_what_a_process_imports_before_it_asks_is_little():
-    program = (
-        "import sys, r2maint.probing.apart; print({'django', 'PIL', 'boto3'} & set(sys.modules))"
-    )
+    program = "import sys, r2maint.verify.asking.asking_processes; print({'django', 'PIL', 'boto3'} & set(sys.modules))"
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

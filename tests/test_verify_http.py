@@ -23,11 +23,12 @@ from r2maint.control import Control
 from r2maint.errors import Stopped
 from r2maint.keys import Addresses, Kind, Target, Via
 from r2maint.models import Health
-from r2maint.probing.hosts import Hosts
 from r2maint.references import Scope
 from r2maint.references.reference import Reference, Shape
-from r2maint.verify import Finding, Level, Look, Outcome, checking, questions, verify_urls
-from r2maint.verify.hosts import notes
+from r2maint.verify import Finding, Level, Look, Outcome, plan, verify_urls
+from r2maint.verify.asking import ask_urls
+from r2maint.verify.asking.host_health import Hosts
+from r2maint.verify.asking.host_notes import notes
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import run
 from tests.conftest import DATABASES
@@ -142,7 +143,7 @@ def test_many_urls_are_asked_by_processes_of_their_own_with_the_same_outcome(
     name(*urls, f"{web.stranger.url}/x.png", f"{web.stranger.url}/y.png", urls[0])
     within = verify("--all", level=level, exit_code=3)
 
-    monkeypatch.setattr(checking, "_MANY", 2)
+    monkeypatch.setattr(plan, "_MANY", 2)
     started = []
     start = multiprocessing.context.SpawnProcess.start
     monkeypatch.setattr(
@@ -157,7 +158,7 @@ def test_many_urls_are_asked_by_processes_of_their_own_with_the_same_outcome(
 
 
 def test_a_lookup_starts_no_process_for_what_it_passes_over(web, monkeypatch):
-    monkeypatch.setattr(checking, "_MANY", 3)
+    monkeypatch.setattr(plan, "_MANY", 3)
     monkeypatch.setattr(
         multiprocessing.context.SpawnProcess, "start", lambda self: pytest.fail("started")
     )
@@ -172,7 +173,7 @@ def told(item):
 
 
 def test_however_many_name_one_url_it_is_asked_once_and_few_are_held(web, monkeypatch):
-    monkeypatch.setattr(questions, "_BATCH", 2)
+    monkeypatch.setattr(ask_urls, "_BATCH", 2)
     store("a.png", "b.png")
     web.answers["/b.png"] = web.answers["/y.png"] = always(404, b"")
     urls = [f"{web.own.url}/a.png", f"{web.own.url}/b.png", f"{web.own.url}/gone.png"]
@@ -195,7 +196,7 @@ def test_findings_of_one_url_are_taken_a_few_at_a_time():
     )
     taken = iter(range(100_000))
 
-    first = next(questions.own_questions((finding for _ in taken), "host"))
+    first = next(ask_urls.own_questions((finding for _ in taken), "host"))
 
     assert first.is_asked
     assert len(first.findings) <= next(taken) < 1000
@@ -387,7 +388,7 @@ def test_our_own_answer_has_its_outcome_and_advice(web, answer, outcome, detail,
 
 def test_r2_dev_that_is_disabled_is_named(web):
     from r2maint.http import Answer
-    from r2maint.probing.answers import judge_answer
+    from r2maint.verify.verdicts.by_http import judge_answer
 
     (found,) = open_and_list("x.png")
     answer = Answer(status=401, url="", headers={}, body=b"")
@@ -782,8 +783,8 @@ def test_a_strangers_picture_is_decoded_but_may_be_of_another_kind(web):
 
 
 def test_of_a_long_file_only_the_beginning_is_read(web, monkeypatch):
-    monkeypatch.setattr("r2maint.probing.prober.STRANGER_BYTES", 1000)
-    monkeypatch.setattr("r2maint.probing.prober.WHOLE_BYTES", 1000)
+    monkeypatch.setattr("r2maint.verify.asking.prober.STRANGER_BYTES", 1000)
+    monkeypatch.setattr("r2maint.verify.asking.prober.WHOLE_BYTES", 1000)
     whole = drawn(256)
     store("long.png", body=whole)
     web.answers["/long.png"] = always(200, whole, IMAGE)
@@ -794,7 +795,7 @@ def test_of_a_long_file_only_the_beginning_is_read(web, monkeypatch):
 
 def test_bodies_in_memory_are_bounded_by_their_bytes(web, monkeypatch):
     """Held are the bodies of what was asked and is not judged yet."""
-    monkeypatch.setattr("r2maint.probing.prober.HELD_BYTES", 3 * len(WHOLE))
+    monkeypatch.setattr("r2maint.verify.asking.prober.HELD_BYTES", 3 * len(WHOLE))
     keys = [f"{number}.png" for number in range(12)]
     store(*keys, body=WHOLE)
     answered: list[str] = []
@@ -822,7 +823,9 @@ def test_objects_are_read_from_the_bucket_in_portions_that_memory_holds(
     project, settings, monkeypatch
 ):
     settings.R2MAINT = {**settings.R2MAINT, "PUBLIC_URL": ""}
-    monkeypatch.setattr("r2maint.verify.stored.HELD_BYTES", 3 * (len(WHOLE) + 2 * 1024))
+    monkeypatch.setattr(
+        "r2maint.verify.asking.read_objects.HELD_BYTES", 3 * (len(WHOLE) + 2 * 1024)
+    )
     keys = [f"{number}.png" for number in range(8)]
     store(*keys, body=WHOLE)
     name(*keys)
@@ -835,8 +838,8 @@ def test_objects_are_read_from_the_bucket_in_portions_that_memory_holds(
 
 def test_an_object_that_many_name_is_read_once_however_few_are_held(project, settings, monkeypatch):
     settings.R2MAINT = {**settings.R2MAINT, "PUBLIC_URL": ""}
-    monkeypatch.setattr("r2maint.verify.stored._BATCH", 2)
-    monkeypatch.setattr("r2maint.verify.stored._MOST_OBJECTS", 2)
+    monkeypatch.setattr("r2maint.verify.asking.read_objects._BATCH", 2)
+    monkeypatch.setattr("r2maint.verify.asking.read_objects._MOST_OBJECTS", 2)
     store("a.png", "b.png", body=WHOLE)
     store("broken.png", body=WHOLE[:-30])
     for _ in range(7):

@@ -20,8 +20,8 @@ from r2maint.keys import Kind, Target, Via
 from r2maint.models import Health
 from r2maint.references.reference import Reference, Shape
 from r2maint.verify import Finding, Level, Outcome
-from r2maint.verify import memory as memory_of_runs
-from r2maint.verify.memory import open_memory, subject_of
+from r2maint.verify.failures import history as memory_of_runs
+from r2maint.verify.failures.history import open_memory, subject_of
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import run
 from tests.conftest import DATABASES

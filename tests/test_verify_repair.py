@@ -22,7 +22,8 @@ from r2maint.keepset import source_lines
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, Run, RunState
 from r2maint.references import Scope
-from r2maint.verify import Look, RepairKind, apply_repairs, repairing, verify_urls
+from r2maint.verify import Look, RepairKind, apply_repairs, verify_urls
+from r2maint.verify import apply as repairing
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES

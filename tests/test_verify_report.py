@@ -15,8 +15,8 @@ from django.urls import reverse
 
 from r2maint.rendering.admin_links import _page_of, admin_url
 from r2maint.verify import Outcome
-from r2maint.verify.groups import Sections
-from r2maint.verify.items import GROUPS
+from r2maint.verify.report import Sections
+from r2maint.verify.result import GROUPS
 from tests.appdirectory.models import AppSubmission
 from tests.commands import run
 from tests.conftest import DATABASES

@@ -25,10 +25,10 @@ from r2maint.bucket import Headers, Upload, open_bucket, put
 from r2maint.bucket.r2 import R2Bucket
 from r2maint.conf import load
 from r2maint.keys import Kind, Target, Via
-from r2maint.probing.outcomes import Level
 from r2maint.references.reference import Reference, Shape
 from r2maint.verify import FINE, Outcome
-from r2maint.verify.judging import judge_local
+from r2maint.verify.verdicts.by_listing import judge_local
+from r2maint.verify.verdicts.outcomes import Level
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES
@@ -774,10 +774,10 @@ def world(remote, settings, s3_bucket, monkeypatch) -> Iterator[World]:
     monkeypatch.setattr("r2maint.http.retry.FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr("r2maint.http.retry.PAUSE_SECONDS", 0.0)
     monkeypatch.setattr("r2maint.http.retry._LONGEST_INTERVAL_SECONDS", 0.001)
-    monkeypatch.setattr("r2maint.probing.prober._ATTEMPTS", 2)
-    monkeypatch.setattr("r2maint.probing.prober._SECONDS", dict.fromkeys(Level, SECONDS))
+    monkeypatch.setattr("r2maint.verify.asking.prober._ATTEMPTS", 2)
+    monkeypatch.setattr("r2maint.verify.asking.prober._SECONDS", dict.fromkeys(Level, SECONDS))
     # So many troubles at one host would be enough to give it up.
-    monkeypatch.setattr("r2maint.probing.hosts.GIVE_UP", 1000)
+    monkeypatch.setattr("r2maint.verify.asking.host_health.GIVE_UP", 1000)
     answers: dict[str, Answering] = {"/shared.png": always(200, IMAGE, body=PNG)}
     served: dict[str, tuple[bytes, str]] = {}
 

@@ -19,7 +19,7 @@ from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.scratch.scratch_index import ScratchIndex
 from r2maint.scratch.spool import Spool
-from r2maint.verify.judging import Lengths
+from r2maint.verify.verdicts.by_listing import Lengths
 
 Judged = tuple[Reference, StoredObject | None]
 """A reference and what the listing holds under its key."""

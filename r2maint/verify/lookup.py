@@ -14,7 +14,7 @@ from r2maint.keys.text import URL
 from r2maint.references.column import Column
 from r2maint.references.reference import Reference, Shape
 from r2maint.rendering import format_bytes, format_count
-from r2maint.verify.items import Finding
+from r2maint.verify.result import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from r2maint.verify import (
     apply_repairs,
     verify_urls,
 )
-from r2maint.verify.groups import Sections, Suites
+from r2maint.verify.report import Sections, Suites
 
 _KINDS = tuple(kind.value for kind in RepairKind)
 _AGAIN = "Nothing was judged: run the same command again."

@@ -19,7 +19,6 @@ from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal, home
 from r2maint.keys import Addresses, redact
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.probing.outcomes import Outcome
 from r2maint.quarantine.manifest import restore
 from r2maint.references.edit_cell import Rewrite, Swapped
 from r2maint.references.read_rows import still_named
@@ -27,9 +26,10 @@ from r2maint.references.reference import Reference
 from r2maint.references.rewrite import swap
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
-from r2maint.verify.items import Finding, Verification
-from r2maint.verify.judging import outcome_of
-from r2maint.verify.repairs import OF_OTHERS, Repair, RepairAction, RepairKind, total
+from r2maint.verify.repairs.repair import OF_OTHERS, Repair, RepairAction, RepairKind, total
+from r2maint.verify.result import Finding, Verification
+from r2maint.verify.verdicts.by_listing import outcome_of
+from r2maint.verify.verdicts.outcomes import Outcome
 
 _BATCH = 200
 """References between two looks at a stop."""

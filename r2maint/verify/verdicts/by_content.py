@@ -9,10 +9,9 @@ from r2maint.bucket.protocol import StoredObject
 from r2maint.bucket.r2_limits import is_md5
 from r2maint.http import Answer
 from r2maint.images.magic import HEAD_BYTES, FileType, sniff
-from r2maint.probing.advice import NAME_ANOTHER, UPLOAD_AGAIN
-from r2maint.probing.answers import Verdict, advice_on_version, is_encoded, is_transformed
 from r2maint.probing.media import is_same_type, plain_type, type_of_name
-from r2maint.probing.outcomes import Outcome
+from r2maint.verify.verdicts.by_http import Verdict, advice_on_version, is_encoded, is_transformed
+from r2maint.verify.verdicts.outcomes import NAME_ANOTHER, UPLOAD_AGAIN, Outcome
 
 WHOLE_BYTES = 32 * 2**20
 """Of longer bodies only the beginning is read: their size and type are all that is compared."""

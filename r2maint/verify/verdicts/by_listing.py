@@ -10,10 +10,9 @@ from operator import itemgetter
 from r2maint.bucket.protocol import Expiry, StoredObject
 from r2maint.keys import Addresses, Kind, Target, Via, identity
 from r2maint.local_files.read_file import UnusableSource, is_file, locate_file
-from r2maint.probing.advice import UPLOAD_AGAIN
-from r2maint.probing.outcomes import Outcome
 from r2maint.references.reference import Reference, Shape
-from r2maint.verify.items import Finding
+from r2maint.verify.result import Finding
+from r2maint.verify.verdicts.outcomes import UPLOAD_AGAIN, Outcome
 
 Verdict = tuple[Outcome, str, str]
 """Outcome, detail and advice."""

@@ -14,10 +14,10 @@ from r2maint.http import Answer, Engine, Failure, Guard, Limiter, Pace, Reason, 
 from r2maint.http import Outcome as Ended
 from r2maint.http.retry import is_passing
 from r2maint.images.magic import HEAD_BYTES
-from r2maint.probing.answers import SERVED, Verdict, judge_answer, judge_failure
-from r2maint.probing.content import WHOLE_BYTES, judge_content
-from r2maint.probing.hosts import Hosts
-from r2maint.probing.outcomes import Level, Outcome
+from r2maint.verify.asking.host_health import Hosts
+from r2maint.verify.verdicts.by_content import WHOLE_BYTES, judge_content
+from r2maint.verify.verdicts.by_http import SERVED, Verdict, judge_answer, judge_failure
+from r2maint.verify.verdicts.outcomes import Level, Outcome
 
 HELD_BYTES = 32 * 2**20
 """Of bodies and what waits for their verdicts at once in memory."""

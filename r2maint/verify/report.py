@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from r2maint.probing.outcomes import Outcome
 from r2maint.rendering import Case, Column, Section, Suite, Verdict, format_count
 from r2maint.rendering.as_text import MAX_ROWS
-from r2maint.verify.items import GROUPS, RECOVERED, UNCONFIRMED, Finding
+from r2maint.verify.result import GROUPS, RECOVERED, UNCONFIRMED, Finding
+from r2maint.verify.verdicts.outcomes import Outcome
 
 
 @dataclass(slots=True)

@@ -9,13 +9,12 @@ from r2maint.bucket import Bucket
 from r2maint.bucket.protocol import Download, Result, StoredObject
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey
-from r2maint.probing.advice import RUN_AGAIN, UPLOAD_AGAIN
-from r2maint.probing.answers import Verdict, is_encoded
-from r2maint.probing.content import WHOLE_BYTES, differs, judge_body
-from r2maint.probing.outcomes import Outcome
-from r2maint.probing.prober import HELD_BYTES
 from r2maint.scratch.batches import batched
-from r2maint.verify.items import FINDING_BYTES, Finding
+from r2maint.verify.asking.prober import HELD_BYTES
+from r2maint.verify.result import FINDING_BYTES, Finding
+from r2maint.verify.verdicts.by_content import WHOLE_BYTES, differs, judge_body
+from r2maint.verify.verdicts.by_http import Verdict, is_encoded
+from r2maint.verify.verdicts.outcomes import RUN_AGAIN, UPLOAD_AGAIN, Outcome
 
 _MOST_OBJECTS = 256
 _BATCH = 512

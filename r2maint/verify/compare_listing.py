@@ -19,12 +19,12 @@ from r2maint.control import Control
 from r2maint.keys import Kind
 from r2maint.object_index.expected_objects import Expected
 from r2maint.object_index.join import ReferenceIndex
-from r2maint.probing.outcomes import Outcome
 from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
-from r2maint.verify.items import Finding
-from r2maint.verify.judging import Judge, judge_apart
+from r2maint.verify.result import Finding
+from r2maint.verify.verdicts.by_listing import Judge, judge_apart
+from r2maint.verify.verdicts.outcomes import Outcome
 
 _Pages = Iterable[Sequence[StoredObject]]
 _Columns = tuple[tuple[Any, ...], ...]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r2maint.keys import host_of
-from r2maint.probing.advice import RUN_AGAIN
-from r2maint.probing.hosts import ANSWERED, Hosts, Tally
-from r2maint.probing.outcomes import Outcome
 from r2maint.rendering import format_count
-from r2maint.verify.items import Finding
+from r2maint.verify.asking.host_health import ANSWERED, Hosts, Tally
+from r2maint.verify.result import Finding
+from r2maint.verify.verdicts.outcomes import RUN_AGAIN, Outcome
 
 _MOST_NOTES = 10
 _R2_DEV = ".r2.dev"

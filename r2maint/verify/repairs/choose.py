@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from r2maint.bucket.protocol import StoredObject
 from r2maint.keys import Addresses, Via, identity
-from r2maint.probing.outcomes import Outcome
 from r2maint.references.column import Column
 from r2maint.references.reference import Reference, Shape, value_for
-from r2maint.verify.items import Finding
-from r2maint.verify.repairs import OF_OTHERS, Repair, RepairAction, RepairKind
+from r2maint.verify.repairs.repair import OF_OTHERS, Repair, RepairAction, RepairKind
+from r2maint.verify.result import Finding
+from r2maint.verify.verdicts.outcomes import Outcome
 
 _BY_OUTCOME = {
     Outcome.ALIAS: RepairKind.ALIAS,

@@ -17,7 +17,7 @@ from r2maint.keys import redact
 from r2maint.models import Health
 from r2maint.rendering.cells import printable
 from r2maint.scratch.batches import batched
-from r2maint.verify.items import History
+from r2maint.verify.result import History
 
 _BATCH = 500
 _STATE = ("failures", "first_failed_at", "last_ok_at", "last_seen_at")

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
+from zlib import crc32
 
 from r2maint.bucket import Bucket
 from r2maint.control import Control
 from r2maint.errors import NoSuchKey
+from r2maint.http.urls import as_sent
+from r2maint.keys import host_of
 from r2maint.object_index.join import ReferenceIndex
-from r2maint.probing.advice import RUN_AGAIN, UPLOAD_AGAIN
-from r2maint.probing.answers import Verdict
-from r2maint.probing.apart import ProbersApart
-from r2maint.probing.hosts import ANSWERED
-from r2maint.probing.outcomes import Outcome
+from r2maint.references.reference import Reference
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
-from r2maint.verify.hosts import tempered
-from r2maint.verify.items import Finding
-from r2maint.verify.questions import Question, own_questions, set_aside, strangers_questions
+from r2maint.verify.asking.asking_processes import ProbersApart
+from r2maint.verify.asking.host_health import ANSWERED
+from r2maint.verify.asking.host_notes import tempered
+from r2maint.verify.asking.prober import Inquiry
+from r2maint.verify.result import FINDING_BYTES, Finding
+from r2maint.verify.verdicts.by_http import Verdict
+from r2maint.verify.verdicts.outcomes import RUN_AGAIN, UPLOAD_AGAIN, Outcome
 
 _BATCH = 512
 _DOUBTED = ANSWERED - {Outcome.UNSURE, Outcome.BLOCKED}
@@ -104,3 +108,75 @@ def _as_of_now(findings: Iterable[Finding], bucket: Bucket) -> Iterator[Finding]
                 yield finding._replace(outcome=Outcome.UNSURE, detail=detail, advice=RUN_AGAIN)
             else:
                 yield finding
+
+
+@dataclass(slots=True)
+class Question:
+    """One URL, and the findings that hang on its answer; with no URL, findings to pass on."""
+
+    url: str
+    host: str
+    findings: list[Finding]
+    is_asked: bool = True
+    """False for further findings of the URL before: a million may hang on one answer."""
+
+    @property
+    def inquiry(self) -> Inquiry:
+        """What is asked; nothing, where only findings are passed on."""
+        held_bytes = FINDING_BYTES * len(self.findings)
+        if not self.is_asked:
+            return Inquiry(held_bytes=held_bytes)
+        return Inquiry(self.url, self.host, self.findings[0].stored, held_bytes)
+
+    def answered(self, verdict: Verdict | None) -> Iterable[Finding]:
+        """Return the findings with what their URL, if they have one, answers."""
+        if not self.url or verdict is None:
+            return self.findings
+        return [each.judged(*verdict) for each in self.findings]
+
+
+def own_questions(findings: Iterable[Finding], host: str) -> Iterator[Question]:
+    """Yield a question for each public URL; findings come with those of one object together."""
+    for url, group in groupby(findings, key=_url_to_ask):
+        yield from _of_one_url(url, host if url else "", group)
+
+
+def _of_one_url(url: str, host: str, findings: Iterable[Finding]) -> Iterator[Question]:
+    for number, batch in enumerate(batched(findings, _BATCH)):
+        yield Question(url, host, batch, is_asked=bool(url) and not number)
+
+
+def _url_to_ask(finding: Finding) -> str:
+    return finding.url if finding.outcome is Outcome.OK else ""
+
+
+def set_aside(findings: Iterable[Finding], strangers: ReferenceIndex) -> Iterator[Finding]:
+    """Yield all findings but those of other hosts, whose references are put in order meanwhile."""
+    for batch in batched(findings, _BATCH):
+        strangers.add_groups(
+            (_shuffled(each.reference.value), each.reference)
+            for each in batch
+            if each.outcome is Outcome.EXTERNAL
+        )
+        yield from (each for each in batch if each.outcome is not Outcome.EXTERNAL)
+
+
+def _shuffled(value: str) -> str:
+    """Return a name for a URL in whose order hosts take turns."""
+    url = value.strip()
+    url = f"https:{url}" if url.startswith("//") else url
+    with suppress(ValueError):
+        # What cannot be read is asked as it is, and refused.
+        url = as_sent(url)
+    return f"{crc32(url.encode()):08x}{url}"
+
+
+def strangers_questions(strangers: ReferenceIndex) -> Iterator[Question]:
+    """Yield a question for each URL that was set aside."""
+    for name, pairs in groupby(strangers.iter_grouped(), key=itemgetter(0)):
+        url = name[8:]
+        yield from _of_one_url(url, host_of(url), (_external(each) for _, each in pairs))
+
+
+def _external(reference: Reference) -> Finding:
+    return Finding(reference=reference, outcome=Outcome.EXTERNAL, url=reference.value)

@@ -19,9 +19,6 @@ from r2maint.control import Control
 from r2maint.errors import AccessDenied
 from r2maint.http import Guard
 from r2maint.keys import Addresses, host_of
-from r2maint.probing.apart import ProbersApart
-from r2maint.probing.outcomes import FAILING, Level, Outcome
-from r2maint.probing.prober import Prober
 from r2maint.references.column import Column
 from r2maint.references.discover import discover
 from r2maint.references.read_rows import iter_references, still_named
@@ -29,18 +26,21 @@ from r2maint.references.reference import Reference
 from r2maint.references.scope import Scope
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
-from r2maint.verify.asking import Asker
-from r2maint.verify.explaining import Explainer
-from r2maint.verify.gathering import Gathered, gathered, look_beyond
-from r2maint.verify.hosts import notes
-from r2maint.verify.items import Finding, Verification
-from r2maint.verify.judging import Judge
+from r2maint.verify.asking.ask_urls import Asker
+from r2maint.verify.asking.asking_processes import ProbersApart
+from r2maint.verify.asking.host_notes import notes
+from r2maint.verify.asking.prober import Prober
+from r2maint.verify.asking.read_objects import read_stored
+from r2maint.verify.compare_listing import Gathered, gathered, look_beyond
+from r2maint.verify.failures.history import Memory, open_memory
 from r2maint.verify.lookup import Lookup, Subject
-from r2maint.verify.memory import Memory, open_memory
-from r2maint.verify.mending import Mender
-from r2maint.verify.repairs import RepairAction, RepairKind
-from r2maint.verify.sourcefiles import read_source_lines
-from r2maint.verify.stored import read_stored
+from r2maint.verify.repairs.choose import Mender
+from r2maint.verify.repairs.find_moved import Explainer
+from r2maint.verify.repairs.repair import RepairAction, RepairKind
+from r2maint.verify.result import Finding, Verification
+from r2maint.verify.source_files import read_source_lines
+from r2maint.verify.verdicts.by_listing import Judge
+from r2maint.verify.verdicts.outcomes import FAILING, Level, Outcome
 
 _ROWS = 500
 _MANY = 2000

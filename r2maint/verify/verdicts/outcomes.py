@@ -67,3 +67,9 @@ FAILING = frozenset(
 """Outcomes that end a run with exit code 3, unless told otherwise."""
 FINE = frozenset((Outcome.OK, Outcome.EXTERNAL, Outcome.SKIPPED))
 """Outcomes that nobody has to act on."""
+
+
+UPLOAD_AGAIN = "Upload the file again, or correct the value."
+NAME_ANOTHER = "Name another address, or a copy of your own."
+OPEN_IT = "Open it in a browser: see what visitors get."
+RUN_AGAIN = "Run again later."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from r2maint.probing.outcomes import Outcome
+from r2maint.verify.verdicts.outcomes import Outcome
 
 GIVE_UP = 10
 """URLs of a host in a row that said nothing, each tried several times: the rest is not asked."""

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from r2maint.bucket.protocol import StoredObject
 from r2maint.errors import Stopped
 from r2maint.keys import Kind, redact
-from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome
 from r2maint.references.reference import Reference
 from r2maint.rendering import format_count
 from r2maint.rendering.admin_links import admin_url
 from r2maint.scratch.spool import Spool
-from r2maint.verify.repairs import Counts, Repair, RepairAction, told, total
+from r2maint.verify.repairs.repair import Counts, Repair, RepairAction, told, total
+from r2maint.verify.verdicts.outcomes import FAILING, FINE, Level, Outcome
 
 if TYPE_CHECKING:
-    from r2maint.verify.sourcefiles import SourceLine
+    from r2maint.verify.source_files import SourceLine
 
 
 RECOVERED, UNCONFIRMED = "recovered", "unconfirmed"

@@ -17,11 +17,11 @@ from r2maint.database.connections import database_option
 from r2maint.errors import DatabaseError, Stopped, UsageError
 from r2maint.journal import journal
 from r2maint.keys import Kind
-from r2maint.probing.outcomes import FAILING, FINE, Level, Outcome
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
-from r2maint.verify.health import NoRecords, Records, Suspects, records_exist
-from r2maint.verify.items import Finding, History
+from r2maint.verify.failures.records import NoRecords, Records, Suspects, records_exist
+from r2maint.verify.result import Finding, History
+from r2maint.verify.verdicts.outcomes import FAILING, FINE, Level, Outcome
 
 BATCH = 500
 _MOST_FRESH = 5000

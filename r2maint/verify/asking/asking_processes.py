@@ -27,10 +27,10 @@ from zlib import crc32
 from r2maint.bucket.protocol import StoredObject
 from r2maint.errors import R2MaintError
 from r2maint.machine_resources import collecting_rarely, machine_memory, usable_cores
-from r2maint.probing.answers import Verdict
-from r2maint.probing.hosts import Hosts
-from r2maint.probing.outcomes import Level
-from r2maint.probing.prober import HELD_BYTES, Inquiry, Prober
+from r2maint.verify.asking.host_health import Hosts
+from r2maint.verify.asking.prober import HELD_BYTES, Inquiry, Prober
+from r2maint.verify.verdicts.by_http import Verdict
+from r2maint.verify.verdicts.outcomes import Level
 
 _MOST_PROCESSES = 4
 _PROCESS_BYTES = {Level.HTTP: 2**27, Level.CONTENT: 2**30}
