@@ -165,7 +165,7 @@ def opened(path: Path) -> Image.Image:
 def fitted(path: Path) -> Image.Image:
     """Return the pixels that were to be written."""
     from r2maint.images import Recipe
-    from r2maint.images.drafts import prepare
+    from r2maint.images.pixels import prepare
 
     data = path.read_bytes()
     with Image.open(io.BytesIO(data)) as image:

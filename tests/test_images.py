@@ -42,7 +42,7 @@ from r2maint.images import (
     reencode_many,
     sniff,
 )
-from r2maint.images.limits import own_share
+from r2maint.images.process_limits import own_share
 from r2maint.images.similarity import SURELY_BROKEN, Original
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"

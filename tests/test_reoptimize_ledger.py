@@ -23,8 +23,8 @@ from r2maint.models import Encoding
 from r2maint.references.scope import Scope
 from r2maint.reoptimize.conversion import apply_reoptimize, plan_reoptimize
 from r2maint.reoptimize.items import Reoptimization
-from r2maint.reoptimize.recipes import is_settled
 from r2maint.reoptimize.records import ALREADY, Record
+from r2maint.reoptimize.settled import is_settled
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake

@@ -1,7 +1,9 @@
 """Pictures: what they are, and smaller ones that look the same.
 
-Nothing is believed before it is decoded, and nothing is returned before it was decoded again. The
-same bytes and the same recipe give the same result as long as the encoders keep their versions.
+In: bytes and a `Recipe`. Out: `Encoded` bytes, or `Skip` with a reason. Nothing is believed before
+it is decoded, and nothing is returned before it was decoded again. The same bytes and the same
+recipe give the same result as long as the encoders keep their versions. Only this package imports
+Pillow.
 """
 
 from __future__ import annotations
@@ -9,13 +11,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from r2maint.images.magic import HEAD_BYTES, FileType, sniff
+from r2maint.images.formats import HEAD_BYTES, FileType, sniff
 
 if TYPE_CHECKING:
-    from r2maint.images.encoding import reencode
+    from r2maint.images.decode import inspect
     from r2maint.images.pool import Finished, Job, reencode_many
-    from r2maint.images.reading import inspect
-    from r2maint.images.values import (
+    from r2maint.images.recipe import (
         RECIPE_KEY,
         SOURCE_KEY,
         Allowance,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         Skip,
         can_write,
     )
+    from r2maint.images.reencode_image import reencode
 
 __all__ = [
     "HEAD_BYTES",
@@ -50,10 +52,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "encoding": ("reencode",),
+    "reencode_image": ("reencode",),
     "pool": ("Finished", "Job", "reencode_many"),
-    "reading": ("inspect",),
-    "values": (
+    "decode": ("inspect",),
+    "recipe": (
         *("RECIPE_KEY", "SOURCE_KEY", "Allowance", "Encoded", "ImageError", "Limits", "Picture"),
         *("Recipe", "Skip", "can_write"),
     ),

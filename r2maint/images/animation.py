@@ -10,11 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from r2maint.images.drafts import fitted, is_flat, is_lossless, is_opaque, rights_of, shown
-from r2maint.images.reading import contained, refuse_pixels
+from r2maint.images.decode import contained, refuse_pixels
+from r2maint.images.encoders import HOPELESS, WEBP
+from r2maint.images.pixels import fitted, is_flat, is_lossless, is_opaque, rights_of, shown
+from r2maint.images.recipe import Encoded, ImageError, Limits, Recipe, Skip
 from r2maint.images.similarity import SURELY_BROKEN, Original, patch_error
-from r2maint.images.values import Encoded, ImageError, Limits, Recipe, Skip
-from r2maint.images.writing import HOPELESS, WEBP
 
 _LOSSLESS_PIXELS = 20_000_000
 """Of all frames together; above it lossless WebP takes too many seconds."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-from r2maint.images.encoding import reencode
-from r2maint.images.limits import own_share
-from r2maint.images.values import Allowance, Recipe
+from r2maint.images.process_limits import own_share
+from r2maint.images.recipe import Allowance, Recipe
+from r2maint.images.reencode_image import reencode
 from r2maint.images.worker import Encode, Result, Worker, attempt
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import cast
 
-from r2maint.images.limits import MemoryLimit, time_limit
-from r2maint.images.values import Allowance, Encoded, ImageError, Recipe, Skip
+from r2maint.images.process_limits import MemoryLimit, time_limit
+from r2maint.images.recipe import Allowance, Encoded, ImageError, Recipe, Skip
 
 logger = logging.getLogger(__name__)
 Result = Encoded | Skip | ImageError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2maint.bucket.small_files import read_small
-from r2maint.images.magic import HEAD_BYTES, FileType, sniff
+from r2maint.images.formats import HEAD_BYTES, FileType, sniff
 
 MAX_IMAGE_BYTES = 10 * 2**20
 _CHUNK_BYTES = 2**20

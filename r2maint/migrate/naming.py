@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from r2maint.bucket import IMMUTABLE
 from r2maint.conf import Config
-from r2maint.images.magic import FileType
+from r2maint.images.formats import FileType
 from r2maint.keys import DEFAULT_TEMPLATE, Addresses, key_from_template, row_names, shared_template
 from r2maint.local_files.read_file import MAX_IMAGE_BYTES, UnusableSource
 from r2maint.migrate.items import Item

@@ -17,7 +17,8 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import UsageError
 from r2maint.images import Recipe
-from r2maint.images.magic import UNTOUCHED
+from r2maint.images.formats import UNTOUCHED
+from r2maint.images.recipe_rules import strictest
 from r2maint.journal.journal import uploads_of
 from r2maint.keys import Addresses, Kind
 from r2maint.keys.key_templates import MAX_KEY_BYTES
@@ -40,7 +41,6 @@ from r2maint.references.discover import discover
 from r2maint.references.read_rows import iter_references
 from r2maint.references.reference import Reference, Shape
 from r2maint.references.scope import Scope
-from r2maint.reoptimize.recipes import strictest
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 

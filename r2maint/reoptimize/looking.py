@@ -11,9 +11,9 @@ from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey
 from r2maint.reoptimize.items import Action, Item
 from r2maint.reoptimize.ledger import BATCH, Ledger
-from r2maint.reoptimize.recipes import is_settled
 from r2maint.reoptimize.records import BROKEN, Record
 from r2maint.reoptimize.selection import Selected
+from r2maint.reoptimize.settled import is_settled
 from r2maint.scratch.batches import batched
 
 _HASHED = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")

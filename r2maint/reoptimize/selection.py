@@ -11,7 +11,8 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.images import Limits, Recipe, can_write
-from r2maint.images.magic import UNTOUCHED
+from r2maint.images.formats import UNTOUCHED
+from r2maint.images.recipe_rules import strictest
 from r2maint.keys import Addresses, Kind
 from r2maint.keys.key_templates import sibling_key
 from r2maint.object_index.join import ReferenceIndex
@@ -21,7 +22,6 @@ from r2maint.references.edit_cell import Rewrite
 from r2maint.references.read_rows import iter_references
 from r2maint.references.reference import Reference, Shape, value_for
 from r2maint.references.scope import Scope
-from r2maint.reoptimize.recipes import strictest
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
 _EXT = re.compile(r"\.[a-z0-9]{1,5}$")

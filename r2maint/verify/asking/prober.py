@@ -13,7 +13,7 @@ from r2maint.bucket.protocol import StoredObject
 from r2maint.http import Answer, Engine, Failure, Guard, Limiter, Pace, Reason, Request
 from r2maint.http import Outcome as Ended
 from r2maint.http.retry import is_passing
-from r2maint.images.magic import HEAD_BYTES
+from r2maint.images.formats import HEAD_BYTES
 from r2maint.verify.asking.host_health import Hosts
 from r2maint.verify.verdicts.by_content import WHOLE_BYTES, judge_content
 from r2maint.verify.verdicts.by_http import SERVED, Verdict, judge_answer, judge_failure

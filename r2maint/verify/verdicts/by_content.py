@@ -8,8 +8,14 @@ from urllib.parse import urlsplit
 from r2maint.bucket.protocol import StoredObject
 from r2maint.bucket.r2_limits import is_md5
 from r2maint.http import Answer
-from r2maint.images.magic import HEAD_BYTES, FileType, sniff
-from r2maint.probing.media import is_same_type, plain_type, type_of_name
+from r2maint.images.formats import (
+    HEAD_BYTES,
+    FileType,
+    is_same_type,
+    plain_type,
+    sniff,
+    type_of_name,
+)
 from r2maint.verify.verdicts.by_http import Verdict, advice_on_version, is_encoded, is_transformed
 from r2maint.verify.verdicts.outcomes import NAME_ANOTHER, UPLOAD_AGAIN, Outcome
 

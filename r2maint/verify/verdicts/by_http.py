@@ -12,7 +12,7 @@ from r2maint.bucket.protocol import StoredObject
 from r2maint.bucket.r2_limits import is_md5
 from r2maint.http import Answer, Failure, Reason
 from r2maint.http.retry import TOO_MANY, is_passing
-from r2maint.probing.media import is_served_as, plain_type, type_of_name
+from r2maint.images.formats import is_served_as, plain_type, type_of_name
 from r2maint.verify.verdicts.outcomes import NAME_ANOTHER, OPEN_IT, RUN_AGAIN, Outcome
 
 SERVED = frozenset((200, 206))

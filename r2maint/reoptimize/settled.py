@@ -1,12 +1,10 @@
-"""The recipe of one picture, by the rules of its fields, and what a new one would change. Pure."""
+"""Whether a recipe would change anything of a picture that an earlier one made or left. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from r2maint.conf import FieldRule
 from r2maint.images import Recipe
 from r2maint.reoptimize.records import Record
 
@@ -25,22 +23,6 @@ _FINGERPRINT = re.compile(
     r" (?:any|(?P<width>\d+)x(?P<height>\d+)) max(?P<limit>\d+) ssim(?P<least>\S*)"
     r" (?P<encoders>pillow/.*)"
 )
-
-
-def strictest(
-    recipe: Recipe, rules: Sequence[FieldRule], overrides: Collection[str] = ()
-) -> Recipe:
-    """Return the recipe that satisfies every field's rule, but for what was given by hand."""
-    encodings = {rule.to for rule in rules if rule.to}
-    if encodings and "to" not in overrides:
-        # Where fields disagree, the format that more programs read.
-        recipe = replace(recipe, to=encodings.pop() if len(encodings) == 1 else "webp")
-    boxes = [rule.max_size for rule in rules if rule.max_size]
-    if boxes and "max_size" not in overrides:
-        widths, heights = zip(*boxes, *[recipe.max_size] * bool(recipe.max_size), strict=True)
-        recipe = replace(recipe, max_size=(min(widths), min(heights)))
-    limits = [rule.max_bytes for rule in rules if rule.max_bytes]
-    return replace(recipe, max_bytes=min(limits)) if limits else recipe
 
 
 def is_settled(record: Record, recipe: Recipe, size: int) -> bool:

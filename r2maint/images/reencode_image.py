@@ -8,13 +8,13 @@ from dataclasses import replace
 from PIL import Image
 
 from r2maint.images.animation import reencode_animation
-from r2maint.images.drafts import Draft, is_animated, prepare, reason_to_keep
-from r2maint.images.magic import UNTOUCHED, sniff
-from r2maint.images.reading import opened
-from r2maint.images.search import find_smallest
+from r2maint.images.auto_quality import find_smallest
+from r2maint.images.decode import opened
+from r2maint.images.encoders import Written, fits, write_avif, write_webp
+from r2maint.images.formats import UNTOUCHED, sniff
+from r2maint.images.pixels import Draft, is_animated, prepare, reason_to_keep
+from r2maint.images.recipe import Encoded, Limits, Recipe, Skip
 from r2maint.images.similarity import SURELY_BROKEN, Original
-from r2maint.images.values import Encoded, Limits, Recipe, Skip
-from r2maint.images.writing import Written, fits, write_avif, write_webp
 
 _AVIF_OFFSET = 20
 """libaom reaches the similarity of libwebp's quality q at about q - 20."""

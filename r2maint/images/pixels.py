@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageCms
 
-from r2maint.images.values import Recipe
+from r2maint.images.recipe import Recipe
 
 _REENCODED = {"PNG", "JPEG", "MPO", "GIF", "WEBP", "AVIF", "BMP", "TIFF"}
 _MOVING = {"GIF", "PNG", "WEBP", "AVIF"}

@@ -1,12 +1,16 @@
-"""What a file is, by its first bytes; names and extensions are never believed."""
+"""Media types: by a file's first bytes, its name, a Content-Type, and whether they agree.
+
+What a file is, its first bytes say; names and extensions are compared with them, never believed.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 HEAD_BYTES = 1024
-"""As many first bytes as `sniff` ever looks at."""
+"""How many leading bytes `sniff` needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,3 +149,72 @@ def _sniff_audio(head: bytes) -> FileType | None:
 def _sniff_svg(head: bytes) -> FileType | None:
     text = head.removeprefix(b"\xef\xbb\xbf")[:HEAD_BYTES]
     return _SVG if _SVG_START.match(text) else None
+
+
+_JPEG_TYPE, _TIFF_TYPE, _MP4_TYPE = "image/jpeg", "image/tiff", "video/mp4"
+_NAMES = {
+    **{
+        ".jpg": _JPEG_TYPE,
+        ".jpeg": _JPEG_TYPE,
+        ".jpe": _JPEG_TYPE,
+        ".jfif": _JPEG_TYPE,
+        ".pjpeg": _JPEG_TYPE,
+    },
+    **{".png": "image/png", ".apng": "image/png", ".gif": "image/gif", ".webp": "image/webp"},
+    **{".avif": "image/avif", ".bmp": "image/bmp", ".tif": _TIFF_TYPE, ".tiff": _TIFF_TYPE},
+    **{".ico": "image/x-icon", ".svg": "image/svg+xml", ".jxl": "image/jxl"},
+    **{".heic": "image/heic", ".heif": "image/heif"},
+    **{".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".aac": "audio/aac", ".flac": "audio/flac"},
+    **{".wav": "audio/wav", ".ogg": "audio/ogg", ".oga": "audio/ogg", ".opus": "audio/ogg"},
+    **{".mp4": _MP4_TYPE, ".m4v": _MP4_TYPE, ".mov": "video/quicktime", ".webm": "video/webm"},
+    **{".mkv": "video/x-matroska", ".avi": "video/x-msvideo", ".ogv": "video/ogg"},
+    **{".pdf": "application/pdf", ".zip": "application/zip"},
+    **{".woff": "font/woff", ".woff2": "font/woff2", ".otf": "font/otf", ".ttf": "font/ttf"},
+}
+_SAYS_NOTHING = frozenset(("", "application/octet-stream", "binary/octet-stream"))
+_LONGEST = 255
+"""Source: RFC 6838 §4.2. Servers may say anything, and reports repeat it."""
+_SOUND = frozenset(("audio", "video"))
+_ALMOST = (
+    frozenset(("image/heic", "image/heif", "image/avif")),
+    frozenset(("audio/mp4", _MP4_TYPE, "video/quicktime")),
+    frozenset(("audio/ogg", "video/ogg")),
+    frozenset(("video/webm", "video/x-matroska")),
+    frozenset(("audio/mpeg", "audio/aac")),
+)
+"""Types that share a container, or whose first bytes hardly tell them apart."""
+
+
+def type_of_name(name: str) -> str:
+    """Return the media type that the extension of a key or path promises, "" for none known."""
+    dot = name.rfind(".")
+    return _NAMES.get(name[dot:].lower(), "") if dot >= 0 else ""
+
+
+def plain_type(header: str) -> str:
+    """Return the media type in a Content-Type header, "" where it says nothing."""
+    found = header.partition(";")[0].strip().lower()[:_LONGEST]
+    return "" if found in _SAYS_NOTHING else found
+
+
+@lru_cache(maxsize=64)
+def is_served_as(promised: str, header: str) -> bool:
+    """Tell whether a Content-Type can be that of a file whose name promises a type.
+
+    Servers may choose another kind of picture; they may not send a page. What says nothing agrees.
+    """
+    found = plain_type(header)
+    if not (promised and found):
+        return True
+    wanted, kind = promised.partition("/")[0], found.partition("/")[0]
+    if wanted == "image":
+        return kind == "image"
+    if wanted in _SOUND:
+        return kind in _SOUND or kind == "application"
+    return kind == wanted or kind == "application"
+
+
+def is_same_type(promised: str, kind: FileType) -> bool:
+    """Tell whether first bytes can be those of a file that promises a type."""
+    found = kind.content_type
+    return promised in ("", found) or any({promised, found} <= alike for alike in _ALMOST)

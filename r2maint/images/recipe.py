@@ -10,7 +10,7 @@ import PIL
 from PIL import Image, features
 
 from r2maint.errors import R2MaintError
-from r2maint.images.magic import FileType
+from r2maint.images.formats import FileType
 
 RECIPE_KEY = "r2maint-recipe"
 """Metadata of an object: the fingerprint of the recipe that was tried on its picture."""

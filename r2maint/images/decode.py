@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from PIL import Image
 
 from r2maint.errors import R2MaintError
-from r2maint.images.magic import sniff
-from r2maint.images.values import ImageError, Limits, Picture
+from r2maint.images.formats import sniff
+from r2maint.images.recipe import ImageError, Limits, Picture
 
 _READABLE = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "ICO")
 _UNREADABLE = (".svg", ".heic", ".heif", ".jxl")

@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from r2maint.images.drafts import Draft
+from r2maint.images.encoders import Written, fits, write_avif, write_lossless, write_lossy
+from r2maint.images.pixels import Draft
+from r2maint.images.recipe import Recipe
 from r2maint.images.similarity import Likeness, Original
-from r2maint.images.values import Recipe
-from r2maint.images.writing import Written, fits, write_avif, write_lossless, write_lossy
 
 _STRICTER = 0.95
 """Of what WebP lacks to being identical: another program may have scaled a little more softly."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any, NamedTuple
 
-from r2maint.images.drafts import Draft
-from r2maint.images.magic import FileType
+from r2maint.images.formats import FileType
+from r2maint.images.pixels import Draft
 
 WEBP = FileType(content_type="image/webp", ext=".webp")
 AVIF = FileType(content_type="image/avif", ext=".avif")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from r2maint.images.values import Allowance
+from r2maint.images.recipe import Allowance
 from r2maint.machine_resources import machine_memory
 
 if sys.platform == "linux":

@@ -1,1 +1,0 @@
-"""Ask URLs and say what each answer means. Knows no rows, no database and no Django settings."""
