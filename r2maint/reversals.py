@@ -20,7 +20,7 @@ from r2maint.quarantine.manifest import GONE, NO_COPY, TAKEN, THERE
 from r2maint.references import json_text
 from r2maint.references.cell_text import StoredText
 from r2maint.references.column import Column, ColumnKind
-from r2maint.references.discover import find_column
+from r2maint.references.discover_columns import find_column
 from r2maint.references.edit_cell import Rewrite, Swapped, exchange
 from r2maint.references.reference import Reference, Shape
 from r2maint.targets import Proof, Prover

@@ -18,7 +18,7 @@ from r2maint.local_files.read_file import is_file
 from r2maint.local_files.restore_file import Original, bring_back, head_faults, place_fault
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.references import urls_in_text
-from r2maint.references.discover import find_column
+from r2maint.references.discover_columns import find_column
 from r2maint.references.read_rows import target_of
 from r2maint.references.reference import Shape
 

@@ -287,7 +287,7 @@ def attack(task: dict[str, Any]) -> dict[str, Any]:
 
 def _migrate(batch: int, *options: str) -> str:
     """Migrate in small batches, slow between reading rows and writing them: edits come there too."""
-    from r2maint.migrate import moving
+    from r2maint.migrate import apply
     from r2maint.references import rewrite
 
     read = rewrite._read
@@ -296,7 +296,7 @@ def _migrate(batch: int, *options: str) -> str:
         read(database, rows)
         time.sleep(READING_SECONDS)
 
-    moving.BATCH, rewrite._read = batch, read_slowly
+    apply.BATCH, rewrite._read = batch, read_slowly
     return attacked.migrate(*options)
 
 

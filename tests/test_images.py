@@ -699,7 +699,7 @@ def test_text_in_a_png_is_dropped():
 
 def test_pillow_is_loaded_only_where_a_picture_is_decoded():
     program = (
-        "import sys; import r2maint.probing.prober; assert 'PIL' not in sys.modules;"
+        "import sys; import r2maint.verify.asking.prober; assert 'PIL' not in sys.modules;"
         "from r2maint.images import inspect; assert 'PIL' in sys.modules"
     )
     settings = {"DJANGO_SETTINGS_MODULE": "settings_test"}

@@ -660,7 +660,7 @@ def test_json_that_a_journal_cannot_hold_stays_and_stops_nothing(project):
 def test_a_row_deleted_while_its_source_is_planned_is_said_to_be_gone(project, monkeypatch):
     picture(project, "a.png")
     submission(app_icon_url="/media/a.png")
-    monkeypatch.setattr("r2maint.migrate.naming.row_values", lambda *arguments: {})
+    monkeypatch.setattr("r2maint.migrate.new_keys.row_values", lambda *arguments: {})
 
     (item,) = run("migrate_media_to_r2")["items"]
 

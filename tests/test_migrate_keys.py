@@ -13,7 +13,7 @@ from r2maint.conf import load
 from r2maint.errors import BucketError
 from r2maint.keys import quote_key
 from r2maint.management.commands import _base
-from r2maint.migrate.moving import _Mover
+from r2maint.migrate.apply import _Mover
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES
@@ -104,8 +104,8 @@ def test_a_source_edited_since_gets_a_key_of_its_own(project):
 @pytest.mark.parametrize("planned", [500, 1], ids=["one page", "pages of one"])
 @pytest.mark.parametrize("moved", [500, 1], ids=["one batch", "batches of one"])
 def test_sources_of_one_content_and_stem_share_their_object(place, monkeypatch, planned, moved):
-    monkeypatch.setattr("r2maint.migrate.planning.BATCH", planned)
-    monkeypatch.setattr("r2maint.migrate.moving.BATCH", moved)
+    monkeypatch.setattr("r2maint.migrate.plan.BATCH", planned)
+    monkeypatch.setattr("r2maint.migrate.apply.BATCH", moved)
     for directory in ("one", "two", "three"):
         body = picture(place, f"{directory}/logo.png", b"the same")
         for _ in range(2):

@@ -13,7 +13,7 @@ from r2maint.bucket import head, open_bucket
 from r2maint.conf import load
 from r2maint.images import RECIPE_KEY, SOURCE_KEY, inspect, sniff
 from r2maint.keys import Addresses
-from r2maint.migrate import preparing
+from r2maint.migrate import prepare
 from r2maint.models import Change
 from tests.appdirectory.models import App
 from tests.commands import apply, run
@@ -162,8 +162,8 @@ def test_a_picture_over_its_fields_limit_is_made_to_fit_and_not_skipped(project,
 
 
 def test_a_field_that_allows_more_than_the_usual_gets_it(project, settings, monkeypatch):
-    monkeypatch.setattr("r2maint.migrate.naming.MAX_IMAGE_BYTES", 1000)
-    monkeypatch.setattr("r2maint.migrate.planning.MAX_IMAGE_BYTES", 1000)
+    monkeypatch.setattr("r2maint.migrate.new_keys.MAX_IMAGE_BYTES", 1000)
+    monkeypatch.setattr("r2maint.migrate.plan.MAX_IMAGE_BYTES", 1000)
     rules = {"appdirectory.AppSubmission": {"app_icon_url": {"max_bytes": 10**6}}}
     settings.R2MAINT = {**settings.R2MAINT, "FIELDS": rules}
     body = saved(photo(), "WEBP", quality=60)
@@ -265,14 +265,14 @@ def test_a_file_fields_name_keeps_its_bytes_and_a_url_beside_it_shares_them(proj
 
 def test_a_picture_edited_while_it_is_encoded_moves_no_row(project, monkeypatch):
     row = submission(app_icon_url=lay(project, "icon.png", saved(photo())))
-    encode = preparing.reencode_many
+    encode = prepare.reencode_many
 
     def encode_late(jobs, **options):
         for finished in encode(jobs, **options):
             lay(project, "icon.png", saved(photo((100, 100))))
             yield finished
 
-    monkeypatch.setattr(preparing, "reencode_many", encode_late)
+    monkeypatch.setattr(prepare, "reencode_many", encode_late)
 
     (item,) = apply(COMMAND, "--optimize", *ONE, exit_code=3)["items"]
 

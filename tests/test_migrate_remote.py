@@ -19,7 +19,7 @@ from r2maint.bucket import get, head, open_bucket
 from r2maint.conf import load
 from r2maint.control import Control
 from r2maint.http import FetchLimits
-from r2maint.migrate.preparing import Preparer
+from r2maint.migrate.prepare import Preparer
 from r2maint.models import Change, Run
 from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
@@ -330,7 +330,7 @@ def test_what_cannot_be_proved_a_picture_is_skipped_with_a_reason(web, options):
 
 def test_a_site_that_takes_too_long_is_given_up(web, monkeypatch):
     limits = partial(FetchLimits, seconds=0.3, attempts=2)
-    monkeypatch.setattr("r2maint.migrate.preparing.FetchLimits", limits)
+    monkeypatch.setattr("r2maint.migrate.prepare.FetchLimits", limits)
     web.answers["/slow.png"] = lambda: chain([reply(200, b"", length=999)], drip(b"x"))
     row = submission(app_icon_url=f"{web.url}/slow.png")
 
@@ -433,7 +433,7 @@ def test_a_prefix_of_keys_nobody_knows_yet_is_refused(web, option):
 
 
 def test_a_stopped_run_rewrites_what_it_fetched_and_the_next_one_goes_on(web, monkeypatch, alias):
-    monkeypatch.setattr("r2maint.migrate.moving.BATCH", 40)  # four that are to be fetched
+    monkeypatch.setattr("r2maint.migrate.apply.BATCH", 40)  # four that are to be fetched
     paths = [f"/{number:02}.png" for number in range(12)]
     bodies = {path: publish(web, path, number=n) for n, path in enumerate(paths)}
     rows = [submission(alias, app_icon_url=f"{web.url}{path}") for path in paths]
@@ -468,7 +468,7 @@ def test_a_stopped_run_rewrites_what_it_fetched_and_the_next_one_goes_on(web, mo
         "r2maint.journal.journal.Journal.intend",
         "r2maint.bucket.DirectoryBucket.put_many",
         "r2maint.journal.journal.Journal.settle",
-        "r2maint.migrate.moving.swap",
+        "r2maint.migrate.apply.swap",
     ],
 )
 def test_a_run_killed_at_any_step_finds_its_key_again(web, monkeypatch, step):

@@ -192,7 +192,7 @@ def test_a_terminal_sees_files_and_bytes(project, monkeypatch):
 
 def test_a_terminal_sees_bytes_also_where_their_total_is_not_known(project, settings, monkeypatch):
     body = PNG + bytes(2040)
-    monkeypatch.setattr("r2maint.migrate.preparing.inspect", lambda data: None)
+    monkeypatch.setattr("r2maint.migrate.prepare.inspect", lambda data: None)
     with site(lambda request: [reply(200, body)]) as web:
         rules = {"appdirectory.AppSubmission": {"app_icon_url": {}}}
         allowed = [f"127.0.0.1:{web.port}"]

@@ -127,7 +127,7 @@ sys.path.insert(0, {directory!r})
 import django
 django.setup()
 from django.core.management import call_command
-from r2maint.bucket import directory
+from r2maint.bucket import directory_bucket
 
 left = int(sys.argv[1])
 
@@ -142,9 +142,10 @@ def counted(method):
     return call
 
 for name in ("put_many", "copy_many", "delete_many"):
-    setattr(directory.DirectoryBucket, name, counted(getattr(directory.DirectoryBucket, name)))
-import r2maint.purge.steps
-r2maint.purge.steps.BATCH = 2
+    bucket = directory_bucket.DirectoryBucket
+    setattr(bucket, name, counted(getattr(bucket, name)))
+import r2maint.purge.journal_steps
+r2maint.purge.journal_steps.BATCH = 2
 call_command("purge_orphans", "--grace=0", "--no-second-look", "--max-delete=100%", "--adopt",
              "--apply", "--no-input", "--format=json")
 """

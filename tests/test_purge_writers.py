@@ -34,7 +34,7 @@ import django
 django.setup()
 from django.core.management import CommandError, call_command
 from r2maint.bucket import lease
-from r2maint.purge.deleting import Deleter
+from r2maint.purge.delete import Deleter
 
 if "briefly" in sys.argv:
     lease.LASTS, lease.RENEWED_EVERY = timedelta(seconds={lasts}), timedelta(seconds={lasts} / 4)

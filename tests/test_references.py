@@ -18,7 +18,7 @@ from r2maint.keys import Addresses, Kind
 from r2maint.local_files.storage_locations import Place
 from r2maint.references import read_rows
 from r2maint.references.column import Column, ColumnKind
-from r2maint.references.discover import discover, row_values
+from r2maint.references.discover_columns import discover, row_values
 from r2maint.references.edit_cell import Rewrite, Swapped
 from r2maint.references.read_rows import iter_references, still_named
 from r2maint.references.reference import Reference, Shape
@@ -288,12 +288,12 @@ def test_a_bare_name_means_what_the_default_storage_says_of_it(alias, monkeypatc
         bucket_name = "another"
 
     AppSubmission.objects.using(alias).create(tracking_id="Q", app_icon_url="x/a.png")
-    monkeypatch.setattr("r2maint.references.discover.default_storage", BucketStorage())
+    monkeypatch.setattr("r2maint.references.discover_columns.default_storage", BucketStorage())
     (reference,) = found(alias, "appdirectory.AppSubmission")
     assert (reference.shape, reference.target.key) == (Shape.NAME, "media/x/a.png")
     (column,) = columns(alias, "appdirectory.AppSubmission", fields=("app_icon_url",))
     assert column.name_of("media/y.png") == "y.png"
-    monkeypatch.setattr("r2maint.references.discover.default_storage", OtherBucket())
+    monkeypatch.setattr("r2maint.references.discover_columns.default_storage", OtherBucket())
     assert found(alias, "appdirectory.AppSubmission") == []
 
 

@@ -19,8 +19,8 @@ from r2maint.journal.journal import kept_values, now, open_journal
 from r2maint.keepset.local_names import FileNames
 from r2maint.keys import Addresses
 from r2maint.local_files.restore_file import MAX_IN_MEMORY
-from r2maint.migrate import removal
-from r2maint.migrate.removal import apply_removal, plan_removal
+from r2maint.migrate import remove_local
+from r2maint.migrate.remove_local import apply_removal, plan_removal
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
 from tests.appdirectory.models import App
 from tests.commands import apply, run
@@ -412,7 +412,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("is_unlinked", [False, True], ids=["before", "after"])
 def test_a_kill_around_the_unlink_is_made_good(moved, icon, monkeypatch, is_unlinked):
-    unlink = removal._unlink
+    unlink = remove_local._unlink
 
     def killed(item):
         if is_unlinked:
@@ -420,7 +420,7 @@ def test_a_kill_around_the_unlink_is_made_good(moved, icon, monkeypatch, is_unli
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(removal, "_unlink", killed)
+        patch.setattr(remove_local, "_unlink", killed)
         with pytest.raises(Killed):
             removed(moved)
     assert icon.exists() is not is_unlinked
@@ -439,13 +439,13 @@ def test_a_kill_around_the_unlink_is_made_good(moved, icon, monkeypatch, is_unli
 
 
 def test_a_file_written_again_between_hash_and_unlink_stays(moved, icon, monkeypatch):
-    unlink = removal._unlink
+    unlink = remove_local._unlink
 
     def edited(item):
         icon.write_bytes(b"newer, and longer than the file that was moved")
         return unlink(item)
 
-    monkeypatch.setattr(removal, "_unlink", edited)
+    monkeypatch.setattr(remove_local, "_unlink", edited)
     assert reasons(removed(moved, exit_code=3)) == {"icon.png": "changed"}
     assert icon.read_bytes().startswith(b"newer")
     assert Change.objects.get(kind=ChangeKind.REMOVE).state == ChangeState.CONFLICT
@@ -467,13 +467,13 @@ def test_what_is_named_between_plan_and_removal_stays(moved, icon):
 
 def test_what_is_named_while_files_go_is_brought_back(moved, icon, alias, monkeypatch):
     body = icon.read_bytes()
-    unlink = removal._unlink
+    unlink = remove_local._unlink
 
     def named_meanwhile(item):
         Article.objects.using(alias).create(body=f"new: {ICON}")
         return unlink(item)
 
-    monkeypatch.setattr(removal, "_unlink", named_meanwhile)
+    monkeypatch.setattr(remove_local, "_unlink", named_meanwhile)
     done = removed(moved, exit_code=3)
 
     assert reasons(done) == {"icon.png": "named"}

@@ -21,9 +21,9 @@ from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Encoding
 from r2maint.references.scope import Scope
-from r2maint.reoptimize.conversion import apply_reoptimize, plan_reoptimize
-from r2maint.reoptimize.items import Reoptimization
+from r2maint.reoptimize.plan import apply_reoptimize, plan_reoptimize
 from r2maint.reoptimize.records import ALREADY, Record
+from r2maint.reoptimize.result import Reoptimization
 from r2maint.reoptimize.settled import is_settled
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES

@@ -31,7 +31,7 @@ from r2maint.errors import ConfigError
 from r2maint.images import RECIPE_KEY, SOURCE_KEY, Recipe, inspect
 from r2maint.keys import Addresses
 from r2maint.references.scope import Scope
-from r2maint.reoptimize.conversion import plan_reoptimize
+from r2maint.reoptimize.plan import plan_reoptimize
 from r2maint.signals import upload_failed
 from r2maint.storage import R2StorageService, StorageError, get_storage_service, optimize_and_upload
 from r2maint.storage.content import SMALL_BYTES

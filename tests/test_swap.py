@@ -22,7 +22,7 @@ from r2maint.errors import DatabaseError, LeaseHeld
 from r2maint.journal.journal import Journal, open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeState
-from r2maint.references.discover import discover
+from r2maint.references.discover_columns import discover
 from r2maint.references.edit_cell import Rewrite, Swapped
 from r2maint.references.read_rows import iter_references
 from r2maint.references.reference import Reference

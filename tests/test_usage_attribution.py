@@ -22,7 +22,7 @@ from r2maint.keys import Addresses, digest
 from r2maint.models import Encoding, Sighting
 from r2maint.pricing import CLOUDFLARE, GB, INFREQUENT_ACCESS, MILLION, STANDARD, storage_saving
 from r2maint.purge.plan import plan_purge
-from r2maint.references.discover import discover
+from r2maint.references.discover_columns import discover
 from r2maint.references.scope import Scope
 from r2maint.usage.attribution import Attribution
 from r2maint.usage.counting import MAX_OWNERS, OWN, QUARANTINE, UNREFERENCED

@@ -6,7 +6,7 @@ references in their cells (`read_rows`), and a compare-and-swap of each that is 
 """
 
 from r2maint.references.column import Column
-from r2maint.references.discover import discover
+from r2maint.references.discover_columns import discover
 from r2maint.references.read_rows import iter_references
 from r2maint.references.reference import Reference, Shape
 from r2maint.references.scope import Scope

@@ -21,7 +21,7 @@ from r2maint.local_files.storage_locations import Place
 from r2maint.references import json_text, urls_in_text
 from r2maint.references.cell_text import StoredText
 from r2maint.references.column import Column, ColumnKind
-from r2maint.references.discover import find_column
+from r2maint.references.discover_columns import find_column
 from r2maint.references.reference import Reference, Shape
 from r2maint.references.scope import EVERYTHING, Scope
 

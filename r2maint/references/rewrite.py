@@ -31,7 +31,7 @@ from r2maint.journal.entries import Entry, insert_entries
 from r2maint.journal.journal import Journal, now, require_tables
 from r2maint.models import Change, ChangeState
 from r2maint.references.column import Column
-from r2maint.references.discover import find_column
+from r2maint.references.discover_columns import find_column
 from r2maint.references.edit_cell import Rewrite, Swapped
 from r2maint.references.reference import Shape
 from r2maint.references.rewrite_row import ATTEMPTS, Outcome, Row, Step, read_rows, update_together

@@ -1,5 +1,5 @@
 """Smaller versions of the pictures rows name, under new keys."""
 
-from r2maint.reoptimize.conversion import apply_reoptimize, plan_reoptimize
+from r2maint.reoptimize.plan import apply_reoptimize, plan_reoptimize
 
 __all__ = ["apply_reoptimize", "plan_reoptimize"]

@@ -13,7 +13,7 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.keys import Addresses
 from r2maint.pricing import Bill, Offer, Prices, load_prices
-from r2maint.references.discover import discover
+from r2maint.references.discover_columns import discover
 from r2maint.references.read_rows import iter_references
 from r2maint.references.scope import Scope
 from r2maint.rendering import Refusal

@@ -20,7 +20,7 @@ from r2maint.errors import AccessDenied
 from r2maint.http import Guard
 from r2maint.keys import Addresses, host_of
 from r2maint.references.column import Column
-from r2maint.references.discover import discover
+from r2maint.references.discover_columns import discover
 from r2maint.references.read_rows import iter_references, still_named
 from r2maint.references.reference import Reference
 from r2maint.references.scope import Scope

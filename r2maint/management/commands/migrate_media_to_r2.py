@@ -8,11 +8,11 @@ from r2maint.errors import UsageError
 from r2maint.images import Recipe
 from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
-from r2maint.migrate.items import Action, Item, Migration
-from r2maint.migrate.moving import apply_migration
-from r2maint.migrate.planning import plan_migration
-from r2maint.migrate.removal import apply_removal, plan_removal
-from r2maint.migrate.removed import GONE, Removal, RemovalAction, RemovalItem
+from r2maint.migrate.apply import apply_migration
+from r2maint.migrate.plan import plan_migration
+from r2maint.migrate.remove_local import apply_removal, plan_removal
+from r2maint.migrate.remove_local_result import GONE, Removal, RemovalAction, RemovalItem
+from r2maint.migrate.result import Action, Item, Migration
 from r2maint.rendering import Column, Unit
 
 _OF_MOVING = ("remote", "optimize", "model", "field", "where", "prefix", "limit", "database")

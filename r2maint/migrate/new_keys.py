@@ -10,9 +10,9 @@ from r2maint.conf import Config
 from r2maint.images.formats import FileType
 from r2maint.keys import DEFAULT_TEMPLATE, Addresses, key_from_template, row_names, shared_template
 from r2maint.local_files.read_file import MAX_IMAGE_BYTES, UnusableSource
-from r2maint.migrate.items import Item
+from r2maint.migrate.result import Item
 from r2maint.references.column import Column
-from r2maint.references.discover import row_values
+from r2maint.references.discover_columns import row_values
 from r2maint.references.edit_cell import Rewrite
 from r2maint.references.reference import Reference, Shape
 

@@ -27,10 +27,10 @@ from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.local_files.read_file import is_as_it_was, md5_of
-from r2maint.migrate.items import Action, Item, Migration, count_item
-from r2maint.migrate.planning import make_namer
-from r2maint.migrate.preparing import Preparer, Ready
-from r2maint.migrate.selfcheck import MovedSources
+from r2maint.migrate.plan import make_namer
+from r2maint.migrate.prepare import Preparer, Ready
+from r2maint.migrate.result import Action, Item, Migration, count_item
+from r2maint.migrate.still_named import MovedSources
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.references.edit_cell import Swapped
 from r2maint.references.reference import Reference

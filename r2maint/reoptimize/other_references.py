@@ -17,8 +17,8 @@ from r2maint.journal import journal
 from r2maint.keepset.find_keys import Found
 from r2maint.keepset.read_texts import JOURNAL, KeepSet, storage_locations
 from r2maint.object_index.objects import Inventory
-from r2maint.reoptimize.items import Action, Item
-from r2maint.reoptimize.selection import Writer
+from r2maint.reoptimize.result import Action, Item
+from r2maint.reoptimize.select import Writer
 from r2maint.scratch.batches import batched
 from r2maint.scratch.scratch_index import ScratchIndex
 from r2maint.scratch.spool import Spool

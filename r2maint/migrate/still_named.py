@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from r2maint.control import Control
 from r2maint.keys import Kind
-from r2maint.migrate.gathering import Gatherer, Origin
-from r2maint.migrate.items import Action, Item
-from r2maint.migrate.naming import Namer
+from r2maint.migrate.find_sources import Gatherer, Origin
+from r2maint.migrate.new_keys import Namer
+from r2maint.migrate.result import Action, Item
 from r2maint.object_index.objects import Inventory
 from r2maint.references.read_rows import iter_references
 from r2maint.references.reference import Shape

@@ -30,14 +30,14 @@ from r2maint.local_files.read_file import (
     md5_of,
     read_source,
 )
-from r2maint.migrate.embedded import count_embedded
-from r2maint.migrate.forecast import Forecast
-from r2maint.migrate.gathering import Gatherer, Origin
-from r2maint.migrate.items import Action, Item, Migration, count_item
-from r2maint.migrate.naming import Namer, RowValues
+from r2maint.migrate.cost import Forecast
+from r2maint.migrate.count_embedded import count_embedded
+from r2maint.migrate.find_sources import Gatherer, Origin
+from r2maint.migrate.new_keys import Namer, RowValues
+from r2maint.migrate.result import Action, Item, Migration, count_item
 from r2maint.object_index.join import ReferenceIndex
 from r2maint.pricing import load_prices
-from r2maint.references.discover import discover
+from r2maint.references.discover_columns import discover
 from r2maint.references.read_rows import iter_references
 from r2maint.references.reference import Reference, Shape
 from r2maint.references.scope import Scope

@@ -29,13 +29,13 @@ from r2maint.pricing import load_prices
 from r2maint.references.edit_cell import Swapped
 from r2maint.references.rewrite import swap_all
 from r2maint.references.scope import Scope
-from r2maint.reoptimize.elsewhere import hold_back
-from r2maint.reoptimize.items import Action, Item, Reoptimization, Version, count_items
+from r2maint.reoptimize.encode import Trial, Tried, sha256_of, unmeasured
 from r2maint.reoptimize.ledger import Ledger
-from r2maint.reoptimize.looking import look
+from r2maint.reoptimize.other_references import hold_back
 from r2maint.reoptimize.records import ALREADY, Record
-from r2maint.reoptimize.selection import iter_selected, make_writer
-from r2maint.reoptimize.trying import Trial, Tried, sha256_of, unmeasured
+from r2maint.reoptimize.result import Action, Item, Reoptimization, Version, count_items
+from r2maint.reoptimize.select import iter_selected, make_writer
+from r2maint.reoptimize.skip_known import look
 from r2maint.scratch.spool import Spool
 
 SAMPLE = 20

@@ -17,7 +17,7 @@ from r2maint.pricing import GB, INFREQUENT_ACCESS, Prices, storage_bill
 from r2maint.references.reference import Reference
 from r2maint.references.scope import Scope
 from r2maint.rendering import format_bytes, format_count, format_usd
-from r2maint.reoptimize.selection import Selected
+from r2maint.reoptimize.select import Selected
 from r2maint.scratch.spool import Spool
 
 

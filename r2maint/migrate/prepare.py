@@ -34,8 +34,8 @@ from r2maint.local_files.read_file import (
     is_as_it_was,
 )
 from r2maint.machine_resources import usable_cores
-from r2maint.migrate.items import Action, Item
-from r2maint.migrate.naming import Namer, RowValues
+from r2maint.migrate.new_keys import Namer, RowValues
+from r2maint.migrate.result import Action, Item
 
 FETCHES = 4
 """Remote sources under way at once: each may be as large as the limit, several times over."""

@@ -9,10 +9,10 @@ from dataclasses import replace
 from r2maint.bucket import Bucket, ObjectInfo
 from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey
-from r2maint.reoptimize.items import Action, Item
 from r2maint.reoptimize.ledger import BATCH, Ledger
 from r2maint.reoptimize.records import BROKEN, Record
-from r2maint.reoptimize.selection import Selected
+from r2maint.reoptimize.result import Action, Item
+from r2maint.reoptimize.select import Selected
 from r2maint.reoptimize.settled import is_settled
 from r2maint.scratch.batches import batched
 

@@ -17,7 +17,7 @@ from r2maint.keys import Addresses, Kind
 from r2maint.keys.key_templates import sibling_key
 from r2maint.object_index.join import ReferenceIndex
 from r2maint.references.column import Column, ColumnKind
-from r2maint.references.discover import discover
+from r2maint.references.discover_columns import discover
 from r2maint.references.edit_cell import Rewrite
 from r2maint.references.read_rows import iter_references
 from r2maint.references.reference import Reference, Shape, value_for

@@ -11,7 +11,7 @@ from typing import Any
 from r2maint.errors import Stopped
 from r2maint.images import Recipe
 from r2maint.keys import redact
-from r2maint.migrate.forecast import Forecast
+from r2maint.migrate.cost import Forecast
 from r2maint.references.edit_cell import Rewrite
 from r2maint.references.reference import Reference
 from r2maint.rendering import Refusal, format_bytes, format_count

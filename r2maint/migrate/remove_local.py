@@ -36,8 +36,14 @@ from r2maint.local_files.restore_file import (
     head_faults,
     read_faults,
 )
-from r2maint.migrate.moved import iter_moved
-from r2maint.migrate.removed import GONE, Removal, RemovalAction, RemovalItem, count_items
+from r2maint.migrate.moved_files import iter_moved
+from r2maint.migrate.remove_local_result import (
+    GONE,
+    Removal,
+    RemovalAction,
+    RemovalItem,
+    count_items,
+)
 from r2maint.models import Change, ChangeKind, ChangeState, RunState
 from r2maint.object_index.objects import Inventory
 from r2maint.runs import find_run
