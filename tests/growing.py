@@ -9,7 +9,7 @@ from random import Random
 from statistics import NormalDist, median
 from typing import NamedTuple
 
-from r2maint.usage.prediction import fit
+from r2maint.usage.time_series import fit
 
 HISTORY = 90
 AHEAD = 90

@@ -18,8 +18,8 @@ from r2maint import signals
 from r2maint.bucket import Upload, open_bucket, put
 from r2maint.bucket.lease import hold_lease
 from r2maint.conf import load
-from r2maint.usage.limits import Limits, Measured, crossings
 from r2maint.usage.metrics import MAX_SERIES, metrics_of
+from r2maint.usage.thresholds import Limits, Measured, crossings
 from tests.appdirectory.models import AppSubmission
 from tests.commands import gauges
 from tests.conftest import DATABASES

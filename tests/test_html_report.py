@@ -18,7 +18,7 @@ from PIL import Image
 from r2maint.bucket import Upload, open_bucket, put
 from r2maint.conf import load
 from r2maint.rendering import Chart, Column, Refusal, Report, Section, Unit, write
-from r2maint.usage.snapshots import Day, Snapshots
+from r2maint.usage.daily_totals import Day, Snapshots
 from tests import browser
 from tests.conftest import DATABASES
 

@@ -24,7 +24,7 @@ from r2maint.pricing import CLOUDFLARE, GB, INFREQUENT_ACCESS, STANDARD, bill, l
 from r2maint.references.scope import Scope
 from r2maint.rendering import Report
 from r2maint.rendering.as_text import write_text
-from r2maint.usage.grouping import (
+from r2maint.usage.groups import (
     AGES,
     Count,
     GroupBy,
@@ -150,7 +150,7 @@ def test_a_share_is_of_the_bill_of_its_own_class():
 
 
 def test_too_many_names_are_folded_so_memory_stays_flat(monkeypatch):
-    monkeypatch.setattr("r2maint.usage.grouping.MAX_GROUPS", 3)
+    monkeypatch.setattr("r2maint.usage.groups.MAX_GROUPS", 3)
     listing = Listing()
     for number in range(10):
         listing.add(f"p{number}/", 1, 1, STANDARD)

@@ -24,14 +24,14 @@ from r2maint.pricing import CLOUDFLARE, GB, INFREQUENT_ACCESS, MILLION, STANDARD
 from r2maint.purge.plan import plan_purge
 from r2maint.references.discover_columns import discover
 from r2maint.references.scope import Scope
-from r2maint.usage.attribution import Attribution
-from r2maint.usage.counting import MAX_OWNERS, OWN, QUARANTINE, UNREFERENCED
+from r2maint.usage.attribute import Attribution
+from r2maint.usage.count import MAX_OWNERS, OWN, QUARANTINE, UNREFERENCED
 from r2maint.usage.duplicates import MAX_COPIES
-from r2maint.usage.grouping import SIZES, Count, GroupBy, size_of
+from r2maint.usage.groups import SIZES, Count, GroupBy, size_of
 from r2maint.usage.remembered import iter_encoded
+from r2maint.usage.report import sections_of
 from r2maint.usage.savings import Encoded, Removable, find_savings
-from r2maint.usage.sections import sections_of
-from r2maint.usage.sniffing import Sniffer
+from r2maint.usage.sniff_types import Sniffer
 from r2maint.usage.uploads import Pending, measure_pending
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES

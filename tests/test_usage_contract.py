@@ -13,7 +13,7 @@ import pytest
 from r2maint.management.commands import _base
 from r2maint.management.commands.usage_report import Command
 from r2maint.pricing import GB, INFREQUENT_ACCESS
-from r2maint.usage.snapshots import Day, Snapshots
+from r2maint.usage.daily_totals import Day, Snapshots
 from tests.analyticsserver import analytics_server
 from tests.commands import run
 from tests.conftest import DATABASES

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, average, bill, days_of_month, month_of
-from r2maint.usage.outlook import (
+from r2maint.usage.daily_totals import MAX_GROUPS, Day
+from r2maint.usage.forecast import (
     Crossing,
     Limit,
     forecast,
@@ -22,8 +23,7 @@ from r2maint.usage.outlook import (
     size_at_free_tier,
     split,
 )
-from r2maint.usage.prediction import fit
-from r2maint.usage.snapshots import MAX_GROUPS, Day
+from r2maint.usage.time_series import fit
 from tests.growing import PROCESSES, Trials, coverage, try_out, width_ratio
 
 START = date(2026, 8, 1)

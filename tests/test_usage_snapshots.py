@@ -16,7 +16,7 @@ from r2maint.errors import DatabaseError
 from r2maint.journal import journal
 from r2maint.models import Snapshot
 from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD
-from r2maint.usage.snapshots import KEPT_FOR, MAX_GROUPS, Day, Snapshots, daily_peaks
+from r2maint.usage.daily_totals import KEPT_FOR, MAX_GROUPS, Day, Snapshots, daily_peaks
 from tests.commands import gauges, run
 from tests.conftest import DATABASES
 

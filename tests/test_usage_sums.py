@@ -29,10 +29,10 @@ from r2maint.pricing import (
 from r2maint.references.column import Column, ColumnKind
 from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
-from r2maint.usage.attribution import Attribution
-from r2maint.usage.counting import MAX_OWNERS, Naming, Tally
+from r2maint.usage.attribute import Attribution
+from r2maint.usage.count import MAX_OWNERS, Naming, Tally
 from r2maint.usage.duplicates import MAX_COPIES
-from r2maint.usage.grouping import GONE, Count, GroupBy, Listing, groups_of
+from r2maint.usage.groups import GONE, Count, GroupBy, Listing, groups_of
 from tests.usageworld import NOW, listed
 
 

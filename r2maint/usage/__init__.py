@@ -1,5 +1,9 @@
-"""Who names the bytes in the bucket, and what they cost."""
+"""Who names the bytes in the bucket, and what they cost.
 
-from r2maint.usage.measure import UsageOptions, measure_usage
+In: a listing joined with references, Cloudflare's analytics, the price lists and earlier days. Out:
+a `UsageReport`: totals, groups, the month's bill, savings, forecasts and crossed thresholds.
+"""
+
+from r2maint.usage.plan import UsageOptions, measure_usage
 
 __all__ = ["UsageOptions", "measure_usage"]

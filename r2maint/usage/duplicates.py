@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
 from r2maint.scratch.sorted_rows import SortedRows
-from r2maint.usage.counting import OWN_PREFIX, Rows
-from r2maint.usage.grouping import Count
+from r2maint.usage.count import OWN_PREFIX, Rows
+from r2maint.usage.groups import Count
 
 MAX_COPIES = 5
 """Told of one set; a placeholder may have been stored a million times."""

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from r2maint.rendering import Metric
-from r2maint.usage.grouping import OTHER
+from r2maint.usage.groups import OTHER
 
 MAX_SERIES = 50
 """Groups of each kind that are series of their own; every one costs the monitoring system memory

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r2maint.rendering import format_bytes, format_count
-from r2maint.usage.counting import Tally
-from r2maint.usage.grouping import MAX_GROUPS, Count
+from r2maint.usage.count import Tally
+from r2maint.usage.groups import MAX_GROUPS, Count
 from r2maint.usage.uploads import Pending
 
 

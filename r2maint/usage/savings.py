@@ -13,7 +13,7 @@ from typing import Any
 
 from r2maint.pricing import STANDARD, BreakEven, Moved, Prices, Usage, break_even, storage_saving
 from r2maint.rendering import format_bytes, format_count, format_usd
-from r2maint.usage.grouping import Count
+from r2maint.usage.groups import Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

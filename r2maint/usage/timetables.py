@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r2maint.rendering import Column, Section, Unit, format_bytes
-from r2maint.usage.outlook import COVERAGE, SNIFFED, Crossing, Forecast, Growth, Outlook
+from r2maint.usage.forecast import COVERAGE, SNIFFED, Crossing, Forecast, Growth, Outlook
 
 _MOST_GROUPS = 10
 """Of a listing; json has all."""

@@ -19,13 +19,13 @@ from r2maint.management.commands._options import duration, gigabytes, natural, p
 from r2maint.pricing import GB
 from r2maint.rendering import Column, Metric, Section, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
-from r2maint.usage.grouping import GroupBy
-from r2maint.usage.limits import Limits
-from r2maint.usage.measure import UsageOptions, UsageReport, measure_usage
+from r2maint.usage.forecast import HORIZONS
+from r2maint.usage.groups import GroupBy
 from r2maint.usage.metrics import metrics_of
-from r2maint.usage.outlook import HORIZONS
-from r2maint.usage.overtime import Looking, known_peaks, look_over_time
-from r2maint.usage.sections import COUNTS, sections_of
+from r2maint.usage.plan import UsageOptions, UsageReport, measure_usage
+from r2maint.usage.report import COUNTS, sections_of
+from r2maint.usage.thresholds import Limits
+from r2maint.usage.trend import Looking, known_peaks, look_over_time
 
 
 class Command(R2Command):

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from r2maint.pricing import INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, average
 from r2maint.rendering import format_count
-from r2maint.usage.prediction import Course, Prediction, fit
-from r2maint.usage.snapshots import MAX_GROUPS, Day, Groups
+from r2maint.usage.daily_totals import MAX_GROUPS, Day, Groups
+from r2maint.usage.time_series import Course, Prediction, fit
 
 WINDOW = timedelta(days=180)
 """What is older tells less about tomorrow than it costs to believe it."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from r2maint.cloudflare.analytics import Analytics
 from r2maint.rendering import Chart, Column, Section, Unit
-from r2maint.usage.attribution import Large
+from r2maint.usage.attribute import Large
 from r2maint.usage.duplicates import DuplicateSet
-from r2maint.usage.measure import UsageReport
+from r2maint.usage.plan import UsageReport
 from r2maint.usage.timetables import over_time
 
 COUNTS = (

@@ -17,17 +17,17 @@ from r2maint.references.discover_columns import discover
 from r2maint.references.read_rows import iter_references
 from r2maint.references.scope import Scope
 from r2maint.rendering import Refusal
-from r2maint.usage.attribution import Attribution, Large
+from r2maint.usage.attribute import Attribution, Large
 from r2maint.usage.cost import Month, larger
-from r2maint.usage.counting import Tally, types_by_name
+from r2maint.usage.count import Tally, types_by_name
 from r2maint.usage.duplicates import Duplicates
-from r2maint.usage.grouping import Count, Group, GroupBy, groups_of
-from r2maint.usage.limits import Crossing, Limits, Measured, crossings, verdicts
+from r2maint.usage.forecast import Outlook
+from r2maint.usage.groups import Count, Group, GroupBy, groups_of
 from r2maint.usage.notes import iter_notes
-from r2maint.usage.outlook import Outlook
 from r2maint.usage.remembered import iter_encoded, iter_sighted, measure_encoded
 from r2maint.usage.savings import Encoded, Removable, Saving, cooling, find_savings
-from r2maint.usage.sniffing import Sniffer
+from r2maint.usage.sniff_types import Sniffer
+from r2maint.usage.thresholds import Crossing, Limits, Measured, crossings, verdicts
 from r2maint.usage.uploads import Pending, measure_pending
 
 LARGEST = 10

@@ -23,7 +23,7 @@ from r2maint.references.column import Column
 from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.scratch.sorted_rows import SortedRows
-from r2maint.usage.counting import Naming, Rows
+from r2maint.usage.count import Naming, Rows
 from r2maint.usage.duplicates import Duplicates, Versions
 
 _FETCH = 2000

@@ -10,7 +10,7 @@ from r2maint.bucket import Bucket, StoredObject
 from r2maint.images.formats import HEAD_BYTES, sniff
 from r2maint.pricing import GB, INFREQUENT_ACCESS, MILLION, STANDARD, Prices, priced_as
 from r2maint.rendering import format_count, format_money
-from r2maint.usage.grouping import type_of
+from r2maint.usage.groups import type_of
 
 
 class Sniffer:

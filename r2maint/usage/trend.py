@@ -14,10 +14,8 @@ from r2maint.journal import journal
 from r2maint.pricing import GB, INFREQUENT_ACCESS, MONTH_DAYS, STANDARD, priced_as
 from r2maint.references.scope import Scope
 from r2maint.rendering.as_json import encode
-from r2maint.usage.grouping import Count, GroupBy
-from r2maint.usage.limits import Limits
-from r2maint.usage.measure import UsageOptions, UsageReport
-from r2maint.usage.outlook import (
+from r2maint.usage.daily_totals import Day, Snapshots, daily_peaks, snapshots_exist
+from r2maint.usage.forecast import (
     GROWTH_WINDOW,
     HORIZONS,
     REACH,
@@ -32,7 +30,9 @@ from r2maint.usage.outlook import (
     size_at_budget,
     size_at_free_tier,
 )
-from r2maint.usage.snapshots import Day, Snapshots, daily_peaks, snapshots_exist
+from r2maint.usage.groups import Count, GroupBy
+from r2maint.usage.plan import UsageOptions, UsageReport
+from r2maint.usage.thresholds import Limits
 
 _NOT_KEPT = "No snapshot was kept, so that there is no history and no forecast."
 

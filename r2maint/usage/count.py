@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from r2maint.bucket import StoredObject
 from r2maint.pricing import STANDARD, priced_as
 from r2maint.quarantine.manifest import PREFIX as QUARANTINE_PREFIX
-from r2maint.usage.grouping import (
+from r2maint.usage.groups import (
     AGES,
     Ages,
     Count,
