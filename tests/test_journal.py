@@ -21,7 +21,7 @@ from r2maint.journal.journal import (
     require_tables,
 )
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
-from r2maint.runs import list_runs
+from r2maint.runs.plan import list_runs
 from r2maint.signals import run_finished
 from tests.conftest import DATABASES
 

@@ -14,7 +14,7 @@ from r2maint.control import Control
 from r2maint.journal import journal
 from r2maint.journal.entries import Entry
 from r2maint.models import Change, ChangeKind, Run, RunState
-from r2maint.pruning import Pruning, apply_pruning, plan_pruning
+from r2maint.runs.prune import Pruning, apply_pruning, plan_pruning
 from tests.commands import apply, run
 from tests.conftest import DATABASES
 
@@ -171,7 +171,7 @@ def test_options_that_do_not_go_together_are_usage_errors(arguments):
 
 
 def test_entries_of_a_run_are_pruned_in_batches(monkeypatch):
-    monkeypatch.setattr("r2maint.pruning._BATCH", 2)
+    monkeypatch.setattr("r2maint.runs.prune._BATCH", 2)
     old = ended()
     opened = journal.Journal(run_id=old, command="", bucket="", resumed=True)
     opened.intend(Entry(kind=ChangeKind.UPLOAD, key=f"{n}") for n in range(5))

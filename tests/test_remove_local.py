@@ -660,7 +660,7 @@ def test_an_undo_killed_before_its_values_is_completed(moved, icon, monkeypatch)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("r2maint.undo._swap_back", killed)
+        patch.setattr("r2maint.runs.undo.apply._swap_back", killed)
         with pytest.raises(Killed):
             apply("r2_runs", moved, "--undo")
     assert icon.exists()

@@ -46,7 +46,7 @@ from r2maint.migrate.remove_local_result import (
 )
 from r2maint.models import Change, ChangeKind, ChangeState, RunState
 from r2maint.object_index.objects import Inventory
-from r2maint.runs import find_run
+from r2maint.runs.plan import find_run
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 

@@ -13,11 +13,11 @@ from r2maint.errors import BucketError, ConfigError, UsageError
 from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, storable
-from r2maint.pruning import Pruning, apply_pruning, plan_pruning
 from r2maint.rendering import Column, Section, Unit
-from r2maint.runs import Listing, Unreached, list_runs, show_run
-from r2maint.undo import apply_undo, plan_undo
-from r2maint.undone import Only, Undo, UndoAction, UndoItem
+from r2maint.runs.plan import Listing, Unreached, list_runs, show_run
+from r2maint.runs.prune import Pruning, apply_pruning, plan_pruning
+from r2maint.runs.undo.apply import apply_undo, plan_undo
+from r2maint.runs.undo.result import Only, Undo, UndoAction, UndoItem
 
 _RUN = (
     Column("run_id", "Run"),

@@ -15,7 +15,7 @@ from r2maint.bucket.find import find_stored
 from r2maint.journal import journal
 from r2maint.keys import digest, identity, quote_key
 from r2maint.models import Change, ChangeKind, ChangeState, Run, Sighting
-from r2maint.runs import ChangeFacts
+from r2maint.runs.plan import ChangeFacts
 
 MAX_EVENTS = 50
 """Of each database, the newest."""

@@ -23,8 +23,8 @@ from r2maint.references.column import Column, ColumnKind
 from r2maint.references.discover_columns import find_column
 from r2maint.references.edit_cell import Rewrite, Swapped, exchange
 from r2maint.references.reference import Reference, Shape
-from r2maint.targets import Proof, Prover
-from r2maint.undone import UndoAction, UndoItem
+from r2maint.runs.undo.prove_targets import Proof, Prover
+from r2maint.runs.undo.result import UndoAction, UndoItem
 
 ChangeId = tuple[str, int]
 """Database and primary key of a change."""

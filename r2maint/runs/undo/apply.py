@@ -23,12 +23,20 @@ from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
 from r2maint.quarantine.lost_runs import iter_lost_changes
 from r2maint.quarantine.manifest import restore_all
 from r2maint.references.rewrite import swap
-from r2maint.reversals import ACTIVE, ENDS, ChangeId, Judge, change_id, is_journalled, way_back
-from r2maint.runs import PURGE_COMMAND, find_run, is_known
+from r2maint.runs.plan import PURGE_COMMAND, find_run, is_known
+from r2maint.runs.undo.judge_changes import (
+    ACTIVE,
+    ENDS,
+    ChangeId,
+    Judge,
+    change_id,
+    is_journalled,
+    way_back,
+)
+from r2maint.runs.undo.prove_targets import Prover
+from r2maint.runs.undo.result import Only, Undo, UndoAction, UndoItem
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
-from r2maint.targets import Prover
-from r2maint.undone import Only, Undo, UndoAction, UndoItem
 
 _BATCH = 200
 _EVERYTHING = Only()

@@ -13,7 +13,7 @@ from r2maint.keys import identity
 from r2maint.local_files.restore_file import Original
 from r2maint.models import Change, ChangeKind
 from r2maint.rendering import Refusal, format_count
-from r2maint.runs import ChangeFacts
+from r2maint.runs.plan import ChangeFacts
 from r2maint.scratch.spool import Spool
 
 
