@@ -373,7 +373,8 @@ def test_addresses_inside_text_move_and_the_undo_restores_every_byte(texts, alia
     assert not [c for c in changes if " " in c.new or "<" in c.old + c.new]
 
     # Of three spellings that became one URL in one text, each goes back to its own.
-    monkeypatch.setattr("r2maint.runs.undo.apply._BATCH", 1)
+    monkeypatch.setattr("r2maint.runs.undo.plan.BATCH", 1)
+    monkeypatch.setattr("r2maint.runs.undo.apply.BATCH", 1)
     undone = apply("r2_runs", done["run_id"], "--undo")
 
     assert dump(alias) == before

@@ -35,7 +35,8 @@ from r2maint.purge.brakes import NAMES, UNTRUSTED, MaxDelete
 from r2maint.purge.plan import plan_purge
 from r2maint.purge.result import PurgeOptions, PurgeOutcome, PurgePlan
 from r2maint.purge.verdict import UNNAMED, Action
-from r2maint.runs.undo.apply import apply_undo, plan_undo
+from r2maint.runs.undo.apply import apply_undo
+from r2maint.runs.undo.plan import plan_undo
 from tests.conftest import DATABASES
 from tests.fakes import FakeClock, R2Fake
 from tests.purgeworld import FORMS, HOUR, KEYS, SOURCE, TABLES, UNDO_WINDOW, Content, World, content

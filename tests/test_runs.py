@@ -27,7 +27,8 @@ from r2maint.references.reference import Reference
 from r2maint.references.rewrite import swap
 from r2maint.references.scope import Scope
 from r2maint.runs.plan import list_runs, show_run
-from r2maint.runs.undo.apply import apply_undo, plan_undo
+from r2maint.runs.undo.apply import apply_undo
+from r2maint.runs.undo.plan import plan_undo
 from r2maint.runs.undo.result import Only, Undo, UndoAction
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES

@@ -23,7 +23,8 @@ from r2maint.quarantine.manifest import (
     restore_all,
     write_manifest,
 )
-from r2maint.runs.undo.apply import apply_undo, plan_undo
+from r2maint.runs.undo.apply import apply_undo
+from r2maint.runs.undo.plan import plan_undo
 from r2maint.runs.undo.result import Undo
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply, run
@@ -201,7 +202,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("moment", range(6))
 def test_killed_at_any_write_the_undo_goes_on_under_its_own_id(project, moment, monkeypatch):
-    monkeypatch.setattr("r2maint.runs.undo.apply._BATCH", 1)
+    monkeypatch.setattr("r2maint.runs.undo.plan.BATCH", 1)
+    monkeypatch.setattr("r2maint.runs.undo.apply.BATCH", 1)
     bucket = R2Fake()
     entries = []
     for key in TAKEN:

@@ -23,6 +23,7 @@ from r2maint.errors import Stopped, UsageError
 from r2maint.journal import journal
 from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
+from r2maint.journal.run_facts import find_run
 from r2maint.keepset.find_keys import Found
 from r2maint.keepset.local_names import FileNames
 from r2maint.keepset.read_texts import KeepSet, Reading
@@ -46,7 +47,6 @@ from r2maint.migrate.remove_local_result import (
 )
 from r2maint.models import Change, ChangeKind, ChangeState, RunState
 from r2maint.object_index.objects import Inventory
-from r2maint.runs.plan import find_run
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 

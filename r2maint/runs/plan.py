@@ -4,86 +4,27 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from r2maint.bucket import Bucket
-from r2maint.errors import BucketError, ConfigError, R2MaintError, UsageError
+from r2maint.errors import BucketError, ConfigError, R2MaintError
 from r2maint.journal.journal import NEWEST_FIRST, home, iter_changes, require_tables
-from r2maint.keys import redact
+from r2maint.journal.run_facts import (
+    PURGE_COMMAND,
+    ChangeFacts,
+    RunFacts,
+    facts_of,
+    find_run,
+    is_known,
+    unknown_run,
+)
 from r2maint.models import Change, ChangeKind, ChangeState, Run
 from r2maint.quarantine.lost_runs import find_lost_runs, iter_lost_changes
 from r2maint.quarantine.manifest import MANIFEST, Manifest
 from r2maint.rendering import format_count
+from r2maint.runs.result import LOST, Listing
 from r2maint.scratch.spool import Spool
-
-LOST = "manifest"
-"""The state of a run that only the bucket knows."""
-PURGE_COMMAND = "purge_orphans"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFacts:
-    """One run as a list shows it."""
-
-    run_id: str
-    command: str
-    bucket: str
-    state: str
-    started_at: datetime
-    finished_at: datetime | None
-    summary: Mapping[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "run_id": self.run_id,
-            "command": self.command,
-            "bucket": self.bucket,
-            "state": self.state,
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-            "summary": dict(self.summary),
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeFacts:
-    """One change of a run, without the credentials its values may hold."""
-
-    change: Change
-
-    def as_dict(self) -> dict[str, Any]:
-        change = self.change
-        return {
-            "kind": change.kind,
-            "state": change.state,
-            "database": change.database,
-            "model": change.model,
-            "pk": change.row,
-            "field": change.field,
-            "path": change.path,
-            "old": redact(change.old),
-            "new": redact(change.new),
-            "key": change.key,
-            "bytes": change.bytes,
-            "at": change.at,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """Runs, or the changes of one: nothing to apply."""
-
-    items: Iterable[RunFacts] | Iterable[ChangeFacts]
-    facts: Mapping[str, Any]
-    is_of_runs: bool = False
-    notes: tuple[str, ...] = ()
-    has_work: bool = False
-
-    def summary(self) -> dict[str, Any]:
-        return dict(self.facts)
 
 
 class Unreached:
@@ -132,7 +73,7 @@ def list_runs(bucket: Bucket | None = None) -> Listing:
         )
     facts = {"runs": sum(states.values()), **{state: states[state] for state in sorted(states)}}
     return Listing(
-        items=_Again(lambda: _newest_first(map(_run_facts, runs.iterator()), lost)),
+        items=_Again(lambda: _newest_first(map(facts_of, runs.iterator()), lost)),
         facts=facts,
         is_of_runs=True,
         notes=tuple(notes) if states else tuple(notes[1:]),
@@ -151,21 +92,15 @@ def show_run(run_id: str, bucket: Bucket | None = None) -> Listing:
     if bucket is not None and not is_known(run_id):
         return _show_lost(run_id, bucket)
     run = find_run(run_id)
-    facts = _run_facts(run).as_dict() | {"options": run.options}
+    facts = facts_of(run).as_dict() | {"options": run.options}
     changes = _Again(lambda: (ChangeFacts(change=change) for change in iter_changes(run.pk)))
     return Listing(items=changes, facts=facts, notes=tuple(_notes_on(run)))
-
-
-def is_known(run_id: str) -> bool:
-    """Tell whether this database knows the run."""
-    require_tables([home()])
-    return bool(Run.objects.using(home()).filter(pk=run_id).exists())
 
 
 def _show_lost(run_id: str, bucket: Bucket) -> Listing:
     changes = Spool.of(iter_lost_changes(bucket, run_id))
     if not len(changes):
-        raise _unknown(run_id)
+        raise unknown_run(run_id)
     at = max(change.at for change in changes)
     facts = RunFacts(
         run_id=run_id,
@@ -203,19 +138,6 @@ def _count_discarded(run: Run) -> int:
     return int(gone.exclude(new__contains=MANIFEST).count())
 
 
-def find_run(run_id: str) -> Run:
-    """Return the run of this id. Raises: UsageError when there is none."""
-    require_tables([home()])
-    run: Run | None = Run.objects.using(home()).filter(pk=run_id).first()
-    if run is None:
-        raise _unknown(run_id)
-    return run
-
-
-def _unknown(run_id: str) -> UsageError:
-    return UsageError(f"There is no run: {run_id!r}.", "manage.py r2_runs lists them.")
-
-
 def _lost_facts(manifest: Manifest, bucket: str) -> RunFacts:
     return RunFacts(
         run_id=manifest.run_id,
@@ -225,16 +147,4 @@ def _lost_facts(manifest: Manifest, bucket: str) -> RunFacts:
         started_at=manifest.written_at,
         finished_at=None,
         summary={},
-    )
-
-
-def _run_facts(run: Run) -> RunFacts:
-    return RunFacts(
-        run_id=run.pk,
-        command=run.command,
-        bucket=run.bucket,
-        state=run.state,
-        started_at=run.started_at,
-        finished_at=run.finished_at,
-        summary=run.summary,
     )

@@ -14,9 +14,11 @@ from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, storable
 from r2maint.rendering import Column, Section, Unit
-from r2maint.runs.plan import Listing, Unreached, list_runs, show_run
+from r2maint.runs.plan import Unreached, list_runs, show_run
 from r2maint.runs.prune import Pruning, apply_pruning, plan_pruning
-from r2maint.runs.undo.apply import apply_undo, plan_undo
+from r2maint.runs.result import Listing
+from r2maint.runs.undo.apply import apply_undo
+from r2maint.runs.undo.plan import plan_undo
 from r2maint.runs.undo.result import Only, Undo, UndoAction, UndoItem
 
 _RUN = (

@@ -13,9 +13,9 @@ from django.db.models import Q
 from r2maint.bucket import Bucket
 from r2maint.bucket.find import find_stored
 from r2maint.journal import journal
+from r2maint.journal.run_facts import ChangeFacts
 from r2maint.keys import digest, identity, quote_key
 from r2maint.models import Change, ChangeKind, ChangeState, Run, Sighting
-from r2maint.runs.plan import ChangeFacts
 
 MAX_EVENTS = 50
 """Of each database, the newest."""

@@ -9,11 +9,11 @@ from enum import StrEnum
 from typing import Any
 
 from r2maint.errors import Stopped
+from r2maint.journal.run_facts import ChangeFacts
 from r2maint.keys import identity
 from r2maint.local_files.restore_file import Original
 from r2maint.models import Change, ChangeKind
 from r2maint.rendering import Refusal, format_count
-from r2maint.runs.plan import ChangeFacts
 from r2maint.scratch.spool import Spool
 
 
