@@ -10,8 +10,9 @@ from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.migrate.apply import apply_migration
 from r2maint.migrate.plan import plan_migration
-from r2maint.migrate.remove_local import apply_removal, plan_removal
-from r2maint.migrate.remove_local_result import GONE, Removal, RemovalAction, RemovalItem
+from r2maint.migrate.remove_local.apply import apply_removal
+from r2maint.migrate.remove_local.plan import plan_removal
+from r2maint.migrate.remove_local.result import GONE, Removal, RemovalAction, RemovalItem
 from r2maint.migrate.result import Action, Item, Migration
 from r2maint.rendering import Column, Unit
 
