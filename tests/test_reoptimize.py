@@ -22,7 +22,8 @@ from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Change, Run
 from r2maint.references.scope import Scope
-from r2maint.reoptimize.plan import apply_reoptimize, plan_reoptimize
+from r2maint.reoptimize.apply import apply_reoptimize
+from r2maint.reoptimize.plan import plan_reoptimize
 from r2maint.reoptimize.result import Item, Reoptimization
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
@@ -419,7 +420,7 @@ def test_a_picture_replaced_under_its_key_while_it_is_encoded_wins(project, monk
         put(bucket, Upload(key="a.png", body=newer, if_absent=False))
         return put(bucket, upload)
 
-    monkeypatch.setattr("r2maint.reoptimize.plan.put", put_and_replace)
+    monkeypatch.setattr("r2maint.reoptimize.apply.put", put_and_replace)
     assert apply().summary()["skipped"] == {"changed": 1}
     row.refresh_from_db()
     assert get(open_bucket(load()), key_of(row.app_icon_url)).body == newer
@@ -461,7 +462,7 @@ def test_a_run_killed_between_upload_and_rewrite_is_completed_by_the_next(projec
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("r2maint.reoptimize.plan.swap_all", killed)
+        patch.setattr("r2maint.reoptimize.apply.swap_all", killed)
         with pytest.raises(KeyboardInterrupt):
             apply()
     assert len(keys()) == 2

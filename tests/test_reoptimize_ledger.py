@@ -21,10 +21,11 @@ from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses
 from r2maint.models import Encoding
 from r2maint.references.scope import Scope
-from r2maint.reoptimize.plan import apply_reoptimize, plan_reoptimize
-from r2maint.reoptimize.records import ALREADY, Record
+from r2maint.reoptimize.apply import apply_reoptimize
+from r2maint.reoptimize.ledger import ALREADY, Record
+from r2maint.reoptimize.plan import plan_reoptimize
 from r2maint.reoptimize.result import Reoptimization
-from r2maint.reoptimize.settled import is_settled
+from r2maint.reoptimize.skip_known import is_settled
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake

@@ -5,6 +5,7 @@ rest extrapolated; applied, new objects beside the old ones, then rows rewritten
 or could not better is written down in the ledger and never tried twice.
 """
 
-from r2maint.reoptimize.plan import apply_reoptimize, plan_reoptimize
+from r2maint.reoptimize.apply import apply_reoptimize
+from r2maint.reoptimize.plan import plan_reoptimize
 
 __all__ = ["apply_reoptimize", "plan_reoptimize"]

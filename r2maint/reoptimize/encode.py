@@ -12,8 +12,7 @@ from r2maint.bucket import Bucket, ObjectInfo
 from r2maint.control import Control
 from r2maint.images import Encoded, ImageError, Job, Skip, reencode_many
 from r2maint.machine_resources import usable_cores
-from r2maint.reoptimize.ledger import Ledger
-from r2maint.reoptimize.records import Record
+from r2maint.reoptimize.ledger import Ledger, Record
 from r2maint.reoptimize.result import Action, Item, Version
 from r2maint.reoptimize.select import Writer
 from r2maint.reoptimize.skip_known import judged, left

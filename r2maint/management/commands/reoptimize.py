@@ -13,7 +13,8 @@ from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import natural
 from r2maint.rendering import Column, Unit
-from r2maint.reoptimize.plan import SAMPLE, apply_reoptimize, plan_reoptimize
+from r2maint.reoptimize.apply import apply_reoptimize
+from r2maint.reoptimize.plan import SAMPLE, plan_reoptimize
 from r2maint.reoptimize.result import Action, Item, Reoptimization
 
 AS_GOOD_AS_IT_GETS = {"already", "already_webp", "already_avif", "not_smaller", "too_small"}

@@ -24,10 +24,7 @@ from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.local_files.read_file import is_as_it_was
-from r2maint.local_files.restore_file import (
-    Original,
-    bring_back,
-)
+from r2maint.local_files.restore_file import Original, bring_back
 from r2maint.migrate.remove_local.plan import (
     BATCH,
     Remover,
