@@ -18,6 +18,7 @@ R2MaintError                 1   could not run
 │   └── CloudflareRefusal        it refused the request itself
 ├── StorageError             1   an upload of the application's own code failed
 ├── Refused                  4   a brake holds
+├── Declined                 1   somebody said no, or nobody could be asked
 ├── LeaseHeld                5   another run is writing to this bucket
 └── Stopped                      asked to stop: a signal (130, 143) or --max-duration (6)
 
@@ -156,6 +157,12 @@ class Refused(R2MaintError):
 
     code = "refused"
     exit_code = 4
+
+
+class Declined(R2MaintError):
+    """Somebody said no, or nobody could be asked."""
+
+    code = "declined"
 
 
 class LeaseHeld(R2MaintError):

@@ -18,20 +18,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DjangoDatabaseError
 
 from r2maint import conf
+from r2maint.alerts import log as log_alert
 from r2maint.bucket import Bucket, open_bucket
 from r2maint.bucket.lease import hold_lease
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.errors import R2MaintError, Stopped, UsageError
+from r2maint.errors import Declined, R2MaintError, Stopped, UsageError
 from r2maint.journal import journal
 from r2maint.keys import Addresses
 from r2maint.machine_resources import collecting_rarely
-from r2maint.management.commands import _alarm as alarm
 from r2maint.management.commands import _options
-from r2maint.management.commands._delivery import deliver, unwrapped, write_to
-from r2maint.management.commands._endings import Declined, Unwritable, as_told, closing
+from r2maint.management.commands._exit import Unwritable, as_told, closing
 from r2maint.management.commands._interrupts import Interrupts
-from r2maint.management.commands._items import ReportItems
+from r2maint.management.commands._output import ReportItems, deliver, unwrapped, write_to
 from r2maint.management.commands._progress import bars_on
 from r2maint.models import Run, RunState
 from r2maint.references.scope import Scope
@@ -193,11 +192,11 @@ class R2Command(BaseCommand):
             ) as error:
                 result = self._failed(progress, error)
             except Exception as error:
-                alarm.raise_unexpected(self.name, progress.bucket, error)
+                log_alert.raise_unexpected(self.name, progress.bucket, error)
                 raise
             self._publish(result, options)
-        if alarm.is_due(result, is_check=bool(options["check"])):
-            alarm.raise_for(result)
+        if log_alert.is_due(result, is_check=bool(options["check"])):
+            log_alert.raise_for(result, closing(result))
         if result.exit_code:
             raise CommandError(closing(result), returncode=result.exit_code) from progress.cause
 
@@ -368,7 +367,7 @@ class R2Command(BaseCommand):
         try:
             deliver(result, options, self.stdout)
         except R2MaintError as error:
-            alarm.raise_for(result, str(error))
+            log_alert.raise_for(result, str(error))
             raise CommandError(str(error), returncode=error.exit_code) from error
         except KeyboardInterrupt as error:
             message = "Interrupted before the report was written."

@@ -12,7 +12,7 @@ from django.core.management.base import CommandParser
 from r2maint.cloudflare import API_URL
 from r2maint.errors import Stopped, UsageError
 from r2maint.journal.journal import Journal
-from r2maint.management.commands import _quarantine as quarantine
+from r2maint.management.commands import _purge_modes as quarantine
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, not_empty
 from r2maint.purge.apply import apply_purge

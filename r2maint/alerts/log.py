@@ -1,4 +1,4 @@
-"""What somebody must hear of although nobody reads the terminal: one ERROR a run, on `r2maint`.
+"""One ERROR on the logger `r2maint` for a run that failed, was refused or has findings.
 
 Django's AdminEmailHandler, Sentry and every other handler of that logger carry it on. The record
 has the sentence that stderr shows and no traceback: frames hold credentials and rows.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from r2maint.errors import UsageError
-from r2maint.management.commands._endings import Declined, closing
+from r2maint.errors import Declined, UsageError
 from r2maint.rendering import Report
 
 _logger = logging.getLogger("r2maint")
@@ -32,12 +31,12 @@ def is_due(report: Report, *, is_check: bool) -> bool:
     return report.exit_code in _FAILURES and not is_answer
 
 
-def raise_for(report: Report, sentence: str = "") -> None:
-    """Log how a run ended; `sentence` in place of the report's own."""
+def raise_for(report: Report, sentence: str) -> None:
+    """Log how a run ended, in the sentence that stderr shows."""
     _log(
         report.command,
         report.bucket,
-        sentence or closing(report),
+        sentence,
         run_id=report.run_id,
         exit_code=report.exit_code or 1,
     )

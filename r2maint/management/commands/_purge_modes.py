@@ -8,7 +8,7 @@ from typing import Any
 from r2maint.errors import UsageError
 from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, Work
-from r2maint.management.commands._items import ReportItems
+from r2maint.management.commands._output import ReportItems
 from r2maint.purge.abort_uploads import (
     Aborting,
     AbortItem,

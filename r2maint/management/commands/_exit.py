@@ -15,12 +15,6 @@ from r2maint.rendering import Report
 _SPACE = "Plans are kept in temporary files: TMPDIR names another directory for them."
 
 
-class Declined(R2MaintError):
-    """Somebody said no, or nobody could be asked."""
-
-    code = "declined"
-
-
 class Unwritable(R2MaintError):
     """The report has nowhere to go."""
 
