@@ -19,7 +19,7 @@ from r2maint.bucket import Upload, open_bucket, put
 from r2maint.bucket.lease import hold_lease
 from r2maint.conf import load
 from r2maint.usage.metrics import MAX_SERIES, metrics_of
-from r2maint.usage.thresholds import Limits, Measured, crossings
+from r2maint.usage.thresholds import Measured, Thresholds, crossings
 from tests.appdirectory.models import AppSubmission
 from tests.commands import gauges
 from tests.conftest import DATABASES
@@ -106,7 +106,7 @@ def run(command, *words, **options) -> tuple[int, str]:
     ],
 )  # fmt: skip
 def test_a_limit_that_is_reached_holds_and_one_beyond_is_crossed(limits, crossed):
-    chosen = Limits(**{name: Decimal(value) for name, value in limits.items()})
+    chosen = Thresholds(**{name: Decimal(value) for name, value in limits.items()})
     facts = Measured(total_usd=Decimal(5), bytes=400, orphan_bytes=100, missing=7)
     found = list(crossings(chosen, facts))
     assert [crossing.limit for crossing in found] == crossed
@@ -117,12 +117,12 @@ def test_a_limit_that_is_reached_holds_and_one_beyond_is_crossed(limits, crossed
 @pytest.mark.parametrize(("bytes", "orphans"), [(0, 0), (400, None)])
 def test_what_nobody_can_tell_crosses_nothing(bytes, orphans):
     facts = Measured(total_usd=Decimal(0), bytes=bytes, orphan_bytes=orphans, missing=0)
-    assert not list(crossings(Limits(max_orphans=Decimal(0)), facts))
+    assert not list(crossings(Thresholds(max_orphans=Decimal(0)), facts))
 
 
 def test_each_crossing_says_what_its_values_count():
     facts = Measured(total_usd=Decimal(5), bytes=400, orphan_bytes=100, missing=7)
-    chosen = Limits(budget=Decimal(1), max_orphans=Decimal(1), max_missing=1, max_bytes=1)
+    chosen = Thresholds(budget=Decimal(1), max_orphans=Decimal(1), max_missing=1, max_bytes=1)
     told = [each.as_dict() for each in crossings(chosen, facts)]
     assert [(each["limit"], each["unit"]) for each in told] == [
         ("budget", "USD"),
@@ -134,7 +134,7 @@ def test_each_crossing_says_what_its_values_count():
 
 def test_a_share_barely_over_its_limit_does_not_look_as_if_it_held():
     facts = Measured(total_usd=Decimal(0), bytes=10**9, orphan_bytes=10**7 + 1, missing=0)
-    (found,) = crossings(Limits(max_orphans=Decimal(1)), facts)
+    (found,) = crossings(Thresholds(max_orphans=Decimal(1)), facts)
     assert (found.value, found.allowed) == (Decimal("1.01"), 1)
     assert found.message == "Orphans are 1.01% of all bytes, over --max-orphans 1%."
 
@@ -145,13 +145,13 @@ def test_a_share_barely_over_its_limit_does_not_look_as_if_it_held():
 )
 def test_a_share_is_compared_before_it_is_rounded(percent, is_over):
     facts = Measured(total_usd=Decimal(0), bytes=3, orphan_bytes=1, missing=0)
-    found = list(crossings(Limits(max_orphans=Decimal(percent)), facts))
+    found = list(crossings(Thresholds(max_orphans=Decimal(percent)), facts))
     assert [each.value for each in found] == [Decimal("33.34")] * is_over
 
 
 def test_a_size_barely_over_its_limit_is_told_in_bytes_too():
     facts = Measured(total_usd=Decimal(0), bytes=2**30 + 1, orphan_bytes=0, missing=0)
-    (found,) = crossings(Limits(max_bytes=2**30), facts)
+    (found,) = crossings(Thresholds(max_bytes=2**30), facts)
     assert found.message == (
         "1.0 GiB (1,073,741,825 bytes) are stored, over --max-stored 1.0 GiB (1,073,741,824 bytes)."
     )

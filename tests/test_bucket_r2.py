@@ -17,7 +17,7 @@ from botocore import exceptions as sdk
 
 from r2maint.bucket import Copy, Expiry, Headers, Upload, get, head, open_bucket, put, upload_many
 from r2maint.bucket.r2 import R2Bucket
-from r2maint.bucket.sdk_errors import Place, explain, translated
+from r2maint.bucket.sdk_errors import RequestTarget, explain, translated
 from r2maint.conf import Config
 from r2maint.conf.bucket_connection import Connection
 from r2maint.errors import (
@@ -581,14 +581,14 @@ def test_a_copy_keeps_the_headers_and_is_told_its_class(bucket, between):
     ],
 )
 def test_what_concerns_one_object_lets_the_run_go_on(code, status, error):
-    told = explain(Place("b", "host"), "a key", "PutObject", code=code, status=status)
+    told = explain(RequestTarget("b", "host"), "a key", "PutObject", code=code, status=status)
     assert type(told) is error
     assert not told.ends_run
     assert "'a key'" in told.message
 
 
 def test_a_refused_upload_with_working_reads_points_at_the_checksum_setting():
-    told = explain(Place("b", "host"), "k", "PutObject", code="Unauthorized", status=401)
+    told = explain(RequestTarget("b", "host"), "k", "PutObject", code="Unauthorized", status=401)
     assert "request_checksum_calculation" in told.hint
 
 
@@ -603,7 +603,10 @@ def test_a_refused_upload_with_working_reads_points_at_the_checksum_setting():
     ids=lambda error: type(error).__name__,
 )
 def test_a_broken_connection_is_the_endpoint_not_answering(error):
-    with pytest.raises(BucketUnreachable, match="host") as caught, translated(Place("b", "host")):
+    with (
+        pytest.raises(BucketUnreachable, match="host") as caught,
+        translated(RequestTarget("b", "host")),
+    ):
         raise error
     assert "s3cr3t" not in str(caught.value)
 

@@ -15,7 +15,7 @@ from r2maint import conf
 from r2maint.conf import Config, ExtraReferences, FieldRule, parse_duration, require_connection
 from r2maint.conf.environment import Surroundings
 from r2maint.errors import ConfigError
-from r2maint.local_files.storage_locations import Place, StorageLocation, storage_location
+from r2maint.local_files.storage_locations import StorageLocation, StoragePlace, storage_location
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 OTHER = "f" * 32
@@ -624,28 +624,34 @@ class BrokenStorage:
 @pytest.mark.parametrize(
     ("storage", "expected"),
     [
-        (FakeS3Storage(), StorageLocation(place=Place.BUCKET)),
-        (FakeS3Storage(location="media"), StorageLocation(place=Place.BUCKET, prefix="media/")),
-        (FakeS3Storage(location="/a/b/"), StorageLocation(place=Place.BUCKET, prefix="a/b/")),
+        (FakeS3Storage(), StorageLocation(place=StoragePlace.BUCKET)),
+        (
+            FakeS3Storage(location="media"),
+            StorageLocation(place=StoragePlace.BUCKET, prefix="media/"),
+        ),
+        (
+            FakeS3Storage(location="/a/b/"),
+            StorageLocation(place=StoragePlace.BUCKET, prefix="a/b/"),
+        ),
         (
             FakeS3Storage(endpoint_url=f"HTTPS://{HOST.upper()}:443/"),
-            StorageLocation(place=Place.BUCKET),
+            StorageLocation(place=StoragePlace.BUCKET),
         ),
-        (FakeS3Storage("other"), StorageLocation(place=Place.OTHER)),
-        (FakeS3Storage(endpoint_url=None), StorageLocation(place=Place.OTHER)),
+        (FakeS3Storage("other"), StorageLocation(place=StoragePlace.OTHER)),
+        (FakeS3Storage(endpoint_url=None), StorageLocation(place=StoragePlace.OTHER)),
         (
             FakeS3Storage(endpoint_url=f"https://{OTHER}.r2.cloudflarestorage.com"),
-            StorageLocation(place=Place.OTHER),
+            StorageLocation(place=StoragePlace.OTHER),
         ),
         (
             FakeS3Storage(endpoint_url=f"https://{ACCOUNT}.eu.r2.cloudflarestorage.com"),
-            StorageLocation(place=Place.OTHER),
+            StorageLocation(place=StoragePlace.OTHER),
         ),
-        (BareStorage(), StorageLocation(place=Place.BUCKET)),
-        (object(), StorageLocation(place=Place.OTHER)),
+        (BareStorage(), StorageLocation(place=StoragePlace.BUCKET)),
+        (object(), StorageLocation(place=StoragePlace.OTHER)),
         (
             FileSystemStorage("/srv/x", "/x/"),
-            StorageLocation(place=Place.LOCAL, root=Path("/srv/x"), base_url="/x/"),
+            StorageLocation(place=StoragePlace.LOCAL, root=Path("/srv/x"), base_url="/x/"),
         ),
     ],
 )
@@ -658,11 +664,11 @@ def test_a_storage_is_this_bucket_a_directory_or_neither(
 def test_the_default_storage_is_seen_through(settings: Any, tmp_path: Path) -> None:
     settings.MEDIA_ROOT = tmp_path
     location = storage_location(default_storage, build(OWN))
-    assert (location.place, location.root) == (Place.LOCAL, tmp_path)
+    assert (location.place, location.root) == (StoragePlace.LOCAL, tmp_path)
 
 
 def test_nothing_is_this_bucket_when_there_is_none() -> None:
-    assert storage_location(FakeS3Storage(""), build()).place is Place.OTHER
+    assert storage_location(FakeS3Storage(""), build()).place is StoragePlace.OTHER
 
 
 def test_a_storage_that_cannot_be_made_is_told_without_its_message() -> None:

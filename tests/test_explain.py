@@ -24,10 +24,10 @@ from r2maint.keepset.find_keys import token_of
 from r2maint.keys import Addresses, quote_key
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState, Sighting
 from r2maint.purge.explain.plan import explain
-from r2maint.purge.explain.result import Answer
+from r2maint.purge.explain.result import KeyExplanation
 from r2maint.purge.plan import plan_purge
 from r2maint.purge.result import AS_CONFIGURED, PurgeOptions
-from r2maint.purge.verdict import Verdict
+from r2maint.purge.verdict import PurgeVerdict
 from r2maint.rendering.admin_links import _page_of
 from tests.appdirectory.models import AppSubmission
 from tests.commands import apply, run
@@ -53,13 +53,13 @@ def bucket(project) -> R2Fake:
     return made
 
 
-def ask(bucket, *texts: str, options: PurgeOptions = AS_CONFIGURED) -> list[Answer]:
+def ask(bucket, *texts: str, options: PurgeOptions = AS_CONFIGURED) -> list[KeyExplanation]:
     config = conf.load()
     addresses = Addresses.from_config(config)
     return list(explain(config, addresses, bucket, texts, options).items)
 
 
-def ask_one(bucket, text: str = KEY, **more) -> Answer:
+def ask_one(bucket, text: str = KEY, **more) -> KeyExplanation:
     (answer,) = ask(bucket, text, **more)
     return answer
 
@@ -88,7 +88,7 @@ def test_a_row_is_told_with_table_column_and_primary_key(bucket, alias):
     row = Article.objects.using(alias).create(body=f"see https://media.example.org/{KEY} today")
     answer = ask_one(bucket)
     (place,) = answer.places
-    assert answer.verdict is Verdict.NAMED
+    assert answer.verdict is PurgeVerdict.NAMED
     assert place.source == f"{alias}.oddities_article.body"
     assert place.row == {"id": str(row.pk)}
     assert place.model == "oddities.Article"
@@ -215,7 +215,7 @@ def test_an_object_that_is_read_is_told_by_its_key(bucket, settings):
     bucket.add("apps/7.json", json.dumps({"icon": f"/{KEY}"}).encode())
     (place,) = ask_one(bucket).places
     assert (place.kind, place.label) == ("object", "apps/7.json")
-    assert ask_one(bucket, "apps/7.json").verdict is Verdict.PROTECTED
+    assert ask_one(bucket, "apps/7.json").verdict is PurgeVerdict.PROTECTED
 
 
 def test_a_picture_that_thousands_name_is_described_by_some_of_them(bucket):
@@ -228,7 +228,7 @@ def test_what_is_left_out_is_told_where_nothing_else_names_it(bucket, settings, 
     LegacyBanner.objects.using(alias).create(id=1, path=f"/{KEY}")
     answer = ask_one(bucket)
     (place,) = answer.places
-    assert answer.verdict is Verdict.WAITING
+    assert answer.verdict is PurgeVerdict.WAITING
     assert (place.kind, place.counts, place.reason) == ("omitted", False, "old log")
     assert "1 place that NOT_REFERENCES leaves out" in answer.sentence
 
@@ -249,7 +249,7 @@ def test_a_value_inside_the_undo_window_keeps_it_until_a_date(bucket):
 def test_a_run_that_has_not_ended_keeps_its_new_key(bucket):
     rewritten(bucket, state=RunState.STOPPED, old="x", old_key="", new=f"/{KEY}", key=KEY, ago=40)
     answer = ask_one(bucket)
-    assert (answer.verdict, answer.rule) == (Verdict.NAMED, "unfinished_run")
+    assert (answer.verdict, answer.rule) == (PurgeVerdict.NAMED, "unfinished_run")
 
 
 def test_a_run_that_stopped_naming_it_is_told_after_the_window_too(bucket):
@@ -264,7 +264,7 @@ def test_a_rendition_is_told_with_its_original_and_pattern(bucket, settings):
     bucket.add("submissions/1/other__sized__9.webp", age=timedelta(days=30))
     answer = ask_one(bucket, "submissions/1/other__sized__9.webp")
     assert (answer.verdict, answer.original, answer.pattern) == (
-        Verdict.DERIVED,
+        PurgeVerdict.DERIVED,
         OTHER,
         "{stem}__sized__*",
     )
@@ -292,7 +292,7 @@ def test_a_removed_object_is_told_with_the_way_back(bucket, project):
     fill(made, KEY, OTHER)
     run_id = apply("purge_orphans", *AT_ONCE, "--adopt")["run_id"]
     answer = ask_one(made)
-    assert answer.verdict is Verdict.ABSENT
+    assert answer.verdict is PurgeVerdict.ABSENT
     assert answer.restore == f"manage.py r2_runs {run_id} --undo"
     assert answer.restore in answer.sentence
     assert answer.as_dict()["bytes"] is None
@@ -301,7 +301,7 @@ def test_a_removed_object_is_told_with_the_way_back(bucket, project):
 def test_a_key_that_is_gone_is_told_with_what_names_it(bucket):
     Article.objects.create(body="/submissions/9/gone.webp")
     answer = ask_one(bucket, "submissions/9/gone.webp")
-    assert answer.verdict is Verdict.ABSENT
+    assert answer.verdict is PurgeVerdict.ABSENT
     assert "not in the bucket, although default.oddities_article.body" in answer.sentence
 
 
@@ -324,7 +324,7 @@ def test_a_key_may_be_given_as_an_address(bucket, text):
     key = "submissions/1/صورة 1.webp"
     bucket.add(key, age=timedelta(days=30))
     answer = ask_one(bucket, text.format(quote_key(key)))
-    assert (answer.key, answer.verdict) == (key, Verdict.WAITING)
+    assert (answer.key, answer.verdict) == (key, PurgeVerdict.WAITING)
     assert "was taken for the key" in answer.asked.remark
 
 
@@ -352,7 +352,7 @@ def test_a_decomposed_spelling_is_the_same_object(bucket):
     bucket.add(key, age=timedelta(days=30))
     Article.objects.create(body="/submissions/1/é.webp")
     answer = ask_one(bucket, "submissions/1/é.webp")
-    assert (answer.verdict, answer.key, answer.spellings) == (Verdict.NAMED, key, ())
+    assert (answer.verdict, answer.key, answer.spellings) == (PurgeVerdict.NAMED, key, ())
 
 
 # The same as a plan
@@ -363,7 +363,7 @@ def expected(bucket, options: PurgeOptions = AS_CONFIGURED) -> dict[str, tuple]:
     planned = plan_purge(conf.load(), bucket, replace(options, everything=True))
     found = {i.object.key: (i.verdict, i.due_at) for i in planned.items}
     keys = [key for key in bucket.objects if not key.startswith(".r2maint/")]
-    return {key: found.get(key, (Verdict.NAMED, None)) for key in keys}
+    return {key: found.get(key, (PurgeVerdict.NAMED, None)) for key in keys}
 
 
 def explained(bucket, options: PurgeOptions = AS_CONFIGURED) -> dict[str, tuple]:
@@ -422,14 +422,14 @@ def test_a_longer_key_is_meant_in_place_of_a_shorter_one(bucket):
     bucket.add(f"{KEY}-old")
     Article.objects.create(body=f"https://m/{KEY}-old")
     assert explained(bucket) == expected(bucket)
-    assert ask_one(bucket).verdict is Verdict.WAITING
+    assert ask_one(bucket).verdict is PurgeVerdict.WAITING
 
 
 def test_a_plus_parts_words_whatever_other_keys_hold(bucket):
     bucket.add("submissions/1/a")
     Article.objects.create(body="https://m/submissions/1/a+x")
     assert explained(bucket) == expected(bucket)
-    assert ask_one(bucket, "submissions/1/a").verdict is Verdict.NAMED
+    assert ask_one(bucket, "submissions/1/a").verdict is PurgeVerdict.NAMED
 
 
 def test_no_listing_of_the_whole_bucket_is_needed(bucket):

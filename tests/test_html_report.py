@@ -17,7 +17,7 @@ from PIL import Image
 
 from r2maint.bucket import Upload, open_bucket, put
 from r2maint.conf import load
-from r2maint.rendering import Chart, Column, Refusal, Report, Section, Unit, write
+from r2maint.rendering import Chart, Refusal, Report, ReportColumn, Section, Unit, write
 from r2maint.usage.daily_totals import Day, Snapshots
 from tests import browser
 from tests.conftest import DATABASES
@@ -33,7 +33,7 @@ HOSTILE = (
     "no character: \uffff/",
     "صور التطبيقات (قديمة)/",
 )
-SIZES = (Column("bytes", "Size", Unit.BYTES), Column("usd", "USD a month", Unit.USD))
+SIZES = (ReportColumn("bytes", "Size", Unit.BYTES), ReportColumn("usd", "USD a month", Unit.USD))
 LIGHT, DARK = (0x2B, 0x6C, 0xB0), (0x63, 0xA4, 0xEC)
 """--mark of the page by day and by night."""
 
@@ -47,13 +47,13 @@ def section(*sizes: int, **values) -> Section:
         {"name": names[at % len(names)], "bytes": size, "usd": Decimal("0.015")}
         for at, size in enumerate(sizes)
     ]
-    columns = (Column("name", "Prefix"), *SIZES)
+    columns = (ReportColumn("name", "Prefix"), *SIZES)
     return Section(columns=columns, rows=rows, **({"drawn": "bytes"} | values))
 
 
 def history(days: int) -> Section:
     rows = [{"day": f"2026-10-{1 + at:02}", "bytes": 10**9 + at * 10**7} for at in range(days)]
-    columns = (Column("day"), SIZES[0])
+    columns = (ReportColumn("day"), SIZES[0])
     return Section(title="Over time", columns=columns, rows=rows, drawn="bytes", chart=Chart.LINE)
 
 
@@ -131,8 +131,8 @@ def test_every_row_is_there_folded_beyond_ten_and_counted_beyond_500():
 
 
 def test_one_column_is_a_list_and_no_rows_are_no_section():
-    lines = Section(columns=(Column("assumed"),), rows=[{"assumed": "Nothing else."}])
-    empty = Section(title="Nothing here", columns=(Column("name"),), rows=[])
+    lines = Section(columns=(ReportColumn("assumed"),), rows=[{"assumed": "Nothing else."}])
+    empty = Section(title="Nothing here", columns=(ReportColumn("name"),), rows=[])
     document = page(lines, empty)
     assert "<li><bdi>Nothing else.</bdi></li>" in document
     assert "Nothing here" not in document
@@ -339,7 +339,7 @@ def test_paper_gets_the_folded_rows_and_a_screen_gets_their_count(tab, tmp_path,
 @needs_browser
 @pytest.mark.parametrize(("width", "cells"), [(390, 1), (1280, 2)])
 def test_a_phone_shows_no_head_of_nothing(tab, tmp_path, width, cells):
-    columns = (Column("key"), Column("owner"))
+    columns = (ReportColumn("key"), ReportColumn("owner"))
     rows = [{"key": "a", "owner": ""}, {"key": "b", "owner": "x"}]
     gaps = tmp_path / "gaps.html"
     gaps.write_text(page(Section(columns=columns, rows=rows)), encoding="utf-8")

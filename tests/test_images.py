@@ -43,7 +43,7 @@ from r2maint.images import (
     sniff,
 )
 from r2maint.images.process_limits import own_share
-from r2maint.images.similarity import SURELY_BROKEN, Original
+from r2maint.images.similarity import SURELY_BROKEN, ComparedPicture
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 needs_avif = pytest.mark.skipif(not images.can_write("avif"), reason="this Pillow writes no AVIF")
@@ -513,7 +513,9 @@ def test_a_quick_look_tells_what_an_exact_one_does():
     image = photo((640, 480))
     for quality in (20, 60, 90):
         body = saved(image, "WEBP", quality=quality)
-        quick, exact = (Original(image, exact=exact).likeness(body) for exact in (False, True))
+        quick, exact = (
+            ComparedPicture(image, exact=exact).likeness(body) for exact in (False, True)
+        )
         assert quick.ssim == pytest.approx(exact.ssim, abs=0.01)
         assert quick != exact
 
@@ -522,8 +524,8 @@ def test_a_quick_look_sees_that_a_part_is_missing():
     image = photo((640, 480))
     broken = image.copy()
     broken.paste("grey", (0, 320, 640, 480))
-    assert Original(image, exact=False).likeness_of(image).ssim == pytest.approx(1)
-    assert Original(image, exact=False).likeness_of(broken).ssim < SURELY_BROKEN
+    assert ComparedPicture(image, exact=False).likeness_of(image).ssim == pytest.approx(1)
+    assert ComparedPicture(image, exact=False).likeness_of(broken).ssim < SURELY_BROKEN
 
 
 @needs_avif
@@ -533,7 +535,7 @@ def test_auto_finds_fewer_bytes_that_look_no_worse_than_webp():
     assert isinstance(webp, Encoded)
     assert isinstance(auto, Encoded)
     assert len(auto.body) < 0.9 * len(webp.body)
-    original = Original(image)
+    original = ComparedPicture(image)
     reached = original.likeness(webp.body)
     assert original.likeness(auto.body).ssim >= reached.ssim
 
@@ -553,7 +555,7 @@ def test_an_absolute_floor_is_reached_and_hardly_passed(least):
     image = Image.blend(photo((240, 160)), grain, 0.3)
     result = reencode(saved(image, "BMP"), Recipe(to="auto", min_ssim=least))
     assert isinstance(result, Encoded)
-    assert least <= Original(image).likeness(result.body).ssim < 1 - (1 - least) / 3
+    assert least <= ComparedPicture(image).likeness(result.body).ssim < 1 - (1 - least) / 3
 
 
 @needs_avif
@@ -568,14 +570,14 @@ def test_a_picture_whose_colours_are_off_is_no_likeness():
     red, green, blue = image.split()
     turned = Image.merge("RGB", (red, green.point(lambda level: level * 0.9), blue))
     out = saved(turned, "WEBP", lossless=True)
-    assert Original(image).likeness(out).colour_error > 2
-    assert Original(image).likeness(saved(image, "WEBP", lossless=True)).colour_error == 0
+    assert ComparedPicture(image).likeness(out).colour_error > 2
+    assert ComparedPicture(image).likeness(saved(image, "WEBP", lossless=True)).colour_error == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 90), (7, 7), (8, 13), (60, 41)])
 def test_pictures_of_any_size_have_a_likeness(size):
     image = photo().resize(size)
-    original = Original(image)
+    original = ComparedPicture(image)
     assert original.likeness_of(image).ssim == pytest.approx(1, abs=1e-6)
     assert original.likeness_of(image.point(lambda level: level // 3)).ssim < 0.9
 

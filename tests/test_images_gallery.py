@@ -13,7 +13,7 @@ import pytest
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageStat
 
 from r2maint.images import Encoded, ImageError, Job, Limits, Recipe, Skip, reencode, reencode_many
-from r2maint.images.similarity import Original
+from r2maint.images.similarity import ComparedPicture
 from tests.gallery import (
     COLOURS,
     SIDE,
@@ -283,7 +283,7 @@ def assert_alike(wanted: Image.Image, found: Image.Image, *, exact: bool) -> Non
             box,
             means,
         )
-    assert Original(wanted.convert("RGB")).likeness_of(found.convert("RGB")).ssim > 0.85
+    assert ComparedPicture(wanted.convert("RGB")).likeness_of(found.convert("RGB")).ssim > 0.85
 
 
 def seen(image: Image.Image) -> Image.Image:

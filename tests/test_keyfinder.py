@@ -12,11 +12,11 @@ from django.core import signing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2maint.keepset.find_keys import Found, KeyFilter, KeyFinder
+from r2maint.keepset.find_keys import FoundNames, KeyFilter, KeyFinder
 from r2maint.keys import identity
 
 
-def find(text: str, *keys: str, roots: tuple[str, ...] | None = ("submissions/",)) -> Found:
+def find(text: str, *keys: str, roots: tuple[str, ...] | None = ("submissions/",)) -> FoundNames:
     return KeyFinder([[identity(key) for key in keys]], roots).find(text)
 
 

@@ -35,7 +35,7 @@ from r2maint.purge.apply import apply_purge
 from r2maint.purge.brakes import MaxDelete
 from r2maint.purge.plan import plan_purge
 from r2maint.purge.result import PurgeOptions, PurgeOutcome, PurgePlan
-from r2maint.purge.verdict import Verdict
+from r2maint.purge.verdict import PurgeVerdict
 from r2maint.quarantine.manifest import (
     MAX_COPY_BYTES,
     PREFIX,
@@ -287,7 +287,7 @@ def test_a_young_object_is_kept(bucket):
     bucket.add("submissions/1/young.webp", age=timedelta(days=6))
     planned = plan(bucket, PurgeOptions(second_look=False))
     assert verdicts(planned) == {ORPHAN: "orphan", "submissions/1/young.webp": "too_young"}
-    young = next(item for item in planned.items if item.verdict is Verdict.TOO_YOUNG)
+    young = next(item for item in planned.items if item.verdict is PurgeVerdict.TOO_YOUNG)
     assert young.due_at == bucket.now() + timedelta(days=1)
 
 

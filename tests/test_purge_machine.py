@@ -34,7 +34,7 @@ from r2maint.purge.apply import apply_purge
 from r2maint.purge.brakes import NAMES, UNTRUSTED, MaxDelete
 from r2maint.purge.plan import plan_purge
 from r2maint.purge.result import PurgeOptions, PurgeOutcome, PurgePlan
-from r2maint.purge.verdict import UNNAMED, Action
+from r2maint.purge.verdict import UNNAMED, PurgeAction
 from r2maint.runs.undo.apply import apply_undo
 from r2maint.runs.undo.plan import plan_undo
 from tests.conftest import DATABASES
@@ -464,7 +464,7 @@ class PurgeMachine:
     def _check_plan(self, planned: PurgePlan, began: datetime) -> None:
         named = self.world.named(self.bucket.now())
         for item in planned.items:
-            if item.action is Action.PLAN:
+            if item.action is PurgeAction.PLAN:
                 key, found = identity(item.object.key), item.object
                 assert key.startswith(self.config.managed_prefixes)
                 assert not (self.config.protected and key.startswith("submissions/a."))
@@ -523,8 +523,8 @@ class PurgeMachine:
         # Also what an earlier execution of this run deleted is back, if it is named by now.
         theirs = Change.objects.filter(run_id=run_id, kind=ChangeKind.DELETE)
         there |= set(map(identity, theirs.values_list("old", flat=True)))
-        failed = {identity(i.object.key) for i in outcome.items if i.action is Action.FAIL}
-        SEEN["restored"] += sum(item.action is Action.RESTORE for item in outcome.items)
+        failed = {identity(i.object.key) for i in outcome.items if i.action is PurgeAction.FAIL}
+        SEEN["restored"] += sum(item.action is PurgeAction.RESTORE for item in outcome.items)
         for key in there & self.world.expected.keys() - failed:
             if self.world.since.get(key, self.world.tick) < self.last_deletion:
                 self._require(key)

@@ -20,7 +20,7 @@ from r2maint.bucket import Headers, Upload, head, open_bucket, put
 from r2maint.conf import load
 from r2maint.errors import AccessDenied, BucketError, BucketUnreachable, ConfigError, NoSuchBucket
 from r2maint.keys import Addresses
-from r2maint.local_files.storage_locations import Place, storage_location
+from r2maint.local_files.storage_locations import StoragePlace, storage_location
 from r2maint.storage import R2Storage
 from r2maint.storage.content import SMALL_BYTES
 from tests.appdirectory.models import App, AppSubmission
@@ -292,7 +292,7 @@ def test_it_is_known_as_the_configured_bucket(site):
 
     found = storage_location(R2Storage(location="/media/"), config)
 
-    assert (found.place, found.prefix) == (Place.BUCKET, "media/")
+    assert (found.place, found.prefix) == (StoragePlace.BUCKET, "media/")
     assert R2Storage().bucket_name == config.bucket
 
 

@@ -15,7 +15,7 @@ from r2maint.control import Control
 from r2maint.errors import ConfigError, DatabaseError, Stopped, UsageError
 from r2maint.journal.journal import open_journal
 from r2maint.keys import Addresses, Kind
-from r2maint.local_files.storage_locations import Place
+from r2maint.local_files.storage_locations import StoragePlace
 from r2maint.references import read_rows
 from r2maint.references.column import Column, ColumnKind
 from r2maint.references.discover_columns import discover, row_values
@@ -167,7 +167,7 @@ def test_names_under_a_bucket_storage_are_keys_below_its_location(alias, monkeyp
     (reference,) = found(alias, "appdirectory.App")
     assert (reference.field, reference.target.key) == ("main_image_en", "media/x/a.png")
     column = next(c for c in columns(alias, "appdirectory.App") if c.field == "main_image_en")
-    assert (column.place, column.location) == (Place.BUCKET, "media/")
+    assert (column.place, column.location) == (StoragePlace.BUCKET, "media/")
     assert column.name_of("media/y.png") == "y.png"
     assert column.name_of("elsewhere/y.png") is None
 

@@ -24,7 +24,7 @@ from r2maint.models import Change, Run
 from r2maint.references.scope import Scope
 from r2maint.reoptimize.apply import apply_reoptimize
 from r2maint.reoptimize.plan import plan_reoptimize
-from r2maint.reoptimize.result import Item, Reoptimization
+from r2maint.reoptimize.result import Reoptimization, ReoptimizeItem
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.oddities.models import Gallery
@@ -92,7 +92,7 @@ def apply(planned: Reoptimization | None = None, **options: Any) -> Reoptimizati
     return outcome
 
 
-def items(result: Reoptimization) -> dict[str, Item]:
+def items(result: Reoptimization) -> dict[str, ReoptimizeItem]:
     return {item.key: item for item in result.items}
 
 

@@ -18,14 +18,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from r2maint.rendering import (
     Case,
-    Column,
+    CaseResult,
     Metric,
     Refusal,
     Report,
+    ReportColumn,
     Section,
     Suite,
     Unit,
-    Verdict,
     format_bytes,
     format_count,
     format_money,
@@ -227,7 +227,12 @@ def rows_of(**values) -> list[list[str]]:
 
 
 def test_csv_has_a_row_per_item_under_dotted_headings():
-    columns = (Column("key"), Column("reference.model"), Column("reference.pk"), Column("bytes"))
+    columns = (
+        ReportColumn("key"),
+        ReportColumn("reference.model"),
+        ReportColumn("reference.pk"),
+        ReportColumn("bytes"),
+    )
     item = {"key": "a,b", "reference": REFERENCE, "bytes": 1536}
     assert rows_of(columns=columns, items=[item, {"key": "c", "reference": None}]) == [
         ["key", "reference.model", "reference.pk", "bytes"],
@@ -254,14 +259,18 @@ def test_csv_leaves_negative_numbers_as_numbers():
 
 
 def test_csv_without_items_still_heads_its_columns():
-    assert written("csv", columns=(Column("key"), Column("bytes"))) == "key,bytes\r\n"
+    assert written("csv", columns=(ReportColumn("key"), ReportColumn("bytes"))) == "key,bytes\r\n"
 
 
 # Text
 
 
 def test_text_aligns_columns_and_tells_sizes():
-    columns = (Column("key"), Column("bytes", "Size", Unit.BYTES), Column("sha256", in_text=False))
+    columns = (
+        ReportColumn("key"),
+        ReportColumn("bytes", "Size", Unit.BYTES),
+        ReportColumn("sha256", in_text=False),
+    )
     text = written(
         "text",
         headline="purge_orphans: a plan.",
@@ -296,7 +305,9 @@ def test_text_shows_twenty_rows_and_counts_the_rest(count, more, is_sized):
 
 def test_text_aligns_arabic_and_wide_letters_by_the_cells_they_take():
     items = [{"key": key, "n": "|"} for key in ("abc", "قُرآن", "漢字", "e\u0301")]
-    lines = written("text", items=items, columns=(Column("key"), Column("n"))).splitlines()[1:]
+    lines = written(
+        "text", items=items, columns=(ReportColumn("key"), ReportColumn("n"))
+    ).splitlines()[1:]
     assert {display_width(line.partition("|")[0]) for line in lines} == {6}
 
 
@@ -328,7 +339,7 @@ def test_text_tells_brakes_their_override_and_notes():
 
 
 def test_text_shows_sections_in_place_of_items():
-    section = Section(title="By type", columns=(Column("name"),), rows=[{"name": "webp"}])
+    section = Section(title="By type", columns=(ReportColumn("name"),), rows=[{"name": "webp"}])
     text = written("text", sections=(section,), items=[{"name": "hidden"}])
     assert "By type\nName\nwebp" in text
     assert "hidden" not in text
@@ -341,7 +352,7 @@ def test_text_shows_the_lead_of_a_section_below_its_title():
 
 def drawn(out: io.StringIO, *sizes: int, name: str = "a/") -> list[str]:
     """Return the lines of a table whose sizes are drawn."""
-    columns = (Column("name"), Column("bytes", "Size", Unit.BYTES))
+    columns = (ReportColumn("name"), ReportColumn("bytes", "Size", Unit.BYTES))
     rows = [{"name": name, "bytes": size} for size in sizes]
     write(report(sections=(Section(columns=columns, rows=rows, drawn="bytes"),)), "text", out)
     return out.getvalue().splitlines()[1:]
@@ -359,7 +370,7 @@ def test_text_draws_no_bars_of_nothing():
 @pytest.mark.parametrize(("encoding", "bar"), [("ascii", "#"), ("latin-1", "#"), ("utf-8", "█")])
 def test_bars_are_plain_where_the_encoding_has_no_blocks(encoding, bar):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
-    columns = (Column("name"), Column("bytes", "Size", Unit.BYTES))
+    columns = (ReportColumn("name"), ReportColumn("bytes", "Size", Unit.BYTES))
     rows = [{"name": "a/", "bytes": 2048}, {"name": "b/", "bytes": 1}]
     section = Section(columns=columns, rows=rows, drawn="bytes")
     write(report(sections=(section,)), "text", Encodable(stream))
@@ -383,7 +394,7 @@ def test_a_cell_that_pushes_its_row_aside_leaves_no_room_for_a_bar():
 
 
 def test_text_leaves_out_what_only_html_has_room_for():
-    section = Section(columns=(Column("day"),), rows=[{"day": "2026-11-01"}], in_text=False)
+    section = Section(columns=(ReportColumn("day"),), rows=[{"day": "2026-11-01"}], in_text=False)
     assert "2026-11-01" not in written("text", sections=(section,))
 
 
@@ -434,7 +445,11 @@ def test_text_tells_what_is_unknown_apart_from_zero():
 
 
 def test_text_leaves_out_columns_that_say_nothing():
-    columns = (Column("key", "Key"), Column("reason", "Reason"), Column("size", "Size"))
+    columns = (
+        ReportColumn("key", "Key"),
+        ReportColumn("reason", "Reason"),
+        ReportColumn("size", "Size"),
+    )
     items = [{"key": "a", "reason": None, "size": 0}, {"key": "b", "reason": "", "size": None}]
     assert written("text", columns=columns, items=items).splitlines()[0] == "Key  Size"
 
@@ -446,7 +461,7 @@ def test_text_leaves_out_what_a_count_by_kind_has_none_of():
 
 
 def test_text_tells_times_with_their_zone_and_likeness_with_four_digits():
-    columns = (Column("at", "At"), Column("ssim", "SSIM", Unit.RATIO))
+    columns = (ReportColumn("at", "At"), ReportColumn("ssim", "SSIM", Unit.RATIO))
     text = written("text", columns=columns, items=[{"at": START, "ssim": 1.0}])
     assert text.splitlines()[1] == "2026-11-23 12:00:00 UTC  1.0000"
 
@@ -455,7 +470,7 @@ def test_text_tells_times_with_their_zone_and_likeness_with_four_digits():
 
 
 def suite(*cases: Case, name: str = "missing") -> Suite:
-    counts = {verdict: sum(case.verdict is verdict for case in cases) for verdict in Verdict}
+    counts = {verdict: sum(case.verdict is verdict for case in cases) for verdict in CaseResult}
     return Suite(name=name, cases=cases, counts=counts)
 
 
@@ -463,12 +478,12 @@ def test_junit_has_the_attributes_that_ci_servers_read():
     failed = Case(
         place="app.Model",
         name="1 url",
-        verdict=Verdict.FAILED,
+        verdict=CaseResult.FAILED,
         kind="missing",
         message="gone",
         text="key: a\nurl: b",
     )
-    skipped = Case(place="app.Model", name="2 url", verdict=Verdict.SKIPPED, message="later")
+    skipped = Case(place="app.Model", name="2 url", verdict=CaseResult.SKIPPED, message="later")
     passed = Case(place="app.Model", name="3 url", text="well again")
     text = written("junit", suites=(suite(failed, skipped), suite(passed, name="ok")))
     assert text == (
@@ -503,7 +518,7 @@ def test_junit_has_the_attributes_that_ci_servers_read():
     ],
 )
 def test_junit_holds_any_text_and_stays_xml(sly, shown):
-    case = Case(place=sly, name=sly, verdict=Verdict.FAILED, kind=sly, message=sly, text=sly)
+    case = Case(place=sly, name=sly, verdict=CaseResult.FAILED, kind=sly, message=sly, text=sly)
     text = written("junit", bucket=sly, suites=(suite(case, name=sly),))
     text.encode("ascii")
     root = ElementTree.fromstring(text)
@@ -516,7 +531,7 @@ def test_junit_holds_any_text_and_stays_xml(sly, shown):
 def test_junit_streams_its_cases_so_memory_stays_flat():
     def many(count: int) -> Suite:
         cases = (Case(place="app.Model", name=f"{number:09}") for number in range(count))
-        return Suite(name="ok", cases=cases, counts={Verdict.PASSED: count})
+        return Suite(name="ok", cases=cases, counts={CaseResult.PASSED: count})
 
     write(report(suites=(many(10),)), "junit", Nowhere())
     tracemalloc.start()

@@ -28,7 +28,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 
 from r2maint.errors import R2MaintError
-from r2maint.http import Credentials, Engine, Limiter, Outcome, Pace, Reason, Request, retry
+from r2maint.http import Credentials, Engine, Limiter, Pace, Reason, Request, RequestOutcome, retry
 from r2maint.http.multi_handle import Lines
 from r2maint.http.retry import wait_seconds
 from tests.websites import BREAK, Site, reply, reset, site, speak
@@ -769,7 +769,7 @@ def test_an_error_in_making_a_request_is_the_outcome_of_its_label(echo):
         "",
         "",
     ]
-    assert outcomes[2] == Outcome(label=2)
+    assert outcomes[2] == RequestOutcome(label=2)
     assert len(echo.requests) == 3
 
 

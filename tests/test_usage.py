@@ -28,7 +28,7 @@ from r2maint.usage.groups import (
     AGES,
     Count,
     GroupBy,
-    Listing,
+    Grouping,
     ages_at,
     groups_of,
     prefix_of,
@@ -108,7 +108,7 @@ def test_every_age_has_its_span():
 
 
 def shares(sizes: dict[str, int], *, top: int | None = None) -> dict[str, Decimal]:
-    listing = Listing({name: Count(1, {STANDARD: size}) for name, size in sizes.items()})
+    listing = Grouping({name: Count(1, {STANDARD: size}) for name, size in sizes.items()})
     stored = {STANDARD: sum(sizes.values())}
     groups = groups_of(listing, GroupBy.TYPE, bill(month_of(stored)), stored, top=top)
     return {group.name: group.usd_per_month for group in groups}
@@ -127,7 +127,7 @@ def test_top_leaves_the_rest_as_one_group():
 
 
 def test_top_keeps_the_largest_also_where_groups_have_an_order_of_their_own():
-    listing = Listing({name: Count(1, {STANDARD: n}) for n, name in enumerate(AGES, 1)})
+    listing = Grouping({name: Count(1, {STANDARD: n}) for n, name in enumerate(AGES, 1)})
     cost = bill(month_of({STANDARD: 15}))
     groups = groups_of(listing, GroupBy.AGE, cost, {STANDARD: 15}, top=2)
     assert [(each.name, each.bytes) for each in groups] == [
@@ -139,7 +139,7 @@ def test_top_keeps_the_largest_also_where_groups_have_an_order_of_their_own():
 
 def test_a_share_is_of_the_bill_of_its_own_class():
     stored = {STANDARD: 20 * GB, INFREQUENT_ACCESS: 5 * GB}
-    listing = Listing(
+    listing = Grouping(
         {"hot": Count(1, {STANDARD: 20 * GB}), "cold": Count(1, {INFREQUENT_ACCESS: 5 * GB})}
     )
     groups = groups_of(listing, GroupBy.TYPE, bill(month_of(stored)), stored, top=None)
@@ -151,7 +151,7 @@ def test_a_share_is_of_the_bill_of_its_own_class():
 
 def test_too_many_names_are_folded_so_memory_stays_flat(monkeypatch):
     monkeypatch.setattr("r2maint.usage.groups.MAX_GROUPS", 3)
-    listing = Listing()
+    listing = Grouping()
     for number in range(10):
         listing.add(f"p{number}/", 1, 1, STANDARD)
     assert listing.is_folded

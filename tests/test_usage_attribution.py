@@ -20,17 +20,18 @@ from r2maint.control import Control
 from r2maint.errors import AccessDenied, InvalidListing, NoSuchKey
 from r2maint.keys import Addresses, digest
 from r2maint.models import Encoding, Sighting
+from r2maint.object_index.named_objects import MAX_OWNERS
 from r2maint.pricing import CLOUDFLARE, GB, INFREQUENT_ACCESS, MILLION, STANDARD, storage_saving
 from r2maint.purge.plan import plan_purge
 from r2maint.references.discover_columns import discover
 from r2maint.references.scope import Scope
 from r2maint.usage.attribute import Attribution
-from r2maint.usage.count import MAX_OWNERS, OWN, QUARANTINE, UNREFERENCED
+from r2maint.usage.count import OWN, QUARANTINE, UNREFERENCED
 from r2maint.usage.duplicates import MAX_COPIES
 from r2maint.usage.groups import SIZES, Count, GroupBy, size_of
 from r2maint.usage.remembered import iter_encoded
 from r2maint.usage.report import sections_of
-from r2maint.usage.savings import Encoded, Removable, find_savings
+from r2maint.usage.savings import EncodedPictures, Removable, find_savings
 from r2maint.usage.sniff_types import Sniffer
 from r2maint.usage.uploads import Pending, measure_pending
 from tests.appdirectory.models import App, AppSubmission
@@ -412,7 +413,7 @@ def test_each_saving_is_the_difference_of_two_bills_and_names_its_command():
         quarantined=Count(2, {INFREQUENT_ACCESS: 2 * GB}),
         duplicates=Count(1, {STANDARD: GB}),
         pictures=Count(5, {STANDARD: 10 * GB}),
-        encoded=Encoded(pictures=1, bytes_before=100, bytes_after=60),
+        encoded=EncodedPictures(pictures=1, bytes_before=100, bytes_after=60),
     )
     found = {each.what: each for each in find_savings(removable, stored=stored, prices=CLOUDFLARE)}
     assert {what: each.usd_per_month for what, each in found.items()} == {
@@ -477,8 +478,8 @@ def test_within_the_free_tier_infrequent_access_never_pays():
 
 
 def test_a_re_encoding_that_grew_saves_nothing():
-    assert Encoded(pictures=1, bytes_before=10, bytes_after=30).saved_of(100) == 0
-    assert Encoded().saved_of(100) == 0
+    assert EncodedPictures(pictures=1, bytes_before=10, bytes_after=30).saved_of(100) == 0
+    assert EncodedPictures().saved_of(100) == 0
 
 
 def saving_of(usage, what: str):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from r2maint.pricing import GB, INFREQUENT_ACCESS, STANDARD, average, bill, days_of_month, month_of
 from r2maint.usage.daily_totals import MAX_GROUPS, Day
 from r2maint.usage.forecast import (
-    Crossing,
+    CrossingForecast,
     Limit,
     forecast,
     grown,
@@ -270,8 +270,8 @@ def test_a_budget_that_pays_for_nothing_is_crossed_and_a_free_bucket_never_cross
     standard = Day(day=START, standard=0, infrequent_access=0)
     assert size_at_budget(Decimal(1), standard, lambda stored: Decimal(2)) == -1
     assert size_at_budget(Decimal(1), standard, lambda stored: Decimal(0)) is None
-    assert Crossing(limit=Limit("budget", -1), state="crossed").as_dict()["bytes"] is None
-    assert Crossing(limit=Limit("budget", 0), state="crossed").as_dict()["bytes"] == 0
+    assert CrossingForecast(limit=Limit("budget", -1), state="crossed").as_dict()["bytes"] is None
+    assert CrossingForecast(limit=Limit("budget", 0), state="crossed").as_dict()["bytes"] == 0
 
 
 # Growth

@@ -17,6 +17,7 @@ from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.keys import Kind, Target, Via, identity
 from r2maint.object_index.join import ReferenceIndex
+from r2maint.object_index.named_objects import MAX_OWNERS, Naming
 from r2maint.pricing import (
     GB,
     INFREQUENT_ACCESS,
@@ -30,9 +31,9 @@ from r2maint.references.column import Column, ColumnKind
 from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.usage.attribute import Attribution
-from r2maint.usage.count import MAX_OWNERS, Naming, Tally
+from r2maint.usage.count import UsageTally
 from r2maint.usage.duplicates import MAX_COPIES
-from r2maint.usage.groups import GONE, Count, GroupBy, Listing, groups_of
+from r2maint.usage.groups import GONE, Count, GroupBy, Grouping, groups_of
 from tests.usageworld import NOW, listed
 
 
@@ -132,8 +133,8 @@ def test_one_field_of_two_databases_is_no_sharing():
     assert (tally.referenced.objects, tally.shared.objects) == (1, 0)
 
 
-def tally_of(attribution: Attribution, *pages: list[StoredObject], depth: int = 1) -> Tally:
-    tally = Tally(by=tuple(GroupBy), depth=depth, now=NOW, names=attribution.names)
+def tally_of(attribution: Attribution, *pages: list[StoredObject], depth: int = 1) -> UsageTally:
+    tally = UsageTally(by=tuple(GroupBy), depth=depth, now=NOW, names=attribution.names)
     tally.read(attribution.join(pages, control=Control()))
     return tally
 
@@ -282,7 +283,7 @@ BY_CLASS = st.dictionaries(st.sampled_from([STANDARD, INFREQUENT_ACCESS]), SIZED
     top=st.one_of(st.none(), st.integers(1, 3)),
 )
 def test_shares_add_up_also_where_something_of_the_month_is_gone(now, before, price, top):
-    listing = Listing()
+    listing = Grouping()
     for number, (storage_class, size) in enumerate(now.items()):
         listing.add("both", 1, size // 2, storage_class)
         listing.add(f"{number}", 1, size - size // 2, storage_class)
@@ -299,7 +300,7 @@ def test_shares_add_up_also_where_something_of_the_month_is_gone(now, before, pr
 def test_a_storage_class_emptied_this_month_has_a_share_of_its_own(by):
     peaks = {NOW.date(): {STANDARD: 50 * GB, INFREQUENT_ACCESS: 30 * GB}}
     cost = bill(month_of_peaks(peaks, until=NOW.date()))
-    listing = Listing()
+    listing = Grouping()
     listing.add("left", 1, 50 * GB, STANDARD)
     groups = groups_of(listing, by, cost, {STANDARD: 50 * GB}, top=1)
     assert [(each.name, each.objects, each.bytes, each.usd_per_month) for each in groups] == [

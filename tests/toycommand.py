@@ -14,7 +14,7 @@ from django.db import DataError, OperationalError
 
 from r2maint.errors import AccessDenied, Stopped
 from r2maint.management.commands._base import R2Command
-from r2maint.rendering import Column, Refusal, Unit
+from r2maint.rendering import Refusal, ReportColumn, Unit
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Outcome:
 class Command(R2Command):
     help = "Do nothing, in every way a command can end."
     examples = ("manage.py toy", "manage.py toy --apply", "manage.py toy --format json")
-    columns = (Column("key"), Column("bytes", "size", Unit.BYTES))
+    columns = (ReportColumn("key"), ReportColumn("bytes", "size", Unit.BYTES))
     rejects = {"--model": "toys have no models."}
     name = "toy"
 

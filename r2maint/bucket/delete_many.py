@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from r2maint.bucket import r2_limits
 from r2maint.bucket.list_parser import read_deletions
 from r2maint.bucket.sdk_client import RETRIED
-from r2maint.bucket.sdk_errors import Place, explain, translated
+from r2maint.bucket.sdk_errors import RequestTarget, explain, translated
 from r2maint.errors import AccessDenied, BucketError, NoSuchKey
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class _Refusal(NamedTuple):
     message: str
 
 
-class Deleter:
+class BatchDeleter:
     """Deletes objects of one bucket; may be used from several threads."""
 
-    def __init__(self, client: S3Client, bucket: str, place: Place) -> None:
+    def __init__(self, client: S3Client, bucket: str, place: RequestTarget) -> None:
         self._client = client
         self._bucket = bucket
         self._place = place

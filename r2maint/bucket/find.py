@@ -14,7 +14,7 @@ SPARSE = 8
 HEAD Class B, 12.5 times cheaper."""
 
 
-class Found(NamedTuple):
+class FoundObjects(NamedTuple):
     """What was looked for and is there, and what that took."""
 
     objects: dict[str, StoredObject]
@@ -23,7 +23,7 @@ class Found(NamedTuple):
     heads: int
 
 
-def find_stored(bucket: Bucket, keys: Iterable[str]) -> Found:
+def find_stored(bucket: Bucket, keys: Iterable[str]) -> FoundObjects:
     """Return what is stored under each of some thousand keys.
 
     The sorted keys are looked for in pages of the listing, each of which begins where the next key
@@ -46,7 +46,7 @@ def find_stored(bucket: Bucket, keys: Iterable[str]) -> Found:
             alone += rest[:few]
             rest = rest[few:]
     alone += rest
-    return Found(objects | _heads(bucket, alone), lists, len(alone))
+    return FoundObjects(objects | _heads(bucket, alone), lists, len(alone))
 
 
 def _page(bucket: Bucket, first: str) -> tuple[dict[str, StoredObject], str | None]:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
 from r2maint.bucket import r2_limits, sdk_values
-from r2maint.bucket.delete_many import Deleter
+from r2maint.bucket.delete_many import BatchDeleter
 from r2maint.bucket.list_guard import guarded, guarded_page
 from r2maint.bucket.list_parser import read_page
 from r2maint.bucket.parallel import in_order, raised
@@ -32,7 +32,7 @@ from r2maint.bucket.protocol import (
     Upload,
 )
 from r2maint.bucket.sdk_client import make_client
-from r2maint.bucket.sdk_errors import Place, translated
+from r2maint.bucket.sdk_errors import RequestTarget, translated
 from r2maint.bucket.signed_requests import Wire
 from r2maint.bucket.upload_many import Sender
 from r2maint.errors import BucketError, BucketUnreachable, InvalidListing, NoSuchKey
@@ -64,8 +64,10 @@ class R2Bucket:
         limiter = Limiter(rate)
         self._client = make_client(connection, workers=self._workers, limiter=limiter)
         self._sender = Sender(self._client, name)
-        self._place = Place(name, urlsplit(connection.endpoint_url).netloc.rpartition("@")[2])
-        self._deleter = Deleter(self._client, name, self._place)
+        self._place = RequestTarget(
+            name, urlsplit(connection.endpoint_url).netloc.rpartition("@")[2]
+        )
+        self._deleter = BatchDeleter(self._client, name, self._place)
         self._wire = Wire(name, connection, self._place, workers=self._workers, limiter=limiter)
         self._answers = False
         self._probing = threading.Lock()

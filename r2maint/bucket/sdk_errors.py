@@ -48,7 +48,7 @@ TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RequestTarget:
     """Where requests go, as sentences name it."""
 
     bucket: str
@@ -59,7 +59,7 @@ class Place:
 
 
 @contextmanager
-def translated(place: Place, key: str = "") -> Iterator[None]:
+def translated(place: RequestTarget, key: str = "") -> Iterator[None]:
     """Raise botocore's errors as ours; `key` is the object asked about, "" for the bucket."""
     try:
         yield
@@ -77,7 +77,7 @@ def translated(place: Place, key: str = "") -> Iterator[None]:
         ) from error
 
 
-def no_answer(failure: Failure, place: Place, key: str = "") -> BucketError:
+def no_answer(failure: Failure, place: RequestTarget, key: str = "") -> BucketError:
     """Return the error of a request that the bulk engine got no answer to."""
     if failure.reason is Reason.TLS:
         return untrusted(place)
@@ -86,7 +86,7 @@ def no_answer(failure: Failure, place: Place, key: str = "") -> BucketError:
     return unreachable(place, failure.detail)
 
 
-def untrusted(place: Place) -> BucketUnreachable:
+def untrusted(place: RequestTarget) -> BucketUnreachable:
     """Return the error of a certificate that nobody vouches for."""
     return BucketUnreachable(
         f"The certificate of the endpoint is not trusted: {place.host}.",
@@ -94,7 +94,7 @@ def untrusted(place: Place) -> BucketUnreachable:
     )
 
 
-def unreachable(place: Place, why: str) -> BucketUnreachable:
+def unreachable(place: RequestTarget, why: str) -> BucketUnreachable:
     """Return the error of an endpoint that does not answer."""
     return BucketUnreachable(
         f"The endpoint does not answer: {place.host} ({why}).",
@@ -102,7 +102,7 @@ def unreachable(place: Place, why: str) -> BucketUnreachable:
     )
 
 
-def from_answer(error: sdk.ClientError, place: Place, key: str) -> BucketError:
+def from_answer(error: sdk.ClientError, place: RequestTarget, key: str) -> BucketError:
     """Return the error that a refusing answer means."""
     answer: Mapping[str, Any] = error.response
     code = str(answer.get("Error", {}).get("Code", ""))
@@ -112,7 +112,7 @@ def from_answer(error: sdk.ClientError, place: Place, key: str) -> BucketError:
 
 
 def explain(
-    place: Place, key: str, operation: str, *, code: str, status: int = 0, message: str = ""
+    place: RequestTarget, key: str, operation: str, *, code: str, status: int = 0, message: str = ""
 ) -> BucketError:
     """Return the error for one error code of R2 or S3.
 
@@ -144,7 +144,7 @@ def _about_object(key: str, code: str) -> BucketError | None:
 
 
 def _other(
-    place: Place, key: str, operation: str, code: str, status: int, message: str
+    place: RequestTarget, key: str, operation: str, code: str, status: int, message: str
 ) -> BucketError:
     # Such sentences of the server name sizes, headers and parts, and never a key or a signature.
     reason = f"{code}: {message[:200]}" if message else code

@@ -21,12 +21,12 @@ from typing import TypeVar, cast
 from r2maint.bucket import r2_limits, upload_many
 from r2maint.bucket.protocol import Copy, Headers, ObjectInfo, Result, Upload
 from r2maint.bucket.sdk_client import CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
-from r2maint.bucket.sdk_errors import Place, explain, no_answer
+from r2maint.bucket.sdk_errors import RequestTarget, explain, no_answer
 from r2maint.bucket.sdk_values import parsed_date
 from r2maint.bucket.small_files import read_small
 from r2maint.conf.bucket_connection import Connection
 from r2maint.errors import BucketError, PreconditionFailed
-from r2maint.http import Answer, Credentials, Engine, Limiter, Outcome, Pace, Request
+from r2maint.http import Answer, Credentials, Engine, Limiter, Pace, Request, RequestOutcome
 from r2maint.http.retry import is_passing
 from r2maint.keys.text import quote_key
 
@@ -69,7 +69,13 @@ class Wire:
     """One bucket behind an S3 endpoint; may be used from several threads."""
 
     def __init__(
-        self, name: str, connection: Connection, place: Place, *, workers: int, limiter: Limiter
+        self,
+        name: str,
+        connection: Connection,
+        place: RequestTarget,
+        *,
+        workers: int,
+        limiter: Limiter,
     ) -> None:
         self._place = place
         self._source = f"/{quote_key(name)}/"
@@ -133,7 +139,7 @@ class Wire:
             return None
         return self._request("HEAD", key, (f"x-amz-content-sha256: {_EMPTY}",))
 
-    def _found(self, outcome: Outcome[str]) -> ObjectInfo:
+    def _found(self, outcome: RequestOutcome[str]) -> ObjectInfo:
         answer = self._answer(outcome, outcome.label, "HeadObject")
         return _info(outcome.label, answer)
 
@@ -143,7 +149,7 @@ class Wire:
         lines = (f"x-amz-content-sha256: {_EMPTY}", f"Range: bytes=0-{count - 1}")
         return self._request("GET", key, lines)._replace(enough_bytes=count)
 
-    def _beginning(self, outcome: Outcome[str], count: int) -> bytes:
+    def _beginning(self, outcome: RequestOutcome[str], count: int) -> bytes:
         return self._answer(outcome, outcome.label, "GetObject").body[:count]
 
     # Storing
@@ -166,7 +172,7 @@ class Wire:
         )
         return self._request("PUT", upload.key, lines, body, (digest, headers))
 
-    def _stored(self, outcome: Outcome[Upload]) -> ObjectInfo:
+    def _stored(self, outcome: RequestOutcome[Upload]) -> ObjectInfo:
         upload = outcome.label
         digest, headers = cast("_Note", outcome.note)
         try:
@@ -184,7 +190,7 @@ class Wire:
         )
 
     def _stored_by_lost_attempt(
-        self, outcome: Outcome[Upload], digest: r2_limits.Digest
+        self, outcome: RequestOutcome[Upload], digest: r2_limits.Digest
     ) -> ObjectInfo:
         """Return what is stored if an attempt whose answer was lost stored these very bytes."""
         key = outcome.label.key
@@ -220,7 +226,7 @@ class Wire:
         head = self._head(copy.target)
         return head._replace(note=_MADE) if head else None
 
-    def _copied(self, outcome: Outcome[Copy]) -> ObjectInfo:
+    def _copied(self, outcome: RequestOutcome[Copy]) -> ObjectInfo:
         copy = outcome.label
         if outcome.note is _MADE:
             return _info(copy.target, self._answer(outcome, copy.target, "HeadObject"))
@@ -249,7 +255,7 @@ class Wire:
             note=note,
         )
 
-    def _answer(self, outcome: Outcome[R], key: str, operation: str) -> Answer:
+    def _answer(self, outcome: RequestOutcome[R], key: str, operation: str) -> Answer:
         """Return the answer if it is a good one. Raises: BucketError."""
         if outcome.failure is not None:
             raise no_answer(outcome.failure, self._place, key)
@@ -272,7 +278,7 @@ class Wire:
 
 
 def _result(
-    outcome: Outcome[R], read: Callable[[], V], otherwise: Callable[[R], V]
+    outcome: RequestOutcome[R], read: Callable[[], V], otherwise: Callable[[R], V]
 ) -> Result[R, V]:
     try:
         if outcome.error is not None:

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from r2maint.cloudflare.api import API_URL, Cloudflare
-from r2maint.cloudflare.graphql import BANDWIDTH, OPERATIONS, STORAGE, Question
+from r2maint.cloudflare.graphql import BANDWIDTH, OPERATIONS, STORAGE, AnalyticsQuery
 from r2maint.cloudflare.operation_classes import CLOUDFLARE, OperationClass, is_billed
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -222,7 +222,7 @@ def ask_analytics(
     """
     bucket = _bucket_name(config)
     until = datetime.combine(now.astimezone(UTC), time(), tzinfo=UTC)
-    question = Question(
+    question = AnalyticsQuery(
         api=Cloudflare(token=config.api_token, api_url=api_url, control=control or Control()),
         account_id=_account_id(config),
         bucket=bucket,
@@ -259,7 +259,7 @@ def _bucket_name(config: Config) -> str:
 # Reading rows
 
 
-def _operations(question: Question) -> tuple[Operation, ...]:
+def _operations(question: AnalyticsQuery) -> tuple[Operation, ...]:
     counts: dict[tuple[str, str], list[int]] = {}
     dimensions = "actionType actionStatus responseStatusCode"
     for row in question.rows_by_class(OPERATIONS, "sum { requests }", dimensions):
@@ -273,7 +273,7 @@ def _operations(question: Question) -> tuple[Operation, ...]:
     )
 
 
-def _storage(question: Question) -> tuple[StoredDay, ...]:
+def _storage(question: AnalyticsQuery) -> tuple[StoredDay, ...]:
     peaks: dict[date, dict[str, int]] = {}
     objects: dict[datetime, int] = {}
     fields = "max { payloadSize objectCount }"
@@ -289,7 +289,7 @@ def _storage(question: Question) -> tuple[StoredDay, ...]:
     return tuple(StoredDay(day=day, bytes=peaks[day], objects=most[day]) for day in sorted(peaks))
 
 
-def _bandwidth(question: Question) -> Bandwidth | None:
+def _bandwidth(question: AnalyticsQuery) -> Bandwidth | None:
     fields = "sum { bytesUpload bytesDownload } dimensions { date }"
     try:
         rows = list(question.rows(BANDWIDTH, fields))

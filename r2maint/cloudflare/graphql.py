@@ -40,7 +40,7 @@ query ($account: string!, $bucket: string!, $since: Time!, $until: Time!) {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AnalyticsRow:
     """One group of a dataset, read strictly: a count that is none is an error, never 0."""
 
     dataset: str
@@ -88,7 +88,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class AnalyticsQuery:
     """Which rows are wanted, of whatever dataset.
 
     What it gives raises CloudflareError where there is no whole answer, and Stopped.
@@ -102,16 +102,16 @@ class Question:
     until: datetime
     """The first moment that is too late."""
 
-    def rows(self, dataset: str, fields: str) -> Iterator[Row]:
+    def rows(self, dataset: str, fields: str) -> Iterator[AnalyticsRow]:
         """Yield every row of a dataset."""
         page = self._page(dataset, fields)
         if page is None:
             for half in self._halves(dataset):
                 yield from half.rows(dataset, fields)
         else:
-            yield from (Row(dataset, values) for values in page)
+            yield from (AnalyticsRow(dataset, values) for values in page)
 
-    def rows_by_class(self, dataset: str, values: str, dimensions: str) -> list[Row]:
+    def rows_by_class(self, dataset: str, values: str, dimensions: str) -> list[AnalyticsRow]:
         """Return every row of a dataset, by storage class where its schema knows any."""
         asked = "%s dimensions { %s }"
         try:
@@ -121,7 +121,7 @@ class Question:
                 raise
         return list(self.rows(dataset, asked % (values, dimensions)))
 
-    def _halves(self, dataset: str) -> tuple[Question, Question]:
+    def _halves(self, dataset: str) -> tuple[AnalyticsQuery, AnalyticsQuery]:
         length = self.until - self.since
         if length <= _NARROWEST:
             when = f"{self.since:%Y-%m-%d %H:%M} UTC"

@@ -29,7 +29,7 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class ConnectionSource:
     """The connection settings one source gives; "" where it is silent."""
 
     label: str
@@ -103,7 +103,7 @@ _ATTRIBUTES: tuple[tuple[str, dict[str, tuple[str, ...]]], ...] = (
 django-storages reads them. Source: storages/backends/s3.py, get_default_settings."""
 
 
-def read_sources(*mappings: Mapping[str, Any]) -> tuple[Source, ...]:
+def read_sources(*mappings: Mapping[str, Any]) -> tuple[ConnectionSource, ...]:
     """Return the four sources in order of authority.
 
     `mappings` are R2MAINT, the environment, the default storage's OPTIONS and Django's settings.
@@ -116,7 +116,7 @@ def read_sources(*mappings: Mapping[str, Any]) -> tuple[Source, ...]:
 
 def _read_source(
     label: str, attributes: Mapping[str, tuple[str, ...]], values: Mapping[str, Any]
-) -> Source:
+) -> ConnectionSource:
     found: dict[str, str] = {}
     names: dict[str, str] = {}
     for attribute, candidates in attributes.items():
@@ -125,7 +125,7 @@ def _read_source(
         # A key pasted into a secret store often ends in a newline.
         found[attribute] = value.strip() if isinstance(value, str) else ""
         names[attribute] = name
-    return Source(label=label, names=names, **found)
+    return ConnectionSource(label=label, names=names, **found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class Choice:
     gap: str = ""
 
 
-def choose(sources: tuple[Source, ...]) -> Choice:
+def choose(sources: tuple[ConnectionSource, ...]) -> Choice:
     """Take the first source that is complete, whole.
 
     R2MAINT may name the bucket alone; a source that names another bucket then lends it no keys.
@@ -157,11 +157,11 @@ def choose(sources: tuple[Source, ...]) -> Choice:
     return Choice(bucket=named, gap=gaps[0] if gaps else "")
 
 
-def _most_telling(sources: list[Source]) -> list[Source]:
+def _most_telling(sources: list[ConnectionSource]) -> list[ConnectionSource]:
     return sorted(sources, key=lambda source: not source.has_credentials)
 
 
-def gap_of(source: Source, own_bucket: str = "") -> str:
+def gap_of(source: ConnectionSource, own_bucket: str = "") -> str:
     """Return in a sentence why a source is no whole connection, "" if it is one."""
     if own_bucket and source.bucket and own_bucket != source.bucket:
         return (
@@ -171,7 +171,7 @@ def gap_of(source: Source, own_bucket: str = "") -> str:
     return _missing(source, own_bucket or source.bucket) or _contradiction(source)
 
 
-def _missing(source: Source, bucket: str) -> str:
+def _missing(source: ConnectionSource, bucket: str) -> str:
     missing = [
         source.names[attribute]
         for attribute in ("access_key_id", "secret_access_key")
@@ -184,7 +184,7 @@ def _missing(source: Source, bucket: str) -> str:
     return f"{source.label} is half set: it lacks {', '.join(missing)}." if missing else ""
 
 
-def _contradiction(source: Source) -> str:
+def _contradiction(source: ConnectionSource) -> str:
     account, jurisdiction = account_of(source.endpoint_url)
     for attribute, told in (("account_id", account), ("jurisdiction", jurisdiction)):
         given = getattr(source, attribute)
@@ -196,7 +196,7 @@ def _contradiction(source: Source) -> str:
     return ""
 
 
-def _connect(source: Source, bucket: str) -> Connection:
+def _connect(source: ConnectionSource, bucket: str) -> Connection:
     endpoint = endpoint_without_bucket(source.endpoint_url, bucket) or build_endpoint(
         source.account_id, source.jurisdiction
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from r2maint.conf import setting_values
-from r2maint.conf.bucket_connection import Source, read_sources
+from r2maint.conf.bucket_connection import ConnectionSource, read_sources
 from r2maint.keys.domains import is_s3_endpoint
 from r2maint.keys.text import host_of
 
@@ -37,7 +37,7 @@ class Surroundings:
         return given if isinstance(given, Mapping) else {}
 
 
-def connection_sources(surroundings: Surroundings) -> tuple[Source, ...]:
+def connection_sources(surroundings: Surroundings) -> tuple[ConnectionSource, ...]:
     """Return what each of the four sources says of the connection."""
     return read_sources(
         surroundings.own,

@@ -6,7 +6,7 @@ they arrive. The only importer of pycurl; knows no bucket, no rows and no Django
 
 from r2maint.http.engine import Engine
 from r2maint.http.fetch import Fetched, FetchError, FetchLimits, fetch, fetch_many
-from r2maint.http.request import Answer, Credentials, Failure, Outcome, Reason, Request
+from r2maint.http.request import Answer, Credentials, Failure, Reason, Request, RequestOutcome
 from r2maint.http.retry import Limiter, Pace
 from r2maint.http.ssrf_guard import Guard
 
@@ -20,10 +20,10 @@ __all__ = [
     "Fetched",
     "Guard",
     "Limiter",
-    "Outcome",
     "Pace",
     "Reason",
     "Request",
+    "RequestOutcome",
     "fetch",
     "fetch_many",
 ]

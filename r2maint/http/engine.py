@@ -19,9 +19,9 @@ import pycurl
 
 from r2maint.errors import R2MaintError
 from r2maint.http.easy_handle import Manner, flaw
-from r2maint.http.host_queue import Job, Turns
+from r2maint.http.host_queue import QueuedRequest, Turns
 from r2maint.http.multi_handle import Lines
-from r2maint.http.request import Answer, Credentials, Failure, Outcome, Reason, Request
+from r2maint.http.request import Answer, Credentials, Failure, Reason, Request, RequestOutcome
 from r2maint.http.retry import Limiter, Pace, wait_seconds
 from r2maint.http.ssrf_guard import NOT_HTTP, Guard
 from r2maint.http.urls import place_of, plain_place, redirected
@@ -68,7 +68,7 @@ class Engine:
         self._idle: list[Lines] = []
         self._lock = threading.Lock()
 
-    def send(self, request: Request) -> Outcome[Request]:
+    def send(self, request: Request) -> RequestOutcome[Request]:
         """Send one request and wait for its outcome."""
         (outcome,) = self.send_many([request], lambda same: same)
         return outcome
@@ -81,7 +81,7 @@ class Engine:
         then: Callable[[L, Answer], Request | None] | None = None,
         weigh: Callable[[L], int] | None = None,
         heed: Callable[[], object] | None = None,
-    ) -> Generator[Outcome[L], None, None]:
+    ) -> Generator[RequestOutcome[L], None, None]:
         """Yield how the request of each label ended, in the order of the labels.
 
         `make` is called when a request is about to be sent, and again when its host had no room
@@ -127,12 +127,12 @@ class _Sending(Generic[L]):
     then: Callable[[L, Answer], Request | None] | None
     weigh: Callable[[L], int] | None
     heed: Callable[[], object] | None
-    window: deque[Job[L]] = field(default_factory=deque)
+    window: deque[QueuedRequest[L]] = field(default_factory=deque)
     """Every job whose outcome was not yielded yet, in order."""
-    ready: deque[Job[L]] = field(default_factory=deque)
-    later: list[tuple[float, int, Job[L]]] = field(default_factory=list)
+    ready: deque[QueuedRequest[L]] = field(default_factory=deque)
+    later: list[tuple[float, int, QueuedRequest[L]]] = field(default_factory=list)
     """Those that wait to be tried again: a heap by time."""
-    running: dict[int, Job[L]] = field(default_factory=dict)
+    running: dict[int, QueuedRequest[L]] = field(default_factory=dict)
     held_bytes: int = 0
     next_at: float = 0.0
     """When the limiter lets the next request through."""
@@ -143,7 +143,7 @@ class _Sending(Generic[L]):
     """Whether there was no label for now."""
     taken: int = 0
 
-    def outcomes(self, labels: Iterable[L | None]) -> Iterator[Outcome[L]]:
+    def outcomes(self, labels: Iterable[L | None]) -> Iterator[RequestOutcome[L]]:
         left = iter(labels)
         pace = self.engine.pace
         ahead = max(pace.ahead, 1) * max(pace.workers, 1)
@@ -169,7 +169,7 @@ class _Sending(Generic[L]):
             if label is None or label is _NO_MORE:
                 self.is_short = label is None
                 return
-            job = Job(cast(L, label), self.taken)
+            job = QueuedRequest(cast(L, label), self.taken)
             self.taken += 1
             if self.weigh is not None:
                 job.held_bytes = self.weigh(job.label)
@@ -177,7 +177,7 @@ class _Sending(Generic[L]):
             self.window.append(job)
             self.ready.append(job)
 
-    def _settled(self) -> Iterator[Outcome[L]]:
+    def _settled(self) -> Iterator[RequestOutcome[L]]:
         """Yield the outcomes that are due and there."""
         away = 0.0
         while self.window and away < _BRIEF_SECONDS:
@@ -210,7 +210,7 @@ class _Sending(Generic[L]):
                 return
             self._start(self.ready.popleft())
 
-    def _start(self, job: Job[L]) -> None:
+    def _start(self, job: QueuedRequest[L]) -> None:
         """Start a job, settle it, or let it wait for its host."""
         if job.request is None and not self._make(job):
             self.turns.skip(job)
@@ -223,7 +223,7 @@ class _Sending(Generic[L]):
             job.attempts += 1
             self.turns.begin(job)
 
-    def _find_place(self, job: Job[L]) -> bool:
+    def _find_place(self, job: QueuedRequest[L]) -> bool:
         """Note where the request goes; settle the job if it must not be sent."""
         assert job.request is not None
         url, guard = job.request.url, self.engine.guard
@@ -239,7 +239,7 @@ class _Sending(Generic[L]):
             self._settle(job, failure)
         return failure is None
 
-    def _begin(self, job: Job[L]) -> bool:
+    def _begin(self, job: QueuedRequest[L]) -> bool:
         """Hand the request to libcurl; settle the job if that is not possible."""
         assert job.request is not None
         try:
@@ -252,14 +252,14 @@ class _Sending(Generic[L]):
             return False
         return True
 
-    def _make(self, job: Job[L]) -> bool:
+    def _make(self, job: QueuedRequest[L]) -> bool:
         try:
             job.request = self.make(job.label)
         except R2MaintError as error:
-            job.outcome = Outcome(label=job.label, error=error)
+            job.outcome = RequestOutcome(label=job.label, error=error)
             return False
         if job.request is None:
-            job.outcome = Outcome(label=job.label)
+            job.outcome = RequestOutcome(label=job.label)
         return job.request is not None
 
     def _may_send(self) -> bool:
@@ -296,7 +296,7 @@ class _Sending(Generic[L]):
         soonest = min(times, default=time.monotonic() + longest)
         return min(longest, max(0.0, soonest - time.monotonic()))
 
-    def _judge(self, job: Job[L], ended: Answer | Failure) -> None:
+    def _judge(self, job: QueuedRequest[L], ended: Answer | Failure) -> None:
         """Follow a redirect, try again, or take what came as the outcome."""
         assert job.request is not None
         if isinstance(ended, Answer) and ended.status in _REDIRECTS and job.request.redirects:
@@ -311,7 +311,7 @@ class _Sending(Generic[L]):
                 job.request = None
             heapq.heappush(self.later, (time.monotonic() + wait, job.ticket, job))
 
-    def _conclude(self, job: Job[L], ended: Answer | Failure) -> None:
+    def _conclude(self, job: QueuedRequest[L], ended: Answer | Failure) -> None:
         """Take what came as the outcome, unless the caller has one more request."""
         may_ask = self.then is not None and not job.earlier and isinstance(ended, Answer)
         further = self.then(job.label, ended) if may_ask else None  # type: ignore[misc, arg-type]
@@ -322,7 +322,7 @@ class _Sending(Generic[L]):
         job.earlier, job.hops, job.spared = job.attempts, 0, 0
         self.ready.appendleft(job)
 
-    def _follow(self, job: Job[L], answer: Answer) -> None:
+    def _follow(self, job: QueuedRequest[L], answer: Answer) -> None:
         assert job.request is not None
         job.hops += 1
         target = answer.headers.get("location", "")
@@ -336,7 +336,7 @@ class _Sending(Generic[L]):
             job.request, job.place = job.request._replace(url=url), None
             self.ready.appendleft(job)
 
-    def _wait_for_another(self, job: Job[L], ended: Answer | Failure) -> float | None:
+    def _wait_for_another(self, job: QueuedRequest[L], ended: Answer | Failure) -> float | None:
         """Return how long to wait before the next attempt; None when there is none."""
         pace = self.engine.pace
         if isinstance(ended, Answer):
@@ -348,9 +348,9 @@ class _Sending(Generic[L]):
             headers = {}
         return wait_seconds(job.tries, headers) if may_pass and job.tries < pace.attempts else None
 
-    def _settle(self, job: Job[L], ended: Answer | Failure) -> None:
+    def _settle(self, job: QueuedRequest[L], ended: Answer | Failure) -> None:
         is_answer = isinstance(ended, Answer)
-        job.outcome = Outcome(
+        job.outcome = RequestOutcome(
             label=job.label,
             answer=ended if is_answer else None,  # type: ignore[arg-type]
             failure=None if is_answer else ended,  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from r2maint.errors import R2MaintError
 from r2maint.http.engine import Engine
-from r2maint.http.request import Answer, Failure, Outcome, Reason, Request
+from r2maint.http.request import Answer, Failure, Reason, Request, RequestOutcome
 from r2maint.http.retry import Limiter, Pace
 from r2maint.http.ssrf_guard import Guard
 from r2maint.http.urls import as_sent
@@ -108,7 +108,7 @@ def _request(url: str, guard: Guard, limits: FetchLimits) -> Request:
     )
 
 
-def _judged(outcome: Outcome[str]) -> Fetched | FetchError:
+def _judged(outcome: RequestOutcome[str]) -> Fetched | FetchError:
     url = outcome.label
     if isinstance(outcome.error, FetchError):
         return outcome.error

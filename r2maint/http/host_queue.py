@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from r2maint.http.request import Answer, Failure, Outcome, Request
+from r2maint.http.request import Answer, Failure, Request, RequestOutcome
 from r2maint.http.retry import Ease, Pace
 from r2maint.http.urls import Site
 
@@ -20,7 +20,7 @@ _MOST_HOSTS = 1000
 
 
 @dataclass(slots=True)
-class Job(Generic[L]):
+class QueuedRequest(Generic[L]):
     """One label on its way to an outcome."""
 
     label: L
@@ -42,7 +42,7 @@ class Job(Generic[L]):
     earlier: int = 0
     """Attempts of the request before this one."""
     was_left: bool = False
-    outcome: Outcome[L] | None = None
+    outcome: RequestOutcome[L] | None = None
 
     @property
     def tries(self) -> int:
@@ -58,7 +58,7 @@ class _Host(Generic[L]):
     """Requests at once."""
     ease: Ease = field(default_factory=Ease)
     running: int = 0
-    waiting: deque[Job[L]] = field(default_factory=deque)
+    waiting: deque[QueuedRequest[L]] = field(default_factory=deque)
     is_expected: bool = False
     """Whether its time to be asked again is noted."""
 
@@ -87,7 +87,7 @@ class Turns(Generic[L]):
         """When the next host may be asked, of those that something waits for."""
         return self._wakes[0][0] if self._wakes else None
 
-    def has_room(self, job: Job[L]) -> bool:
+    def has_room(self, job: QueuedRequest[L]) -> bool:
         """Tell whether a job's host may be asked now; a job that it has no room for waits."""
         host = job.host = self._host(job)
         if host is None or host.has_room:
@@ -102,7 +102,7 @@ class Turns(Generic[L]):
         self._expect(host, job.place)
         return False
 
-    def begin(self, job: Job[L]) -> None:
+    def begin(self, job: QueuedRequest[L]) -> None:
         """Note that a job's request is under way to its host, which had room for it."""
         host = job.host
         if host is not None:
@@ -111,12 +111,12 @@ class Turns(Generic[L]):
             host.ease.take_place(job.begun_at)
             self._expect(host, job.place)
 
-    def skip(self, job: Job[L]) -> None:
+    def skip(self, job: QueuedRequest[L]) -> None:
         """Let the next job of a host have the turn of one that was given up."""
         if job.place in self._hosts:
             self._expect(self._hosts[job.place], job.place)
 
-    def end(self, job: Job[L], ended: Answer | Failure) -> None:
+    def end(self, job: QueuedRequest[L], ended: Answer | Failure) -> None:
         """Note that a job's request is no longer under way to its host."""
         host = job.host
         if host is None:
@@ -128,7 +128,7 @@ class Turns(Generic[L]):
         if len(self._hosts) > _MOST_HOSTS and host.is_idle and job.place is not None:
             del self._hosts[job.place]
 
-    def due(self, now: float) -> Iterator[Job[L]]:
+    def due(self, now: float) -> Iterator[QueuedRequest[L]]:
         """Yield a waiting job of each host whose time has come."""
         while self._wakes and self._wakes[0][0] <= now:
             host = self._hosts[heapq.heappop(self._wakes)[1]]
@@ -136,7 +136,7 @@ class Turns(Generic[L]):
             if host.waiting:
                 yield host.waiting.popleft()
 
-    def _host(self, job: Job[L]) -> _Host[L] | None:
+    def _host(self, job: QueuedRequest[L]) -> _Host[L] | None:
         """Return the host of a job; None where the pace does not tell hosts apart."""
         pace = self.pace
         if not (pace.per_host or pace.eases_off):

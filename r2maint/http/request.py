@@ -93,7 +93,7 @@ class Failure:
 
 
 @dataclass(slots=True, kw_only=True)
-class Outcome(Generic[L]):
+class RequestOutcome(Generic[L]):
     """How one request ended: exactly one of `answer`, `failure` and `error`, or none of them.
 
     A value all the same; frozen, each would take twice as long to make.

@@ -14,7 +14,7 @@ from r2maint.images.decode import contained, refuse_pixels
 from r2maint.images.encoders import HOPELESS, WEBP
 from r2maint.images.pixels import fitted, is_flat, is_lossless, is_opaque, rights_of, shown
 from r2maint.images.recipe import Encoded, ImageError, Limits, Recipe, Skip
-from r2maint.images.similarity import SURELY_BROKEN, Original, patch_error
+from r2maint.images.similarity import SURELY_BROKEN, ComparedPicture, patch_error
 
 _LOSSLESS_PIXELS = 20_000_000
 """Of all frames together; above it lossless WebP takes too many seconds."""
@@ -256,7 +256,7 @@ def _similarity(frame: Image.Image, written: Image.Image) -> float:
     found = written.convert("RGB") if is_idle else written
     if found.size != frame.size or patch_error(frame, found) > _MAX_PATCH_ERROR:
         return 0.0
-    return Original(frame, exact=False).likeness_of(found).ssim
+    return ComparedPicture(frame, exact=False).likeness_of(found).ssim
 
 
 def _durations(written: Image.Image) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from r2maint.images.encoders import Written, fits, write_avif, write_lossless, write_lossy
 from r2maint.images.pixels import Draft
 from r2maint.images.recipe import Recipe
-from r2maint.images.similarity import Likeness, Original
+from r2maint.images.similarity import ComparedPicture, Likeness
 
 _STRICTER = 0.95
 """Of what WebP lacks to being identical: another program may have scaled a little more softly."""
@@ -28,7 +28,7 @@ _STEEPNESS = 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class QualityFound:
     """What was written, and how alike it looks."""
 
     written: Written
@@ -50,7 +50,7 @@ class _Floor:
     ssim: float
     colour_error: float = math.inf
 
-    def holds(self, found: Found) -> bool:
+    def holds(self, found: QualityFound) -> bool:
         likeness = found.likeness
         return likeness.ssim >= self.ssim and likeness.colour_error <= self.colour_error
 
@@ -59,7 +59,7 @@ class _Floor:
         return max(1 - self.ssim, 1e-6)
 
 
-def find_smallest(draft: Draft, recipe: Recipe) -> Found | None:
+def find_smallest(draft: Draft, recipe: Recipe) -> QualityFound | None:
     """Return the smallest of lossy and lossless WebP and AVIF that looks good enough.
 
     Good enough is what lossy WebP of the recipe's quality reaches, or `min_ssim` where that is
@@ -74,31 +74,31 @@ class _Search:
     def __init__(self, draft: Draft, recipe: Recipe) -> None:
         self._draft = draft
         self._recipe = recipe
-        self._original = Original(draft.image)
+        self._original = ComparedPicture(draft.image)
 
-    def smallest(self) -> Found | None:
+    def smallest(self) -> QualityFound | None:
         usual = self._found(self._webp(self._recipe.quality))
         floor = self._floor(usual)
         every = (self._lossy(usual, floor), self._lossless(usual), self._avif(floor))
         good = [found for found in every if found is not None]
         return min(good, key=lambda found: found.size, default=None)
 
-    def _floor(self, usual: Found) -> _Floor:
+    def _floor(self, usual: QualityFound) -> _Floor:
         given = self._recipe.min_ssim
         reached = 1 - usual.lacking * _STRICTER
         colour = usual.likeness.colour_error * _COLOUR_TIMES + _COLOUR_BESIDE
         return _Floor(ssim=reached if given is None else given, colour_error=colour)
 
-    def _lossy(self, usual: Found, floor: _Floor) -> Found | None:
+    def _lossy(self, usual: QualityFound, floor: _Floor) -> QualityFound | None:
         if self._recipe.min_ssim is None:
             return usual
         return self._lowest(self._webp, floor, begin=self._recipe.quality)
 
-    def _lossless(self, usual: Found) -> Found | None:
+    def _lossless(self, usual: QualityFound) -> QualityFound | None:
         written = write_lossless(self._draft, beside=usual.size)
         return None if written is None else self._found(written)
 
-    def _avif(self, floor: _Floor) -> Found | None:
+    def _avif(self, floor: _Floor) -> QualityFound | None:
         if not fits(self._draft, "avif"):
             return None
         draft = self._draft
@@ -107,12 +107,12 @@ class _Search:
     def _webp(self, quality: int) -> Written:
         return write_lossy(self._draft, quality=quality, method=self._recipe.method)
 
-    def _found(self, written: Written) -> Found:
-        return Found(written=written, likeness=self._original.likeness(written.body))
+    def _found(self, written: Written) -> QualityFound:
+        return QualityFound(written=written, likeness=self._original.likeness(written.body))
 
     def _lowest(
         self, write: Callable[[int], Written], floor: _Floor, *, begin: int
-    ) -> Found | None:
+    ) -> QualityFound | None:
         """Return what the lowest quality gives that holds the floor, found in a few steps.
 
         What is lacking falls about exponentially as quality rises, so that each step aims by the

@@ -14,7 +14,7 @@ from r2maint.images.encoders import Written, fits, write_avif, write_webp
 from r2maint.images.formats import UNTOUCHED, sniff
 from r2maint.images.pixels import Draft, is_animated, prepare, reason_to_keep
 from r2maint.images.recipe import Encoded, Limits, Recipe, Skip
-from r2maint.images.similarity import SURELY_BROKEN, Original
+from r2maint.images.similarity import SURELY_BROKEN, ComparedPicture
 
 _AVIF_OFFSET = 20
 """libaom reaches the similarity of libwebp's quality q at about q - 20."""
@@ -68,7 +68,7 @@ def _first_good(
         reason = recipe.objection(before, len(written.body))
         if not reason:
             # To see that it is not broken a quick look is enough; a floor is held exactly.
-            original = Original(tried.image, exact=least is not None)
+            original = ComparedPicture(tried.image, exact=least is not None)
             ssim = original.likeness(written.body).ssim
             if ssim >= (SURELY_BROKEN if least is None else least):
                 return _encoded(tried, written, ssim)

@@ -41,7 +41,7 @@ class Likeness:
 _UNLIKE = Likeness(ssim=0.0, colour_error=255.0)
 
 
-class Original:
+class ComparedPicture:
     """A picture that others are compared with."""
 
     def __init__(self, image: Image.Image, *, exact: bool = True) -> None:

@@ -68,7 +68,7 @@ class KeyFilter:
 
 
 @dataclass(slots=True)
-class Found:
+class FoundNames:
     """What some text names."""
 
     names: set[str] = field(default_factory=set)
@@ -151,9 +151,9 @@ class KeyFinder:
         self._filter.update(map(_head, heads))
         self._cut = self._cut or bool(heads)
 
-    def find(self, text: str) -> Found:
+    def find(self, text: str) -> FoundNames:
         """Return what `text` (cells separated by NUL) names."""
-        found, guessed = Found(), Found()
+        found, guessed = FoundNames(), FoundNames()
         for spelling in iter_spellings(text, self._undos):
             self._scan_composed(spelling, found)
             # Most backslashes are escapes, and a key may hold "//": what a guess makes of a text
@@ -168,12 +168,12 @@ class KeyFinder:
             found.names |= {keys.join(location, name) for name in finder.find(text).names}
         return found
 
-    def _scan_composed(self, text: str, found: Found) -> None:
+    def _scan_composed(self, text: str, found: FoundNames) -> None:
         self._scan(text, found)
         if not text.isascii() and not unicodedata.is_normalized("NFC", text):
             self._scan(keys.identity(text), found)
 
-    def _scan(self, text: str, found: Found) -> None:
+    def _scan(self, text: str, found: FoundNames) -> None:
         found.names.update(name for name in self._odd if name in text)
         # Most texts hold no root at all, and looking for that alone is ten times faster.
         if self._root and not any(root in text for root in self._roots):
@@ -192,7 +192,7 @@ class KeyFinder:
                 else:
                     self._judge(token, found)
 
-    def _scan_on(self, text: str, found: Found) -> None:
+    def _scan_on(self, text: str, found: FoundNames) -> None:
         """Scan for keys that may go on behind the end of a token."""
         judged: dict[str, tuple[int, ...]] = {}
         for match in self._token.finditer(text):
@@ -202,7 +202,7 @@ class KeyFinder:
             for start in judged[token]:
                 self._follow(text, match.start() + start, match.end(), found)
 
-    def _judge(self, token: str, found: Found) -> list[int]:
+    def _judge(self, token: str, found: FoundNames) -> list[int]:
         """Add the keys in one token; return where in it a key begins that goes on behind it."""
         heads = []
         for start in self._starts(token):
@@ -233,7 +233,7 @@ class KeyFinder:
             yield match.start()
             match = self._root.search(token, match.start() + 1)
 
-    def _add_ends(self, token: str, found: Found, first: int = 1) -> bool:
+    def _add_ends(self, token: str, found: FoundNames, first: int = 1) -> bool:
         """Add the keys that `token` begins with and that may end at `first` or behind it."""
         added = False
         for edge in _EDGE.finditer(token, first):
@@ -243,9 +243,9 @@ class KeyFinder:
                 added = True
         return added
 
-    def _add_doubted_ends(self, token: str, found: Found) -> None:
+    def _add_doubted_ends(self, token: str, found: FoundNames) -> None:
         """Add the keys that what seems a key begins with, if it is none."""
-        ends = Found()
+        ends = FoundNames()
         if self._add_ends(token, ends, _first_end(token)) and not self._is_key(token):
             found.names |= ends.names
 
@@ -260,7 +260,7 @@ class KeyFinder:
             return False
         return bool(_FILE.fullmatch(token, max(0, token.rfind(".") - 1)))
 
-    def _follow(self, text: str, start: int, end: int, found: Found) -> None:
+    def _follow(self, text: str, start: int, end: int, found: FoundNames) -> None:
         """Add the keys that begin at `start` and go on behind a stop at `end`."""
         limit = min(len(text), start + _LONGEST)
         while end < limit and _head(text[start:end]) in self._filter:
@@ -305,7 +305,7 @@ _ADDRESSES = tuple(
 _LONGEST_TOKEN = 2048
 
 
-class Token(NamedTuple):
+class NamingToken(NamedTuple):
     """How a text names a key."""
 
     text: str
@@ -316,7 +316,7 @@ class Token(NamedTuple):
     """It is written with escapes: percent, HTML, JSON."""
 
 
-def token_of(text: str, name: str) -> Token:
+def token_of(text: str, name: str) -> NamingToken:
     """Return what in `text` names the key whose identity is `name`: from the host to its end.
 
     Neither the query nor anything around it is part of it.
@@ -327,7 +327,7 @@ def token_of(text: str, name: str) -> Token:
             match = bounded.search(spelled)
             start = match.start() if match else spelled.index(name)
             return _token(spelled[max(0, start - _LONGEST_TOKEN) : start], name, bool(number))
-    return Token("", "name", True)
+    return NamingToken("", "name", True)
 
 
 def _views(text: str) -> Iterator[str]:
@@ -336,10 +336,10 @@ def _views(text: str) -> Iterator[str]:
         yield from map(identity, iter_guesses(spelling))
 
 
-def _token(before: str, name: str, is_escaped: bool) -> Token:
+def _token(before: str, name: str, is_escaped: bool) -> NamingToken:
     address = next(filter(None, (each.match(before) for each in _ADDRESSES)), None)
     if address and before.endswith("/"):
-        return Token(redact(address[1] + name), "url", is_escaped)
+        return NamingToken(redact(address[1] + name), "url", is_escaped)
     if before.endswith("/"):
-        return Token(f"/{name}", "path", is_escaped)
-    return Token(name, "name", is_escaped)
+        return NamingToken(f"/{name}", "path", is_escaped)
+    return NamingToken(name, "name", is_escaped)

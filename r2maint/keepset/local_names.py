@@ -20,7 +20,7 @@ from r2maint.database.snapshot import SEPARATOR
 from r2maint.keepset.read_texts import JOURNAL
 from r2maint.keys import Addresses, Kind
 from r2maint.keys.text import inside
-from r2maint.local_files.storage_locations import Place, StorageLocation, storage_location
+from r2maint.local_files.storage_locations import StorageLocation, StoragePlace, storage_location
 
 # As far as no reader could see a second address in it: a query, a further scheme, an escaped ":" or
 # "/" and whatever may end a URL are searched like any other text.
@@ -95,7 +95,7 @@ def _iter_fields(config: Config) -> Iterator[_Field]:
 
 def _bucket_sources(fields: list[_Field]) -> frozenset[str]:
     """Return the sources whose every field keeps its files in the bucket."""
-    places: defaultdict[str, set[Place | None]] = defaultdict(set)
+    places: defaultdict[str, set[StoragePlace | None]] = defaultdict(set)
     for field, location in fields:
         table = field.model._meta.db_table.replace('"', "")
         for alias in connections:
@@ -103,4 +103,4 @@ def _bucket_sources(fields: list[_Field]) -> frozenset[str]:
             is_here = router.allow_migrate_model(alias, field.model)
             place = location.place if location and is_here else None
             places[f"{alias}.{table}.{field.column}"].add(place)
-    return frozenset(source for source, found in places.items() if found == {Place.BUCKET})
+    return frozenset(source for source, found in places.items() if found == {StoragePlace.BUCKET})

@@ -38,11 +38,11 @@ from r2maint.keepset.extra_sources import (
     iter_objects,
     matching_files,
 )
-from r2maint.keepset.find_keys import Found, KeyFinder
+from r2maint.keepset.find_keys import FoundNames, KeyFinder
 from r2maint.keys.text import decode, normal_host
 from r2maint.scratch.batches import batched
 
-Take = Callable[[str, Found], object]
+Take = Callable[[str, FoundNames], object]
 """Told the source ("default.app_submissions.main_image_en") and what one piece of it names."""
 Part = Callable[[str, str], str]
 """Given a source and what it holds: the part that is searched."""
@@ -118,7 +118,7 @@ class KeepSet:
                     names[source] += len(found.names)
                     hosts.update(count_hosts(piece, found.names))
                     take(source, found)
-        take("", Found(names=finder.certain))
+        take("", FoundNames(names=finder.certain))
         return Reading(cells=cells, names=names, notes=tuple(notes), hosts=hosts)
 
     def iter_omitted(self, name: str) -> Generator[tuple[str, str, int], None, None]:

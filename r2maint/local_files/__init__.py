@@ -5,13 +5,13 @@ reason of one word. Nothing outside the directory is ever opened.
 """
 
 from r2maint.local_files.read_file import Locator, Source, UnusableSource, read_source
-from r2maint.local_files.storage_locations import Place, StorageLocation, storage_location
+from r2maint.local_files.storage_locations import StorageLocation, StoragePlace, storage_location
 
 __all__ = [
     "Locator",
-    "Place",
     "Source",
     "StorageLocation",
+    "StoragePlace",
     "UnusableSource",
     "read_source",
     "storage_location",

@@ -24,7 +24,7 @@ MAX_IN_MEMORY = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Original:
+class MovedFile:
     """A local file, there or not, and the object that holds its bytes."""
 
     path: Path
@@ -68,7 +68,7 @@ def hash_file(path: Path) -> str:
 # The object
 
 
-def head_faults(bucket: Bucket, originals: Sequence[Original]) -> Iterator[str]:
+def head_faults(bucket: Bucket, originals: Sequence[MovedFile]) -> Iterator[str]:
     """Yield why each object cannot hold its file's bytes, as far as a HEAD tells; "" if it may.
 
     One Class B request each. The words are those of `read_faults`.
@@ -83,7 +83,7 @@ def head_faults(bucket: Bucket, originals: Sequence[Original]) -> Iterator[str]:
             yield _difference(original, result.value, recorded or original.sha256)
 
 
-def read_faults(bucket: Bucket, originals: Sequence[Original]) -> Iterator[str]:
+def read_faults(bucket: Bucket, originals: Sequence[MovedFile]) -> Iterator[str]:
     """Yield why each object does not hold its file's bytes, by reading it whole; "" if it does.
 
     "object_missing", "object_differs", "reencoded" (it was made from them), "object_unread".
@@ -106,7 +106,7 @@ def read_faults(bucket: Bucket, originals: Sequence[Original]) -> Iterator[str]:
             yield _fault_of_large(bucket, original)
 
 
-def _fault_of_large(bucket: Bucket, original: Original) -> str:
+def _fault_of_large(bucket: Bucket, original: MovedFile) -> str:
     with tempfile.TemporaryDirectory(prefix="r2maint-") as directory:
         path = Path(directory) / "object"
         try:
@@ -122,7 +122,7 @@ def _fault_of(error: BucketError | None) -> str:
     return "object_missing" if isinstance(error, NoSuchKey) else "object_unread"
 
 
-def _difference(original: Original, info: ObjectInfo, digest: str) -> str:
+def _difference(original: MovedFile, info: ObjectInfo, digest: str) -> str:
     if digest == original.sha256:
         return ""
     source = info.headers.metadata.get(SOURCE_KEY)
@@ -132,7 +132,7 @@ def _difference(original: Original, info: ObjectInfo, digest: str) -> str:
 # The way back
 
 
-def place_fault(original: Original, config: Config) -> str:
+def place_fault(original: MovedFile, config: Config) -> str:
     """Return why the file cannot have its path again; "" if it can, or has it.
 
     "path_taken" by other bytes, "outside" LOCAL_MEDIA, "root_missing", "unreadable".
@@ -152,12 +152,12 @@ def place_fault(original: Original, config: Config) -> str:
     return ""
 
 
-def _is_there(original: Original) -> bool:
+def _is_there(original: MovedFile) -> bool:
     path = original.path
     return path.is_file() and not path.is_symlink() and hash_file(path) == original.sha256
 
 
-def bring_back(bucket: Bucket, original: Original, config: Config) -> str:
+def bring_back(bucket: Bucket, original: MovedFile, config: Config) -> str:
     """Write the file again from its object; return why not, "" when its bytes are there.
 
     It is downloaded beside its place into a hidden directory of its own, which a kill may leave
@@ -176,7 +176,7 @@ def bring_back(bucket: Bucket, original: Original, config: Config) -> str:
         return "unwritable"
 
 
-def _fetch(bucket: Bucket, original: Original, part: Path) -> str:
+def _fetch(bucket: Bucket, original: MovedFile, part: Path) -> str:
     try:
         info = bucket.download(original.key, part)
     except BucketError as error:

@@ -16,7 +16,7 @@ from r2maint.keys import Addresses, host_of
 _ANY_NAME = "name"
 
 
-class Place(StrEnum):
+class StoragePlace(StrEnum):
     """Where the files of a storage are."""
 
     BUCKET = "bucket"
@@ -31,7 +31,7 @@ class Place(StrEnum):
 class StorageLocation:
     """Where a storage keeps the file of a name."""
 
-    place: Place
+    place: StoragePlace
     prefix: str = ""
     """BUCKET: what stands before the name in its key; "" or ends in "/"."""
     root: Path | None = None
@@ -59,15 +59,17 @@ def _local(storage: Any) -> StorageLocation | None:
     if not isinstance(storage, FileSystemStorage):
         return None
     base_url = storage.base_url or ""
-    return StorageLocation(place=Place.LOCAL, root=Path(storage.location), base_url=str(base_url))
+    return StorageLocation(
+        place=StoragePlace.LOCAL, root=Path(storage.location), base_url=str(base_url)
+    )
 
 
 def _remote(storage: Any, config: Config) -> StorageLocation:
     bucket = getattr(storage, "bucket_name", None)
     if not config.bucket or bucket != config.bucket or not _same_endpoint(storage, config):
-        return StorageLocation(place=Place.OTHER)
+        return StorageLocation(place=StoragePlace.OTHER)
     location = str(getattr(storage, "location", "") or "").strip("/")
-    return StorageLocation(place=Place.BUCKET, prefix=f"{location}/" if location else "")
+    return StorageLocation(place=StoragePlace.BUCKET, prefix=f"{location}/" if location else "")
 
 
 def _same_endpoint(storage: Any, config: Config) -> bool:

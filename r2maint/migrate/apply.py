@@ -29,7 +29,7 @@ from r2maint.keys import Addresses
 from r2maint.local_files.read_file import is_as_it_was, md5_of
 from r2maint.migrate.plan import make_namer
 from r2maint.migrate.prepare import Preparer, Ready
-from r2maint.migrate.result import Action, Item, Migration, count_item
+from r2maint.migrate.result import Migration, MigrationAction, MigrationItem, count_item
 from r2maint.migrate.still_named import MovedSources
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.references.edit_cell import Swapped
@@ -66,7 +66,7 @@ class _Mover:
     is_over: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits for uploads any more."""
 
-    def moved(self, items: Iterable[Item]) -> Iterator[Item]:
+    def moved(self, items: Iterable[MigrationItem]) -> Iterator[MigrationItem]:
         """Yield every item as it ended. Raises `Stopped` once the uploads under way have ended."""
         pool = ThreadPoolExecutor(1, thread_name_prefix="r2maint-upload")
         before: _UnderWay | None = None
@@ -116,14 +116,16 @@ class _Mover:
                 return
             yield _upload(each)
 
-    def _finish(self, under_way: _UnderWay) -> Iterator[Item]:
+    def _finish(self, under_way: _UnderWay) -> Iterator[MigrationItem]:
         """Settle a batch's uploads, prove what is reused, and point the rows at what is stored."""
         ended = list(_ended(under_way))
         sent = [item for each, item in ended if each.body is not None]
         # What a stop left unsent comes last.
         pairs = list(zip(sent, under_way.entries, strict=False))
         for wanted, state in ((True, ChangeState.DONE), (False, ChangeState.CONFLICT)):
-            done = [entry for item, entry in pairs if (item.action is Action.UPLOAD) is wanted]
+            done = [
+                entry for item, entry in pairs if (item.action is MigrationAction.UPLOAD) is wanted
+            ]
             self.journal.settle(done, state)
         for each in under_way.batch:
             if each.body is not None and each.body.parent == self.preparer.directory:
@@ -131,7 +133,7 @@ class _Mover:
         unchanged = [_unless_changed(item) for _, item in ended]
         yield from self._rewrite(_proved(unchanged, self.bucket))
 
-    def _rewrite(self, items: Sequence[Item]) -> Iterator[Item]:
+    def _rewrite(self, items: Sequence[MigrationItem]) -> Iterator[MigrationItem]:
         """Point the rows at what is stored; yield each item with the rewrites that were done.
 
         A stop leaves the rest of them to the next run.
@@ -144,9 +146,9 @@ class _Mover:
         yield from (_swapped(item, outcomes) for item in items)
 
 
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _batches(items: Iterable[MigrationItem]) -> Iterator[list[MigrationItem]]:
     """Yield the items in batches that take about the same time each."""
-    batch: list[Item] = []
+    batch: list[MigrationItem] = []
     weight = 0
     for item in items:
         batch.append(item)
@@ -205,18 +207,20 @@ _PLANNED = ("to_upload", "to_rewrite", "embedded_left", "private_left", "externa
 
 def _until_stopped(
     mover: _Mover, plan: Migration, control: Control, stops: list[Stopped]
-) -> Iterator[Item]:
+) -> Iterator[MigrationItem]:
     size = 0 if plan.forecast.unknown else plan.counts["bytes"]
     with control.progress(len(plan.items), "Migrating", "file", size) as advance:
         try:
             for item in mover.moved(plan.items):
-                advance(1, item.bytes if item.action is Action.UPLOAD else 0)
+                advance(1, item.bytes if item.action is MigrationAction.UPLOAD else 0)
                 yield item
         except Stopped as stop:
             stops.append(stop)
 
 
-def _counted(items: Iterable[Item], counts: Counter[str], sources: MovedSources) -> Iterator[Item]:
+def _counted(
+    items: Iterable[MigrationItem], counts: Counter[str], sources: MovedSources
+) -> Iterator[MigrationItem]:
     for item in items:
         sources.add(item)
         yield count_item(counts, item, applied=True)
@@ -233,7 +237,7 @@ def _upload(each: Ready) -> Upload:
     return Upload(key=item.key, body=body, headers=headers, sha256=item.sha256)
 
 
-def _ended(under_way: _UnderWay) -> Iterator[tuple[Ready, Item]]:
+def _ended(under_way: _UnderWay) -> Iterator[tuple[Ready, MigrationItem]]:
     """Yield what was ready and how it ended, without what a stop left unsent."""
     results = iter(under_way.sent.result())
     for each in under_way.batch:
@@ -243,30 +247,31 @@ def _ended(under_way: _UnderWay) -> Iterator[tuple[Ready, Item]]:
             yield each, _sent(each.item, result.error)
 
 
-def _sent(item: Item, error: BucketError | None) -> Item:
+def _sent(item: MigrationItem, error: BucketError | None) -> MigrationItem:
     if error is None:
         return item
     if isinstance(error, PreconditionFailed):
-        return replace(item, action=Action.REUSE)
+        return replace(item, action=MigrationAction.REUSE)
     return _failed(item, error.code)
 
 
-def _proved(items: Sequence[Item], bucket: Bucket) -> list[Item]:
+def _proved(items: Sequence[MigrationItem], bucket: Bucket) -> list[MigrationItem]:
     """Fail every reused key that does not hold the item's bytes at this moment."""
-    reused = [item.key for item in items if item.action is Action.REUSE]
+    reused = [item.key for item in items if item.action is MigrationAction.REUSE]
     heads = iter(bucket.head_many(reused))
     return [
-        _proof(item, next(heads).value) if item.action is Action.REUSE else item for item in items
+        _proof(item, next(heads).value) if item.action is MigrationAction.REUSE else item
+        for item in items
     ]
 
 
-def _proof(item: Item, stored: ObjectInfo | None) -> Item:
+def _proof(item: MigrationItem, stored: ObjectInfo | None) -> MigrationItem:
     if stored is None:
         return _failed(item, "gone")
     return item if _holds(stored, item) else _failed(item, "key_taken")
 
 
-def _holds(stored: ObjectInfo, item: Item) -> bool:
+def _holds(stored: ObjectInfo, item: MigrationItem) -> bool:
     """Tell whether an object is the item's source: by MD5 where its ETag is one, else by SHA-256.
 
     Of bytes that are in no local file the recorded SHA-256 alone tells.
@@ -278,9 +283,9 @@ def _holds(stored: ObjectInfo, item: Item) -> bool:
     return stored.headers.metadata.get("sha256") == item.sha256
 
 
-def _unless_changed(item: Item) -> Item:
+def _unless_changed(item: MigrationItem) -> MigrationItem:
     """Fail an item whose file was written again: rows must go on naming the newer bytes."""
-    is_stored = item.action in (Action.UPLOAD, Action.REUSE)
+    is_stored = item.action in (MigrationAction.UPLOAD, MigrationAction.REUSE)
     if not is_stored or item.is_remote or not item.modified_ns:
         return item
     size = item.bytes if item.recipe is None else None
@@ -289,11 +294,11 @@ def _unless_changed(item: Item) -> Item:
     return item
 
 
-def _failed(item: Item, reason: str) -> Item:
-    return replace(item, action=Action.FAIL, reason=reason, rewrites=())
+def _failed(item: MigrationItem, reason: str) -> MigrationItem:
+    return replace(item, action=MigrationAction.FAIL, reason=reason, rewrites=())
 
 
-def _swapped(item: Item, outcomes: Mapping[Reference, Swapped]) -> Item:
+def _swapped(item: MigrationItem, outcomes: Mapping[Reference, Swapped]) -> MigrationItem:
     """Return the item with what was done; rewrites a stop left undone count as nothing."""
     if not item.rewrites:
         return item

@@ -12,7 +12,7 @@ from r2maint.rendering import format_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+class MigrationCost:
     """Requests and bytes, at list price: what they cost once the month's free tier is used up."""
 
     class_a: int = 0

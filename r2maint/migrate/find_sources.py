@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from r2maint.conf import Config
 from r2maint.keys import Addresses, Kind
 from r2maint.local_files.read_file import is_file
-from r2maint.local_files.storage_locations import Place, is_served, storage_location
+from r2maint.local_files.storage_locations import StoragePlace, is_served, storage_location
 from r2maint.references.column import Column
 from r2maint.references.reference import Reference, Shape
 
@@ -39,7 +39,7 @@ class Gatherer:
             _place_of(column): column.location
             for column in self.columns
             # Where a storage of another location kept its files before, nobody can tell.
-            if column.place is Place.BUCKET and (column.is_named or column.location == usual)
+            if column.place is StoragePlace.BUCKET and (column.is_named or column.location == usual)
         }
 
     def _is_private(self, column: Column) -> bool:

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from r2maint.journal import journal
 from r2maint.keys import Addresses, Kind, Target
 from r2maint.local_files.read_file import is_file
-from r2maint.local_files.restore_file import Original
+from r2maint.local_files.restore_file import MovedFile
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
@@ -22,7 +22,7 @@ _MOVED = (ChangeState.DONE, ChangeState.INTENDED)
 """A run that was killed after an upload, and finished since, found the object there."""
 
 
-def iter_moved(run_id: str, addresses: Addresses) -> Iterator[Original]:
+def iter_moved(run_id: str, addresses: Addresses) -> Iterator[MovedFile]:
     """Yield the files a run uploaded, then those it found in the bucket and rewrote values for.
 
     A file of the second kind is known by the old value alone: a FileField's name whose object was
@@ -30,7 +30,7 @@ def iter_moved(run_id: str, addresses: Addresses) -> Iterator[Original]:
     """
     for change in journal.iter_changes(run_id):
         if change.kind == ChangeKind.UPLOAD and _is_moved(change):
-            yield Original(path=Path(change.old), key=change.key, sha256=change.sha256)
+            yield MovedFile(path=Path(change.old), key=change.key, sha256=change.sha256)
     for alias in journal.journal_aliases():
         yield from _iter_reused(run_id, alias, addresses)
 
@@ -45,7 +45,7 @@ def _is_moved(upload: Change) -> bool:
     return not again.filter(state=ChangeState.DONE).exists()
 
 
-def _iter_reused(run_id: str, alias: str, addresses: Addresses) -> Iterator[Original]:
+def _iter_reused(run_id: str, alias: str, addresses: Addresses) -> Iterator[MovedFile]:
     rewrites = Change.objects.using(alias).filter(
         run_id=run_id, kind=ChangeKind.REWRITE, state=ChangeState.DONE
     )
@@ -63,12 +63,12 @@ def _iter_reused(run_id: str, alias: str, addresses: Addresses) -> Iterator[Orig
 
 def _local_files(
     key: str, values: Iterable[tuple[str, str, str]], addresses: Addresses
-) -> Iterator[Original]:
+) -> Iterator[MovedFile]:
     """Yield each local file that one of these old values, all rewritten to one key, means."""
     located = ((sha256, addresses.locate(old)) for _, sha256, old in values)
     found = {_path_of(t): sha256 for sha256, t in located if t and t.kind is Kind.LOCAL}
     for path, sha256 in found.items():
-        yield Original(path=path, key=key, sha256=sha256)
+        yield MovedFile(path=path, key=key, sha256=sha256)
 
 
 def _uploads(run_id: str, sums: Iterable[str]) -> QuerySet[Change]:

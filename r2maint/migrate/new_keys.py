@@ -10,7 +10,7 @@ from r2maint.conf import Config
 from r2maint.images.formats import FileType
 from r2maint.keys import DEFAULT_TEMPLATE, Addresses, key_from_template, row_names, shared_template
 from r2maint.local_files.read_file import MAX_IMAGE_BYTES, UnusableSource
-from r2maint.migrate.result import Item
+from r2maint.migrate.result import MigrationItem
 from r2maint.references.column import Column
 from r2maint.references.discover_columns import row_values
 from r2maint.references.edit_cell import Rewrite
@@ -109,13 +109,13 @@ class Namer:
 
     def named(
         self,
-        item: Item,
+        item: MigrationItem,
         key: str,
         kind: FileType | None,
         *,
         hashed: bool = True,
         size: tuple[int, int] | None = None,
-    ) -> Item:
+    ) -> MigrationItem:
         """Return the item under its key, with the new value of every reference.
 
         Names keep their value. `size` is that of a re-encoded picture: width and height columns

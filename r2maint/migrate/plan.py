@@ -30,11 +30,11 @@ from r2maint.local_files.read_file import (
     md5_of,
     read_source,
 )
-from r2maint.migrate.cost import Forecast
+from r2maint.migrate.cost import MigrationCost
 from r2maint.migrate.count_embedded import count_embedded
 from r2maint.migrate.find_sources import Gatherer, Origin
 from r2maint.migrate.new_keys import Namer, RowValues
-from r2maint.migrate.result import Action, Item, Migration, count_item
+from r2maint.migrate.result import Migration, MigrationAction, MigrationItem, count_item
 from r2maint.object_index.join import ReferenceIndex
 from r2maint.pricing import load_prices
 from r2maint.references.discover_columns import discover
@@ -82,7 +82,7 @@ class _Planner:
     requests: Counter[str] = field(default_factory=Counter)
     locator: Locator = field(default_factory=Locator)
 
-    def plan(self, drafts: list[_Draft]) -> Iterator[Item]:
+    def plan(self, drafts: list[_Draft]) -> Iterator[MigrationItem]:
         """Yield the items of some sources: one query per column, a LIST per thousand keys."""
         drafts = self._named(drafts)
         found = find_stored(self.bucket, {key for draft in drafts for key in _looked_for(draft)})
@@ -159,7 +159,7 @@ class _Planner:
 
     # Comparing
 
-    def _items(self, draft: _Draft, stored: Mapping[str, StoredObject]) -> Iterator[Item]:
+    def _items(self, draft: _Draft, stored: Mapping[str, StoredObject]) -> Iterator[MigrationItem]:
         """Yield one item, or one for each name when fields know a file by several."""
         base = _item_of(draft)
         if draft.source is None or draft.recipe is not None:
@@ -175,7 +175,7 @@ class _Planner:
             if references:
                 yield self._decided(_of(base, references), key, draft, taken)
         if others and draft.reason:
-            yield replace(base, action=Action.SKIP, reason=draft.reason, references=others)
+            yield replace(base, action=MigrationAction.SKIP, reason=draft.reason, references=others)
         elif others:
             key = next((key for key in draft.keys[:-1] if taken.get(key)), draft.keys[-1])
             yield self._decided(_of(base, others), key, draft, taken)
@@ -188,16 +188,18 @@ class _Planner:
         keys = dict.fromkeys((*draft.by_name, *draft.keys))
         return {key: self._holds(stored[key], draft.source) for key in keys if key in stored}
 
-    def _decided(self, item: Item, key: str, draft: _Draft, taken: Mapping[str, bool]) -> Item:
+    def _decided(
+        self, item: MigrationItem, key: str, draft: _Draft, taken: Mapping[str, bool]
+    ) -> MigrationItem:
         assert draft.source is not None
         if _is_too_long(key):
-            return replace(item, action=Action.SKIP, reason="too_long")
+            return replace(item, action=MigrationAction.SKIP, reason="too_long")
         named = self.namer.named(item, key, draft.source.type, hashed=key in draft.keys)
         if key not in taken:
             return named
         if taken[key]:
-            return replace(named, action=Action.REUSE)
-        return replace(named, action=Action.FAIL, reason="key_taken", rewrites=())
+            return replace(named, action=MigrationAction.REUSE)
+        return replace(named, action=MigrationAction.FAIL, reason="key_taken", rewrites=())
 
     def _holds(self, there: StoredObject, source: Source) -> bool:
         """Tell whether an object is the source: by MD5 where its ETag is one, else by SHA-256."""
@@ -210,7 +212,7 @@ class _Planner:
         return info is not None and info.headers.metadata.get("sha256") == source.sha256
 
 
-def _of(item: Item, references: tuple[Reference, ...]) -> Item:
+def _of(item: MigrationItem, references: tuple[Reference, ...]) -> MigrationItem:
     """Return the item for some of its references."""
     return item if references == item.references else replace(item, references=references)
 
@@ -223,10 +225,10 @@ def _by_name(group: Iterable[Reference]) -> Mapping[str, tuple[Reference, ...]]:
     return dict(sorted(found.items()))
 
 
-def _item_of(draft: _Draft) -> Item:
+def _item_of(draft: _Draft) -> MigrationItem:
     source = draft.source
-    return Item(
-        action=Action.SKIP if draft.reason and source is None else Action.UPLOAD,
+    return MigrationItem(
+        action=MigrationAction.SKIP if draft.reason and source is None else MigrationAction.UPLOAD,
         source=draft.path,
         is_remote=draft.references[0].target.kind is Kind.EXTERNAL,
         recipe=draft.recipe,
@@ -255,16 +257,16 @@ def _resolves(draft: _Draft, stored: Mapping[str, StoredObject]) -> bool:
     )
 
 
-def _once(item: Item, taken: dict[str, str]) -> Item:
+def _once(item: MigrationItem, taken: dict[str, str]) -> MigrationItem:
     """Return the item; of several with the same bytes under one key, only the first uploads."""
-    if item.action is not Action.UPLOAD or not item.key:
+    if item.action is not MigrationAction.UPLOAD or not item.key:
         return item
     first = taken.setdefault(item.key, item.sha256)
     if first is item.sha256:
         return item
     if first == item.sha256:
-        return replace(item, action=Action.REUSE)
-    return replace(item, action=Action.FAIL, reason="key_taken", rewrites=())
+        return replace(item, action=MigrationAction.REUSE)
+    return replace(item, action=MigrationAction.FAIL, reason="key_taken", rewrites=())
 
 
 def _is_picture(source: Source) -> bool:
@@ -326,7 +328,9 @@ def plan_migration(
     )
 
 
-def _counted(items: Iterable[Item], counts: Counter[str], databases: set[str]) -> Iterator[Item]:
+def _counted(
+    items: Iterable[MigrationItem], counts: Counter[str], databases: set[str]
+) -> Iterator[MigrationItem]:
     for item in items:
         count_item(counts, item, applied=False)
         counts["open"] += item.is_open
@@ -335,8 +339,8 @@ def _counted(items: Iterable[Item], counts: Counter[str], databases: set[str]) -
         yield item
 
 
-def _forecast(counts: Mapping[str, int], spent: Mapping[str, int], config: Config) -> Forecast:
-    return Forecast(
+def _forecast(counts: Mapping[str, int], spent: Mapping[str, int], config: Config) -> MigrationCost:
+    return MigrationCost(
         class_a=spent["class_a"] + counts["to_upload"],
         class_b=spent["class_b"] + counts["already_there"],
         stored_bytes=counts["bytes"],
@@ -350,7 +354,7 @@ def _in_scope(
     groups: Iterable[Group],
     scope: Scope,
     control: Control,
-) -> Iterator[Item]:
+) -> Iterator[MigrationItem]:
     left = scope.limit
     for drafts in _read_ahead(planner, batched(groups, BATCH), control):
         for item in planner.plan(drafts):

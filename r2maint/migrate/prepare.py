@@ -35,7 +35,7 @@ from r2maint.local_files.read_file import (
 )
 from r2maint.machine_resources import usable_cores
 from r2maint.migrate.new_keys import Namer, RowValues
-from r2maint.migrate.result import Action, Item
+from r2maint.migrate.result import MigrationAction, MigrationItem
 
 FETCHES = 4
 """Remote sources under way at once: each may be as large as the limit, several times over."""
@@ -44,14 +44,14 @@ FETCHES = 4
 class Ready(NamedTuple):
     """An item whose key is known, and where its bytes are; None where nothing is to be sent."""
 
-    item: Item
+    item: MigrationItem
     body: Path | None
 
 
 class _Made(NamedTuple):
     """An item that was open, its source's bytes, and the picture made of them, if one was."""
 
-    item: Item
+    item: MigrationItem
     data: bytes
     encoded: Encoded | None = None
 
@@ -67,14 +67,16 @@ class Preparer:
     limiter: Limiter
     made: int = 0
 
-    def ready(self, items: Sequence[Item]) -> Iterator[Ready]:
+    def ready(self, items: Sequence[MigrationItem]) -> Iterator[Ready]:
         """Yield every item, ready or settled; those that were open after the others.
 
         Raises: Stopped, while pictures are fetched or made.
         """
         for item in items:
             if not item.is_open:
-                yield Ready(item, Path(item.source) if item.action is Action.UPLOAD else None)
+                yield Ready(
+                    item, Path(item.source) if item.action is MigrationAction.UPLOAD else None
+                )
         opened = [item for item in items if item.is_open]
         if opened:
             values = self.namer.row_values(item.references for item in opened)
@@ -87,7 +89,9 @@ class Preparer:
 
     # Bytes
 
-    def _opened(self, items: Sequence[Item]) -> Generator[_Made | Item, None, None]:
+    def _opened(
+        self, items: Sequence[MigrationItem]
+    ) -> Generator[_Made | MigrationItem, None, None]:
         """Yield each open item with its bytes, or settled without them."""
         for item in items:
             if not item.is_remote:
@@ -104,13 +108,15 @@ class Preparer:
         for item, (_, fetched) in zip(remote, found, strict=True):
             self.control.check()
             if isinstance(fetched, FetchError):
-                yield replace(item, action=Action.SKIP, reason=fetched.reason)
+                yield replace(item, action=MigrationAction.SKIP, reason=fetched.reason)
             else:
                 yield _checked(item, fetched.body, decode=item.recipe is None)
 
-    def _encoded(self, opened: Iterable[_Made | Item]) -> Generator[_Made | Item, None, None]:
+    def _encoded(
+        self, opened: Iterable[_Made | MigrationItem]
+    ) -> Generator[_Made | MigrationItem, None, None]:
         """Yield each item with the bytes to store; pictures with a recipe re-encoded."""
-        settled: deque[_Made | Item] = deque()
+        settled: deque[_Made | MigrationItem] = deque()
         jobs = self._jobs(opened, settled)
         workers = max(1, min(self.control.workers, usable_cores()))
         with closing(reencode_many(jobs, workers=workers)) as results:
@@ -123,27 +129,29 @@ class Preparer:
 
     def _jobs(
         self,
-        opened: Iterable[_Made | Item],
-        settled: deque[_Made | Item],
-    ) -> Iterator[Job[tuple[Item, bytes]]]:
+        opened: Iterable[_Made | MigrationItem],
+        settled: deque[_Made | MigrationItem],
+    ) -> Iterator[Job[tuple[MigrationItem, bytes]]]:
         for each in opened:
-            if isinstance(each, Item) or each.item.recipe is None:
+            if isinstance(each, MigrationItem) or each.item.recipe is None:
                 settled.append(each)
             else:
                 yield Job((each.item, each.data), each.data, each.item.recipe)
 
     # Keys
 
-    def _stored(self, each: _Made | Item, values: RowValues) -> Ready:
-        if isinstance(each, Item):
+    def _stored(self, each: _Made | MigrationItem, values: RowValues) -> Ready:
+        if isinstance(each, MigrationItem):
             return Ready(each, None)
         body = each.encoded.body if each.encoded else each.data
         try:
             return Ready(self._named(each, values), self._file(body))
         except UnusableSource as unusable:
-            return Ready(replace(each.item, action=Action.SKIP, reason=unusable.reason), None)
+            return Ready(
+                replace(each.item, action=MigrationAction.SKIP, reason=unusable.reason), None
+            )
 
-    def _named(self, made: _Made, values: RowValues) -> Item:
+    def _named(self, made: _Made, values: RowValues) -> MigrationItem:
         """Return the item under its key. Raises: UnusableSource."""
         item, data, encoded = made
         tried = {RECIPE_KEY: item.recipe.fingerprint} if item.recipe else {}
@@ -166,7 +174,7 @@ class Preparer:
         stored = replace(item, sha256=sha256, bytes=len(body), marks=own)
         return self.namer.named(stored, key, kind, size=size)
 
-    def _earlier(self, item: Item, body: bytes, sha256: str) -> str:
+    def _earlier(self, item: MigrationItem, body: bytes, sha256: str) -> str:
         """Return the key under which an earlier run stored this source, if it still does; or ""."""
         known = uploads_of([sha256], self.bucket.name).get((item.source, sha256), "")
         if not known or not self.namer.fits(item.references, known):
@@ -183,45 +191,47 @@ class Preparer:
         return path
 
 
-def _read(item: Item) -> _Made | Item:
+def _read(item: MigrationItem) -> _Made | MigrationItem:
     """Return a local source with its bytes, if they are still those that were planned."""
     path = Path(item.source)
     try:
         data = path.read_bytes()
     except OSError:
-        return replace(item, action=Action.SKIP, reason="unreadable")
+        return replace(item, action=MigrationAction.SKIP, reason="unreadable")
     is_same = is_as_it_was(path, size=item.bytes, modified_ns=item.modified_ns)
     if not is_same or _sha256(data) != item.sha256:
-        return replace(item, action=Action.FAIL, reason="changed")
+        return replace(item, action=MigrationAction.FAIL, reason="changed")
     return _Made(item, data)
 
 
-def _checked(item: Item, data: bytes, *, decode: bool) -> _Made | Item:
+def _checked(item: MigrationItem, data: bytes, *, decode: bool) -> _Made | MigrationItem:
     """Return a fetched source if it is an image; every frame is decoded unless that comes next."""
     kind = sniff(data)
     if not data or kind is None or not kind.is_image:
         reason = "not_an_image" if data else "empty"
-        return replace(item, action=Action.SKIP, reason=reason)
+        return replace(item, action=MigrationAction.SKIP, reason=reason)
     if decode:
         try:
             inspect(data)
         except ImageError as error:
-            return replace(item, action=Action.SKIP, reason=error.reason)
+            return replace(item, action=MigrationAction.SKIP, reason=error.reason)
     return _Made(item, data)
 
 
-def _outcome(item: Item, data: bytes, result: Encoded | Skip | ImageError) -> _Made | Item:
+def _outcome(
+    item: MigrationItem, data: bytes, result: Encoded | Skip | ImageError
+) -> _Made | MigrationItem:
     if isinstance(result, Encoded):
         return _Made(item, data, result)
     if isinstance(result, ImageError):
-        return replace(item, action=Action.SKIP, reason=result.reason)
+        return replace(item, action=MigrationAction.SKIP, reason=result.reason)
     if item.is_remote:
         # What the encoder passes over (an animation) it did not decode to the end.
         return _checked(item, data, decode=True)
     return _Made(item, data)
 
 
-def _stem(item: Item) -> str:
+def _stem(item: MigrationItem) -> str:
     path = unquote(urlsplit(item.source).path) if item.is_remote else item.source
     return PurePosixPath(path).stem
 

@@ -11,7 +11,7 @@ from typing import Any
 from r2maint.errors import Stopped
 from r2maint.images import Recipe
 from r2maint.keys import redact
-from r2maint.migrate.cost import Forecast
+from r2maint.migrate.cost import MigrationCost
 from r2maint.references.edit_cell import Rewrite
 from r2maint.references.reference import Reference
 from r2maint.rendering import Refusal, format_bytes, format_count
@@ -34,7 +34,7 @@ SUMMARY = (
 )
 
 
-class Action(StrEnum):
+class MigrationAction(StrEnum):
     """What a migration does with one source."""
 
     UPLOAD = "upload"
@@ -45,10 +45,10 @@ class Action(StrEnum):
 
 # Without slots: items are spooled by the million, and dicts are pickled in C.
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class MigrationItem:
     """One source and every reference that names it."""
 
-    action: Action
+    action: MigrationAction
     source: str
     """The file's path, or the URL as the row has it."""
     is_remote: bool = False
@@ -78,7 +78,7 @@ class Item:
     @property
     def is_open(self) -> bool:
         """Whether key and new values are known only once the bytes are at hand."""
-        return self.action is Action.UPLOAD and not self.key
+        return self.action is MigrationAction.UPLOAD and not self.key
 
     @property
     def to_rewrite(self) -> int:
@@ -87,7 +87,7 @@ class Item:
 
     @property
     def has_work(self) -> bool:
-        return self.action is Action.UPLOAD or bool(self.rewrites)
+        return self.action is MigrationAction.UPLOAD or bool(self.rewrites)
 
     def as_dict(self) -> dict[str, Any]:
         new = {rewrite.reference: rewrite.new for rewrite in self.rewrites}
@@ -109,9 +109,9 @@ class Item:
 class Migration:
     """A migration as planned, or as it went: one item per source."""
 
-    items: Spool[Item]
+    items: Spool[MigrationItem]
     counts: Mapping[str, int]
-    forecast: Forecast
+    forecast: MigrationCost
     databases: frozenset[str] = frozenset()
     """The aliases whose rows are to be rewritten."""
     local_media: tuple[str, ...] = ()
@@ -200,7 +200,7 @@ def _left(counts: Mapping[str, int]) -> Iterator[str]:
         )
 
 
-def count_item(counts: Counter[str], item: Item, *, applied: bool) -> Item:
+def count_item(counts: Counter[str], item: MigrationItem, *, applied: bool) -> MigrationItem:
     """Add an item to the counts and return it."""
     counts["sources"] += 1
     counts["references"] += len(item.references)
@@ -208,21 +208,21 @@ def count_item(counts: Counter[str], item: Item, *, applied: bool) -> Item:
     counts["changed"] += item.changed
     counts["refused"] += item.refused
     counts[_OUTCOMES[item.action, applied]] += 1
-    if item.action is Action.UPLOAD:
+    if item.action is MigrationAction.UPLOAD:
         counts["bytes"] += item.bytes
         counts["to_fetch"] += item.is_remote
     return item
 
 
 _OUTCOMES = {
-    (Action.UPLOAD, False): "to_upload",
-    (Action.UPLOAD, True): "uploaded",
+    (MigrationAction.UPLOAD, False): "to_upload",
+    (MigrationAction.UPLOAD, True): "uploaded",
 } | {
     (action, applied): name
     for action, name in (
-        (Action.REUSE, "already_there"),
-        (Action.SKIP, "skipped"),
-        (Action.FAIL, "failed"),
+        (MigrationAction.REUSE, "already_there"),
+        (MigrationAction.SKIP, "skipped"),
+        (MigrationAction.FAIL, "failed"),
     )
     for applied in (False, True)
 }

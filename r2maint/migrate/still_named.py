@@ -6,7 +6,7 @@ from r2maint.control import Control
 from r2maint.keys import Kind
 from r2maint.migrate.find_sources import Gatherer, Origin
 from r2maint.migrate.new_keys import Namer
-from r2maint.migrate.result import Action, Item
+from r2maint.migrate.result import MigrationAction, MigrationItem
 from r2maint.object_index.objects import Inventory
 from r2maint.references.read_rows import iter_references
 from r2maint.references.reference import Shape
@@ -28,7 +28,7 @@ class MovedSources:
     def __exit__(self, *error: object) -> None:
         self._inventory.close()
 
-    def add(self, item: Item) -> None:
+    def add(self, item: MigrationItem) -> None:
         """Take note of a source whose rows were to follow it."""
         if item.action in _MOVED and item.url:
             self._count += 1
@@ -64,5 +64,5 @@ class MovedSources:
         )
 
 
-_MOVED = (Action.UPLOAD, Action.REUSE)
+_MOVED = (MigrationAction.UPLOAD, MigrationAction.REUSE)
 _BATCH = 1000

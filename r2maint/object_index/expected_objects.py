@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,8 +19,9 @@ from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.scratch.scratch_index import ScratchIndex
 from r2maint.scratch.spool import Spool
-from r2maint.verify.verdicts.by_listing import Lengths
 
+Lengths = Mapping[tuple[str, str, str], int | None]
+"""(database, model, field) -> how many characters one value may have; None for any."""
 Judged = tuple[Reference, StoredObject | None]
 """A reference and what the listing holds under its key."""
 

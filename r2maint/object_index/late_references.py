@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from r2maint import keys
+from r2maint.object_index.named_objects import MAX_OWNERS, Naming, Rows
 from r2maint.object_index.objects import COLUMNS, Inventory, unpack
 from r2maint.scratch.batches import batched
 from r2maint.scratch.sorted_rows import Ascending
-from r2maint.usage.count import MAX_OWNERS, Naming, Rows
 
 Use = tuple[str, int, int, str, bool]
 """A key as it is spelled, the number of the reference, the number of its field, where in the

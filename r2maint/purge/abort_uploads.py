@@ -26,7 +26,7 @@ from r2maint.models import ChangeKind, ChangeState
 from r2maint.object_index.objects import outermost
 from r2maint.purge.bucket_owner import Standing, read_standing, settle
 from r2maint.purge.recheck_before_delete import Lifted, agree, require_no_brake
-from r2maint.purge.verdict import Action
+from r2maint.purge.verdict import PurgeAction
 from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
@@ -42,7 +42,7 @@ class AbortItem(NamedTuple):
     upload: PendingUpload
     bytes: int | None
     """Of its parts; None when it could not be told."""
-    action: Action
+    action: PurgeAction
     reason: str
     due_at: datetime
 
@@ -124,7 +124,7 @@ def plan_aborting(
     counts: Counter[str] = Counter()
     items = Spool.of(_planned(config, bucket, options, now, control, counts))
     standing = read_standing(bucket)
-    oldest = (item.upload.initiated_at for item in items if item.action is Action.PLAN)
+    oldest = (item.upload.initiated_at for item in items if item.action is PurgeAction.PLAN)
     return Aborting(
         options=options,
         items=items,
@@ -151,14 +151,14 @@ def _planned(
         if isinstance(result.error, NoSuchKey):
             continue
         due_at = result.request.initiated_at + options.older_than
-        action, reason = Action.PLAN, "It was begun long ago."
+        action, reason = PurgeAction.PLAN, "It was begun long ago."
         if due_at > now:
-            action, reason = Action.KEPT, "It is too young."
+            action, reason = PurgeAction.KEPT, "It is too young."
         elif options.limit is not None and counts["to_abort"] >= options.limit:
-            action, reason = Action.KEPT, "It is over --limit."
+            action, reason = PurgeAction.KEPT, "It is over --limit."
         counts["uploads"] += 1
-        counts["to_abort" if action is Action.PLAN else "kept"] += 1
-        counts["bytes"] += (result.value or 0) if action is Action.PLAN else 0
+        counts["to_abort" if action is PurgeAction.PLAN else "kept"] += 1
+        counts["bytes"] += (result.value or 0) if action is PurgeAction.PLAN else 0
         yield AbortItem(result.request, result.value, action, reason, due_at)
 
 
@@ -189,8 +189,8 @@ def apply_aborting(
     ended = Counter(item.action for item in items)
     counts = {
         **plan.counts,
-        "aborted": ended[Action.DELETE],
-        "failed": ended[Action.FAIL],
+        "aborted": ended[PurgeAction.DELETE],
+        "failed": ended[PurgeAction.FAIL],
     }
     stopped = stops[0] if stops else None
     return replace(plan, items=items, counts=counts, applied=True, stopped=stopped)
@@ -207,8 +207,8 @@ def _settle_interrupted(plan: Aborting, run: Journal) -> None:
 def _aborted(
     plan: Aborting, bucket: Bucket, run: Journal, control: Control, stops: list[Stopped]
 ) -> Iterator[AbortItem]:
-    yield from (item for item in plan.items if item.action is not Action.PLAN)
-    wanted = (item for item in plan.items if item.action is Action.PLAN)
+    yield from (item for item in plan.items if item.action is not PurgeAction.PLAN)
+    wanted = (item for item in plan.items if item.action is PurgeAction.PLAN)
     try:
         for batch in batched(control.track(wanted, "Aborting", unit="upload"), BATCH):
             yield from _abort(batch, bucket, run)
@@ -226,9 +226,9 @@ def _abort(batch: list[AbortItem], bucket: Bucket, run: Journal) -> Iterator[Abo
     run.settle((entry for _, entry, error in ends if not error), ChangeState.DONE)
     for item, _, error in ends:
         if error:
-            yield item._replace(action=Action.FAIL, reason=error.message)
+            yield item._replace(action=PurgeAction.FAIL, reason=error.message)
         else:
-            yield item._replace(action=Action.DELETE)
+            yield item._replace(action=PurgeAction.DELETE)
 
 
 def _entry(item: AbortItem) -> Entry:

@@ -20,7 +20,7 @@ from r2maint.journal.sightings import Sightings
 from r2maint.models import Run
 from r2maint.purge import bucket_owner
 from r2maint.purge.copy_to_quarantine import Copier, Kept, without_copy
-from r2maint.purge.delete import Deleter, fate
+from r2maint.purge.delete import OrphanDeleter, fate
 from r2maint.purge.journal_steps import Steps
 from r2maint.purge.plan import circumstances
 from r2maint.purge.recheck_before_delete import (
@@ -32,7 +32,7 @@ from r2maint.purge.recheck_before_delete import (
 )
 from r2maint.purge.restore_named import Restorer
 from r2maint.purge.result import PurgeOutcome, PurgePlan, outcome_of
-from r2maint.purge.verdict import Action, PurgeItem
+from r2maint.purge.verdict import PurgeAction, PurgeItem
 from r2maint.quarantine.manifest import Quarantined, new_token, write_manifest
 from r2maint.scratch.spool import Spool
 
@@ -112,7 +112,7 @@ class _Deletion:
         copier = Copier(steps=self.steps, token=self.steps.token() or new_token())
         for one in copier.copy(self._orphans()):
             if isinstance(one, Kept):
-                action = Action.FAIL if one.failed else Action.KEPT
+                action = PurgeAction.FAIL if one.failed else PurgeAction.KEPT
                 fates.extend([fate(one.item, action, one.reason)])
             else:
                 yield one
@@ -139,7 +139,7 @@ class _Deletion:
             self.stopped = reason
             return
         require_same_sources(self.plan.reading, reading)
-        deleter = Deleter(steps=self.steps, control=self.control, named=named)
+        deleter = OrphanDeleter(steps=self.steps, control=self.control, named=named)
         yield from deleter.delete(entries)
         self.locked, self.stopped = deleter.locked, deleter.stopped
 

@@ -46,7 +46,7 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+class PurgeCost:
     """CopyObject, PUT and LIST are Class A, HEAD and GET Class B; deleting is taken as free."""
 
     by_class: Mapping[str, Requests] = field(default_factory=dict)
@@ -104,7 +104,7 @@ def forecast(
     read: int,
     hard: bool,
     prices: Prices,
-) -> Forecast:
+) -> PurgeCost:
     """Return the requests of deleting `objects` of `sizes` bytes, both by storage class.
 
     `listed` is how many objects the bucket holds, and `read` how many of them are read for
@@ -112,7 +112,7 @@ def forecast(
     """
     count = sum(objects.values())
     if not count:
-        return Forecast(prices=prices)
+        return PurgeCost(prices=prices)
     by_class = {
         STANDARD: Requests(
             class_a=_FIXED_A - hard + _pages(listed) * (1 + bool(read) * _READINGS),
@@ -127,7 +127,7 @@ def forecast(
             class_b=before.class_b + (number if hard else _COPIED_B * number),
             copied_bytes=before.copied_bytes + (0 if hard else sizes.get(name, 0)),
         )
-    return Forecast(by_class=by_class, prices=prices)
+    return PurgeCost(by_class=by_class, prices=prices)
 
 
 def _pages(listed: int) -> int:

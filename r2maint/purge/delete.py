@@ -20,20 +20,20 @@ from r2maint.journal.entries import Entry
 from r2maint.models import ChangeKind, ChangeState
 from r2maint.purge import journal_steps
 from r2maint.purge.journal_steps import Steps, step
-from r2maint.purge.verdict import Action, PurgeItem, Verdict
+from r2maint.purge.verdict import PurgeAction, PurgeItem, PurgeVerdict
 from r2maint.quarantine.manifest import Quarantined, as_entry_headers
 from r2maint.scratch.spool import Spool
 
 _LOCKED = "A bucket lock rule keeps it; PROTECTED leaves such keys out of the next purge."
 
 
-def fate(item: StoredObject, action: Action, reason: str) -> PurgeItem:
+def fate(item: StoredObject, action: PurgeAction, reason: str) -> PurgeItem:
     """Return what became of an orphan."""
-    return PurgeItem(item, Verdict.ORPHAN, action, reason)
+    return PurgeItem(item, PurgeVerdict.ORPHAN, action, reason)
 
 
 @dataclass(slots=True, kw_only=True)
-class Deleter:
+class OrphanDeleter:
     """Deletes quarantined objects."""
 
     steps: Steps
@@ -71,15 +71,15 @@ class Deleter:
         """Return the fate of an object that stays; None for one that may go."""
         item = one.object
         if one.key in self.named:
-            return fate(item, Action.KEPT, "Something names it since the plan.")
+            return fate(item, PurgeAction.KEPT, "Something names it since the plan.")
         if isinstance(head.error, NoSuchKey):
-            return fate(item, Action.KEPT, "It is gone already.")
+            return fate(item, PurgeAction.KEPT, "It is gone already.")
         if head.error is not None or head.value is None:
-            return fate(item, Action.FAIL, str(head.error))
+            return fate(item, PurgeAction.FAIL, str(head.error))
         if _changed(item, head.value):
-            return fate(item, Action.KEPT, "It changed since it was listed.")
+            return fate(item, PurgeAction.KEPT, "It changed since it was listed.")
         if one.copy and not _has_all(one.headers, as_entry_headers(head.value.headers)):
-            return fate(item, Action.FAIL, "Its copy lacks headers that it has.")
+            return fate(item, PurgeAction.FAIL, "Its copy lacks headers that it has.")
         return None
 
     def _delete_waiting(self) -> Iterator[PurgeItem]:
@@ -110,11 +110,11 @@ class Deleter:
 
     def _ended(self, item: StoredObject, error: BucketError | None) -> PurgeItem:
         if error is None:
-            return fate(item, Action.DELETE, "Nothing names it.")
+            return fate(item, PurgeAction.DELETE, "Nothing names it.")
         if isinstance(error, ObjectLocked):
             self.locked += 1
-            return fate(item, Action.KEPT, _LOCKED)
-        return fate(item, Action.FAIL, error.message)
+            return fate(item, PurgeAction.KEPT, _LOCKED)
+        return fate(item, PurgeAction.FAIL, error.message)
 
 
 def _has_all(copy: Mapping[str, Any], own: Mapping[str, Any]) -> bool:

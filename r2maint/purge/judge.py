@@ -20,11 +20,11 @@ from r2maint.object_index.objects import Inventory, outermost
 from r2maint.purge.rendition_presets import APPS, SQUEEZING
 from r2maint.purge.renditions import Derivations
 from r2maint.purge.result import PurgeOptions
-from r2maint.purge.verdict import Action, PurgeItem, Verdict
+from r2maint.purge.verdict import PurgeAction, PurgeItem, PurgeVerdict
 
 
 @dataclass(slots=True)
-class Judge:
+class PurgeJudge:
     """The rules of one plan: whoever asks about one key asks the same."""
 
     config: Config
@@ -64,11 +64,15 @@ class Judge:
     def is_managed(self, key: str) -> bool:
         return identity(key).startswith(self.prefixes)
 
-    def _shield(self, key: str) -> tuple[Verdict, Action, str] | None:
+    def _shield(self, key: str) -> tuple[PurgeVerdict, PurgeAction, str] | None:
         if pattern := self.protection(key):
-            return Verdict.PROTECTED, Action.KEPT, f"It matches {pattern}."
+            return PurgeVerdict.PROTECTED, PurgeAction.KEPT, f"It matches {pattern}."
         if self.is_rendition(key):
-            return Verdict.DERIVED, Action.KEPT, "It is a rendition of an object that is kept."
+            return (
+                PurgeVerdict.DERIVED,
+                PurgeAction.KEPT,
+                "It is a rendition of an object that is kept.",
+            )
         return None
 
     def protection(self, key: str) -> str:
@@ -105,11 +109,11 @@ class Judge:
         due_at = max(old_at, seen_at)
         if old_at > self.now:
             reason = "It is younger than the grace period."
-            return PurgeItem(item, Verdict.TOO_YOUNG, Action.KEPT, reason, due_at)
+            return PurgeItem(item, PurgeVerdict.TOO_YOUNG, PurgeAction.KEPT, reason, due_at)
         if self.options.second_look and (first_seen is None or seen_at > self.now):
             reason = "First seen orphaned too recently; due once that is a grace period ago."
-            return PurgeItem(item, Verdict.WAITING, Action.KEPT, reason, due_at)
-        return PurgeItem(item, Verdict.ORPHAN, Action.PLAN, "Nothing names it.", due_at)
+            return PurgeItem(item, PurgeVerdict.WAITING, PurgeAction.KEPT, reason, due_at)
+        return PurgeItem(item, PurgeVerdict.ORPHAN, PurgeAction.PLAN, "Nothing names it.", due_at)
 
 
 def derivations_of(config: Config) -> Derivations:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from r2maint.bucket import StoredObject
 from r2maint.keys import identity
-from r2maint.purge.verdict import UNNAMED, Action, PurgeItem, Verdict
+from r2maint.purge.verdict import UNNAMED, PurgeAction, PurgeItem, PurgeVerdict
 
 LARGEST = 20
 EXTREMES = 5
@@ -54,7 +54,7 @@ class Overview:
         }
 
 
-class Tally:
+class PurgeTally:
     """Takes a plan's items one by one."""
 
     def __init__(self, prefixes: tuple[str, ...]) -> None:
@@ -66,13 +66,13 @@ class Tally:
 
     def add(self, item: PurgeItem) -> None:
         stored = item.object
-        if item.action is Action.PLAN:
+        if item.action is PurgeAction.PLAN:
             self._folders.add(stored.key, stored.size, is_due=True)
             age = stored.modified_at.timestamp()
             self._largest.add(stored.size, stored)
             self._oldest.add(-age, stored)
             self._youngest.add(age, stored)
-        elif item.verdict is Verdict.ORPHAN:
+        elif item.verdict is PurgeVerdict.ORPHAN:
             self.leave("over_limit", stored)
         elif item.verdict in UNNAMED and item.due_at is not None:
             self._folders.add(stored.key, stored.size, is_due=False)

@@ -21,7 +21,7 @@ from r2maint.errors import DatabaseError, InvalidListing
 from r2maint.journal import journal
 from r2maint.journal.baselines import Baseline, last_baseline, remember_names
 from r2maint.journal.sightings import BATCH, Sightings
-from r2maint.keepset.find_keys import Found
+from r2maint.keepset.find_keys import FoundNames
 from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
@@ -30,13 +30,13 @@ from r2maint.pricing import Prices, load_prices
 from r2maint.purge.brakes import UNTRUSTED, Findings, find_refusals
 from r2maint.purge.bucket_owner import KEY as MARKER
 from r2maint.purge.bucket_owner import Standing, read_standing
-from r2maint.purge.cost import Forecast, forecast
+from r2maint.purge.cost import PurgeCost, forecast
 from r2maint.purge.excluded_sources import weigh_omissions
-from r2maint.purge.judge import Judge, derivations_of
-from r2maint.purge.overview import NOTHING, Amount, Tally
+from r2maint.purge.judge import PurgeJudge, derivations_of
+from r2maint.purge.overview import NOTHING, Amount, PurgeTally
 from r2maint.purge.report import closing_notes, lifecycle_notes, reading_notes
 from r2maint.purge.result import AS_CONFIGURED, PurgeOptions, PurgePlan
-from r2maint.purge.verdict import UNNAMED, Action, PurgeItem, Verdict
+from r2maint.purge.verdict import UNNAMED, PurgeAction, PurgeItem, PurgeVerdict
 from r2maint.quarantine.manifest import is_own
 from r2maint.rendering import Refusal
 from r2maint.scratch.batches import batched
@@ -84,14 +84,14 @@ class _Planner:
     removed: Counter[str] = field(default_factory=Counter)
     removals: Counter[str] = field(default_factory=Counter)
     own: Amount = NOTHING
-    judge: Judge = field(init=False)
-    tally: Tally = field(init=False)
+    judge: PurgeJudge = field(init=False)
+    tally: PurgeTally = field(init=False)
     prices: Prices = field(init=False)
     has_marker: bool = False
 
     def __post_init__(self) -> None:
-        self.judge = Judge(self.config, self.options, self.now, self.inventory)
-        self.tally = Tally(self.prefixes)
+        self.judge = PurgeJudge(self.config, self.options, self.now, self.inventory)
+        self.tally = PurgeTally(self.prefixes)
         self.prices = load_prices(self.config.prices)
 
     @property
@@ -189,7 +189,7 @@ class _Planner:
         require_cells(reading)
         return reading
 
-    def _take(self, source: str, found: Found) -> None:
+    def _take(self, source: str, found: FoundNames) -> None:
         self.inventory.add_names(found.names)
         self.inventory.add_absent(found.absent)
 
@@ -234,26 +234,26 @@ class _Planner:
             return None
         item = self._limited(item)
         self.tally.add(item)
-        if item.action is Action.PLAN:
+        if item.action is PurgeAction.PLAN:
             self.counts["orphans"] += 1
             self.counts["orphan_bytes"] += item.object.size
             self.removed[item.object.storage_class] += item.object.size
             self.removals[item.object.storage_class] += 1
-        elif item.verdict is not Verdict.ORPHAN:
+        elif item.verdict is not PurgeVerdict.ORPHAN:
             self.counts[item.verdict.value] += 1
         return item
 
     def _limited(self, item: PurgeItem) -> PurgeItem:
         limit = self.options.limit
-        if item.action is not Action.PLAN or limit is None or self.counts["orphans"] < limit:
+        if item.action is not PurgeAction.PLAN or limit is None or self.counts["orphans"] < limit:
             return item
-        return item._replace(action=Action.KEPT, reason="Nothing names it; over --limit.")
+        return item._replace(action=PurgeAction.KEPT, reason="Nothing names it; over --limit.")
 
     def _unmanaged(self) -> Iterator[PurgeItem]:
         reason = "It is below no managed prefix."
         for item in self.inventory.iter_objects():
             if not self.judge.is_managed(item.key):
-                yield PurgeItem(item, Verdict.UNMANAGED, Action.KEPT, reason)
+                yield PurgeItem(item, PurgeVerdict.UNMANAGED, PurgeAction.KEPT, reason)
 
     # Telling
 
@@ -267,7 +267,7 @@ class _Planner:
         """Return a digest of everything under which an orphan was seen."""
         return circumstances(self.config, standing.owner_id, reading.sources)
 
-    def _forecast(self, listed: int, reading: Reading) -> Forecast:
+    def _forecast(self, listed: int, reading: Reading) -> PurgeCost:
         read = (count for source, count in reading.cells.items() if source.startswith("object:"))
         return forecast(
             self.removals,

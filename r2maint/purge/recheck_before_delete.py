@@ -11,7 +11,7 @@ from r2maint.control import Control
 from r2maint.errors import Refused
 from r2maint.journal import journal
 from r2maint.journal.journal import Journal
-from r2maint.keepset.find_keys import Found
+from r2maint.keepset.find_keys import FoundNames
 from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.object_index.objects import Inventory
 from r2maint.purge import bucket_owner
@@ -72,7 +72,7 @@ def read_again(
     """
     inventory.add_objects(objects, control=control)
 
-    def take(source: str, found: Found) -> None:
+    def take(source: str, found: FoundNames) -> None:
         inventory.add_names(found.names)
 
     keep_set = KeepSet(config, bucket, now=journal.now())

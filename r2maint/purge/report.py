@@ -16,20 +16,27 @@ from r2maint.purge.rendition_presets import APPS
 from r2maint.purge.result import PurgePlan
 from r2maint.purge.verdict import UNNAMED
 from r2maint.quarantine.manifest import PREFIX
-from r2maint.rendering import Column, Section, Unit, format_bytes, format_count
+from r2maint.rendering import ReportColumn, Section, Unit, format_bytes, format_count
 
 _SHOWN = 10
 _EXTREMES = 3
-_OBJECTS, _SIZE = Column("objects", "Objects", Unit.COUNT), Column("bytes", "Size", Unit.BYTES)
-_KEY, _MODIFIED = Column("key", "Key"), Column("modified_at", "Modified")
-_PREFIX = Column("prefix", "Prefix")
-_LATER = (
-    Column("later_objects", "Due later", Unit.COUNT),
-    Column("later_bytes", "Size", Unit.BYTES),
+_OBJECTS, _SIZE = (
+    ReportColumn("objects", "Objects", Unit.COUNT),
+    ReportColumn("bytes", "Size", Unit.BYTES),
 )
-_ALL = (Column("verdict", "Verdict"), _KEY, _SIZE, Column("due_at", "Due"))
-_OMISSIONS = (Column("name", "Entry"), Column("reason", "Reason"), Column("told", "Outcome"))
-_PASSED_OVER = (Column("what", "What"), _OBJECTS, _SIZE, Column("reason", "Why"))
+_KEY, _MODIFIED = ReportColumn("key", "Key"), ReportColumn("modified_at", "Modified")
+_PREFIX = ReportColumn("prefix", "Prefix")
+_LATER = (
+    ReportColumn("later_objects", "Due later", Unit.COUNT),
+    ReportColumn("later_bytes", "Size", Unit.BYTES),
+)
+_ALL = (ReportColumn("verdict", "Verdict"), _KEY, _SIZE, ReportColumn("due_at", "Due"))
+_OMISSIONS = (
+    ReportColumn("name", "Entry"),
+    ReportColumn("reason", "Reason"),
+    ReportColumn("told", "Outcome"),
+)
+_PASSED_OVER = (ReportColumn("what", "What"), _OBJECTS, _SIZE, ReportColumn("reason", "Why"))
 
 
 def plan_sections(plan: PurgePlan) -> Iterator[Section]:
@@ -44,7 +51,7 @@ def plan_sections(plan: PurgePlan) -> Iterator[Section]:
         yield from _extremes(plan)
     yield Section(
         title="Due later, if nothing names it then",
-        columns=(Column("date", "On (UTC)"), _OBJECTS, _SIZE),
+        columns=(ReportColumn("date", "On (UTC)"), _OBJECTS, _SIZE),
         rows=told["due"],
     )
     if plan.options.everything:
@@ -70,7 +77,7 @@ def _title(plan: PurgePlan) -> str:
 
 
 def _extremes(plan: PurgePlan) -> Iterator[Section]:
-    columns = (Column("which", "Age"), _KEY, _SIZE, _MODIFIED)
+    columns = (ReportColumn("which", "Age"), _KEY, _SIZE, _MODIFIED)
     found = [_aged("oldest", stored) for stored in plan.overview.oldest[:_EXTREMES]] + [
         _aged("youngest", stored) for stored in plan.overview.youngest[:_EXTREMES]
     ]

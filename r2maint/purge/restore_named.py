@@ -19,7 +19,7 @@ from r2maint.purge import journal_steps
 from r2maint.purge.delete import fate
 from r2maint.purge.journal_steps import Steps, step
 from r2maint.purge.recheck_before_delete import find_named, require_same_sources
-from r2maint.purge.verdict import Action, PurgeItem
+from r2maint.purge.verdict import PurgeAction, PurgeItem
 from r2maint.quarantine.manifest import Quarantined, Restored, restore_all
 from r2maint.scratch.batches import batched
 
@@ -94,7 +94,7 @@ class Restorer:
 
 
 def _fate(change: Change, result: Restored) -> PurgeItem:
-    action = Action.RESTORE if result.done else Action.FAIL
+    action = PurgeAction.RESTORE if result.done else PurgeAction.FAIL
     reason = f"Something names it since it was deleted. {result.reason}".rstrip()
     return fate(_object_of(change), action, reason)
 

@@ -17,11 +17,11 @@ from r2maint.models import ChangeKind, ChangeState
 from r2maint.pricing import Prices, storage_saving
 from r2maint.purge.brakes import MaxDelete
 from r2maint.purge.bucket_owner import Standing
-from r2maint.purge.cost import Forecast
+from r2maint.purge.cost import PurgeCost
 from r2maint.purge.excluded_sources import Omission
 from r2maint.purge.journal_steps import Steps
 from r2maint.purge.overview import Overview
-from r2maint.purge.verdict import Action, PurgeItem
+from r2maint.purge.verdict import PurgeAction, PurgeItem
 from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.spool import Spool
 
@@ -93,7 +93,7 @@ class PurgePlan:
     managed: int = 0
     """Objects below the managed prefixes."""
     overview: Overview = field(default_factory=Overview)
-    forecast: Forecast = field(default_factory=Forecast)
+    forecast: PurgeCost = field(default_factory=PurgeCost)
     omissions: tuple[Omission, ...] = ()
     """One for each entry of NOT_REFERENCES."""
     stopped: None = None
@@ -146,7 +146,7 @@ class PurgePlan:
 
     def orphans(self) -> Iterator[StoredObject]:
         """Yield what applying the plan deletes."""
-        return (item.object for item in self.items if item.action is Action.PLAN)
+        return (item.object for item in self.items if item.action is PurgeAction.PLAN)
 
 
 _DELETED = (ChangeState.DONE, ChangeState.UNDONE)
@@ -191,8 +191,8 @@ def outcome_of(
     def counted() -> Iterator[PurgeItem]:
         nonlocal failed
         for item in _items(plan, fates, restored):
-            failed += item.action is Action.FAIL
-            if item.action is Action.DELETE:
+            failed += item.action is PurgeAction.FAIL
+            if item.action is PurgeAction.DELETE:
                 freed[item.object.storage_class] += item.object.size
             yield item
 
@@ -220,7 +220,7 @@ def _items(
     for item in fates:
         yield back.pop(item.object.key, item)
     yield from back.values()
-    yield from (item for item in plan.items if item.action is not Action.PLAN)
+    yield from (item for item in plan.items if item.action is not PurgeAction.PLAN)
 
 
 def _notes(locked: int) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from r2maint.bucket import StoredObject
 
 
-class Verdict(StrEnum):
+class PurgeVerdict(StrEnum):
     """What a plan makes of one object."""
 
     ORPHAN = "orphan"
@@ -24,10 +24,10 @@ class Verdict(StrEnum):
     ABSENT = "absent"
 
 
-UNNAMED = frozenset({Verdict.ORPHAN, Verdict.TOO_YOUNG, Verdict.WAITING})
+UNNAMED = frozenset({PurgeVerdict.ORPHAN, PurgeVerdict.TOO_YOUNG, PurgeVerdict.WAITING})
 
 
-class Action(StrEnum):
+class PurgeAction(StrEnum):
     """What is done about one object."""
 
     PLAN = "plan"
@@ -42,8 +42,8 @@ class PurgeItem(NamedTuple):
     """One object that nothing names, and what is made of it."""
 
     object: StoredObject
-    verdict: Verdict
-    action: Action
+    verdict: PurgeVerdict
+    action: PurgeAction
     reason: str
     due_at: datetime | None = None
     """When it may be deleted, if it is still an orphan then."""

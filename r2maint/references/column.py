@@ -11,7 +11,7 @@ from django.apps import apps
 from django.db import models
 
 from r2maint.conf import FieldRule
-from r2maint.local_files.storage_locations import Place
+from r2maint.local_files.storage_locations import StoragePlace
 
 Model = type[models.Model]
 
@@ -42,7 +42,7 @@ class Column:
     rule: FieldRule = dataclass_field(default_factory=FieldRule)
     is_named: bool = False
     """`FIELDS` names it."""
-    place: Place = Place.OTHER
+    place: StoragePlace = StoragePlace.OTHER
     """Where the storage of its names keeps the files: a FILE's own one, the default one of any
     other column that `FIELDS` names."""
     location: str = ""
@@ -60,6 +60,6 @@ class Column:
 
     def name_of(self, key: str) -> str | None:
         """Return the name that means `key`; None when the storage cannot reach it."""
-        if self.place is not Place.BUCKET or not key.startswith(self.location):
+        if self.place is not StoragePlace.BUCKET or not key.startswith(self.location):
             return None
         return key[len(self.location) :] or None

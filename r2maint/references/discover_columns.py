@@ -23,7 +23,7 @@ from r2maint.conf import Config, FieldRule
 from r2maint.database.connections import iter_aliases, missing_table, reading, table_names
 from r2maint.errors import ConfigError, UsageError, suggest
 from r2maint.keys import Addresses
-from r2maint.local_files.storage_locations import Place, StorageLocation, storage_location
+from r2maint.local_files.storage_locations import StorageLocation, StoragePlace, storage_location
 from r2maint.references.column import Column, ColumnKind, Model
 from r2maint.references.scope import EVERYTHING, Scope
 from r2maint.scratch.batches import batched
@@ -33,7 +33,7 @@ _HISTORY = ({"history_id", "history_type"}, {"pgh_id"})
 _PARAMETERS = 500
 """Primary keys in one query; SQLite of old takes 999."""
 _NO_RULE = FieldRule()
-_NOWHERE = StorageLocation(place=Place.OTHER)
+_NOWHERE = StorageLocation(place=StoragePlace.OTHER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

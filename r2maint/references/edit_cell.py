@@ -113,10 +113,10 @@ def _lost_or_there(kind: ColumnKind, text: str, rewrite: Rewrite) -> Swapped:
     return Swapped.DONE if rewrite.new in values else Swapped.CHANGED
 
 
-def _elements(kind: ColumnKind, text: str, path: str) -> list[json_text.Token]:
+def _elements(kind: ColumnKind, text: str, path: str) -> list[json_text.JsonString]:
     """Return what stands at a path: of JSON with duplicate keys, several."""
     if kind not in (ColumnKind.JSON, ColumnKind.ARRAY):
-        return [json_text.Token("", 0, len(text), text)]
+        return [json_text.JsonString("", 0, len(text), text)]
     try:
         return [token for token in json_text.strings(text) if token.pointer == path]
     except ValueError:
@@ -155,7 +155,7 @@ def _objection(column: Column, passage: Passage) -> Swapped | None:
 
 
 def _with_cuts(
-    kind: ColumnKind, text: str, elements: list[json_text.Token], passage: Passage
+    kind: ColumnKind, text: str, elements: list[json_text.JsonString], passage: Passage
 ) -> str:
     cuts = {token.start: each for token, each in zip(elements, passage.cuts(), strict=True)}
     if kind in (ColumnKind.JSON, ColumnKind.ARRAY):

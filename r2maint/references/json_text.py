@@ -38,7 +38,7 @@ _PLAIN_LIST = re.compile(
 )
 
 
-class Token(NamedTuple):
+class JsonString(NamedTuple):
     """One string value; object keys are not values."""
 
     pointer: str
@@ -65,14 +65,14 @@ class _Place:
         return f"{self.prefix}/{self.index if self.closer == ']' else self.name}"
 
 
-def strings(raw: str) -> Iterator[Token]:
+def strings(raw: str) -> Iterator[JsonString]:
     """Yield every string value of one JSON document, in the order of the text.
 
     Text after the last token taken is not checked. Raises: ValueError where the text is not JSON.
     """
     if _PLAIN_LIST.match(raw):  # most cells: a list of URLs without any escape
         for index, found in enumerate(_PLAIN_STRING.finditer(raw)):
-            yield Token(f"/{index}", found.start(), found.end(), found[1])
+            yield JsonString(f"/{index}", found.start(), found.end(), found[1])
     else:
         yield from _scan(raw)
 
@@ -85,7 +85,7 @@ def plain_list(raw: str) -> list[str]:
     return _PLAIN_STRING.findall(raw) if _PLAIN_LIST.match(raw) else []
 
 
-def _scan(raw: str) -> Iterator[Token]:
+def _scan(raw: str) -> Iterator[JsonString]:
     stack: list[_Place] = []
     position = 0
     while position >= 0:
@@ -93,7 +93,7 @@ def _scan(raw: str) -> Iterator[Token]:
         position = found.end()
         if found[1] == '"':
             value, end = scanstring(raw, position, True)
-            yield Token(stack[-1].pointer() if stack else "", position - 1, end, value)
+            yield JsonString(stack[-1].pointer() if stack else "", position - 1, end, value)
             position = _next_member(raw, end, stack)
         elif found[1] is None:
             position = _next_member(raw, position, stack)

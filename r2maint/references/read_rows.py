@@ -17,7 +17,7 @@ from django.db.models.query import QuerySet
 from r2maint.control import Advance, Control
 from r2maint.database.connections import reading
 from r2maint.keys import Addresses, Kind, Target, Via, host_of, is_bare_name
-from r2maint.local_files.storage_locations import Place
+from r2maint.local_files.storage_locations import StoragePlace
 from r2maint.references import json_text, urls_in_text
 from r2maint.references.cell_text import StoredText
 from r2maint.references.column import Column, ColumnKind
@@ -122,7 +122,7 @@ def _is_name(column: Column, value: str) -> bool:
 
 
 def _locate_name(column: Column, value: str, addresses: Addresses) -> Target | None:
-    if column.place is Place.OTHER:
+    if column.place is StoragePlace.OTHER:
         return None
     return addresses.locate_name(value, location=column.location, root=column.local_root)
 
@@ -254,7 +254,7 @@ def _elements(column: Column, pk: str, cell: str) -> Iterable[tuple[str, str]]:
     return [(t.pointer, t.value) for t in tokens if _is_storable(t)]
 
 
-def _is_storable(token: json_text.Token) -> bool:
+def _is_storable(token: json_text.JsonString) -> bool:
     """Tell whether a journal can hold value and place: no lone surrogate, no NUL."""
     text = token.pointer + token.value
     if text.isascii():

@@ -34,7 +34,14 @@ from r2maint.references.column import Column
 from r2maint.references.discover_columns import find_column
 from r2maint.references.edit_cell import Rewrite, Swapped
 from r2maint.references.reference import Shape
-from r2maint.references.rewrite_row import ATTEMPTS, Outcome, Row, Step, read_rows, update_together
+from r2maint.references.rewrite_row import (
+    ATTEMPTS,
+    Outcome,
+    RowRewrite,
+    Step,
+    read_rows,
+    update_together,
+)
 from r2maint.scratch.batches import batched
 from r2maint.signals import rows_rewritten
 
@@ -93,7 +100,7 @@ def swap_all(rewrites: Iterable[Rewrite], journal: Journal, *, control: Control)
     return Swapped.DONE
 
 
-def _require_ready(rows: Iterable[Row], ready: set[tuple[str, str]]) -> None:
+def _require_ready(rows: Iterable[RowRewrite], ready: set[tuple[str, str]]) -> None:
     """Raise DatabaseError unless every table not in `ready` can be written to; add them to it."""
     used = {(row.database, column.table) for row in rows for column in row.columns.values()}
     for alias, group in groupby(sorted(used - ready), key=itemgetter(0)):
@@ -105,13 +112,14 @@ def _require_ready(rows: Iterable[Row], ready: set[tuple[str, str]]) -> None:
 # From rewrites to rows
 
 
-def _take_rows(rewrites: Iterator[Rewrite], size: int) -> list[Row]:
+def _take_rows(rewrites: Iterator[Rewrite], size: int) -> list[RowRewrite]:
     """Return the next rewrites, those of one row together, until `size` rows are full."""
-    rows: dict[tuple[str, str, str], Row] = {}
+    rows: dict[tuple[str, str, str], RowRewrite] = {}
     for rewrite in rewrites:
         at = rewrite.reference
         row = rows.setdefault(
-            (at.database, at.model, at.pk), Row(database=at.database, model=at.model, pk=at.pk)
+            (at.database, at.model, at.pk),
+            RowRewrite(database=at.database, model=at.model, pk=at.pk),
         )
         _add(row, rewrite)
         if len(rows) == size:
@@ -119,7 +127,7 @@ def _take_rows(rewrites: Iterator[Rewrite], size: int) -> list[Row]:
     return list(rows.values())
 
 
-def _add(row: Row, rewrite: Rewrite) -> None:
+def _add(row: RowRewrite, rewrite: Rewrite) -> None:
     at = rewrite.reference
     column = row.columns.get(at.field) or find_column(at.database, at.model, at.field)
     if column is None:
@@ -139,19 +147,19 @@ def _is_too_long(rewrite: Rewrite, column: Column) -> bool:
     return len(rewrite.new) > column.max_length
 
 
-def _order(row: Row) -> tuple[str, str, bool, Any]:
+def _order(row: RowRewrite) -> tuple[str, str, bool, Any]:
     """Order rows by primary key, as other writers do: that avoids deadlocks."""
     is_number = isinstance(row.pk, int)
     return row.database, row.model, is_number, row.pk if is_number else str(row.pk)
 
 
-def _swap_rows(database: str, rows: list[Row], journal: Journal) -> None:
+def _swap_rows(database: str, rows: list[RowRewrite], journal: Journal) -> None:
     refuse_open_transaction(database)
     _read(database, rows)
     _announce(database, _commit_together(database, rows, journal), journal)
 
 
-def _read(database: str, rows: list[Row]) -> None:
+def _read(database: str, rows: list[RowRewrite]) -> None:
     with reading(database):
         for _, group in groupby(rows, key=lambda row: row.model):
             for batch in batched((row for row in group if row.pending), MAX_ROWS):
@@ -161,7 +169,7 @@ def _read(database: str, rows: list[Row]) -> None:
 # One transaction
 
 
-def _commit_together(database: str, rows: list[Row], journal: Journal) -> list[Step]:
+def _commit_together(database: str, rows: list[RowRewrite], journal: Journal) -> list[Step]:
     """Write all rows in one transaction; when that fails, each row in one of its own."""
     try:
         return _commit(database, rows, journal)
@@ -173,7 +181,7 @@ def _commit_together(database: str, rows: list[Row], journal: Journal) -> list[S
     return [step for row in rows for step in _commit_alone(database, row, journal)]
 
 
-def _commit_alone(database: str, row: Row, journal: Journal) -> list[Step]:
+def _commit_alone(database: str, row: RowRewrite, journal: Journal) -> list[Step]:
     for attempt in range(ATTEMPTS):
         try:
             return _commit(database, [row], journal)
@@ -196,7 +204,7 @@ class _OneStays(Exception):
         self.how = how
 
 
-def _commit_whole(database: str, rows: list[Row], journal: Journal) -> list[Step]:
+def _commit_whole(database: str, rows: list[RowRewrite], journal: Journal) -> list[Step]:
     """Write all rows in one transaction. Raises: _OneStays when that was none."""
     _require_done(how for row in rows for _, how in row.settled)
     for attempt in range(ATTEMPTS):
@@ -221,7 +229,7 @@ def _require_done(outcomes: Iterable[Swapped]) -> None:
 
 def _commit(
     database: str,
-    rows: list[Row],
+    rows: list[RowRewrite],
     journal: Journal,
     *,
     whole: bool = False,

@@ -31,7 +31,7 @@ Outcome = tuple[Rewrite, Swapped]
 
 
 @dataclass(slots=True, kw_only=True)
-class Row:
+class RowRewrite:
     """The rewrites of one row, and what its cells hold."""
 
     database: str
@@ -53,7 +53,7 @@ class Row:
         self.settle(dict.fromkeys(self.pending, outcome))
 
 
-def read_rows(rows: list[Row], *, lock: bool = False) -> None:
+def read_rows(rows: list[RowRewrite], *, lock: bool = False) -> None:
     """Fill in what the cells of these rows of one model hold now."""
     if not rows:
         return
@@ -87,7 +87,7 @@ def update_together(steps: Iterable[Step]) -> dict[Step, bool]:
 class Step:
     """What becomes of one row in one attempt; forgotten when the transaction fails."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: RowRewrite) -> None:
         self.row = row
         self.outcomes: dict[Rewrite, Swapped] = {}
         self.entries: dict[Rewrite, Entry] = {}
@@ -180,7 +180,7 @@ _NOTHING_TO_TELL = (Swapped.DONE, Swapped.TOO_LONG, Swapped.REFUSED)
 """Ends, known before anything is written, of which the journal has no line."""
 
 
-def _entry(rewrite: Rewrite, row: Row) -> Entry:
+def _entry(rewrite: Rewrite, row: RowRewrite) -> Entry:
     at = rewrite.reference
     return Entry(
         kind=ChangeKind.REWRITE,

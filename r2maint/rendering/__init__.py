@@ -18,32 +18,32 @@ from r2maint.rendering.as_text import write_text
 from r2maint.rendering.charts import require_library
 from r2maint.rendering.document import (
     Case,
+    CaseResult,
     Chart,
-    Column,
     Metric,
     Refusal,
     Report,
+    ReportColumn,
     Section,
     Sink,
     Suite,
     Unit,
-    Verdict,
 )
 from r2maint.rendering.units import format_bytes, format_count, format_money, format_usd
 
 __all__ = [
     "FORMATS",
     "Case",
+    "CaseResult",
     "Chart",
-    "Column",
     "Metric",
     "Refusal",
     "Report",
+    "ReportColumn",
     "Section",
     "Sink",
     "Suite",
     "Unit",
-    "Verdict",
     "format_bytes",
     "format_count",
     "format_money",

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from r2maint.rendering.cells import plain, value_at
-from r2maint.rendering.document import Column, Report, Row, Sink
+from r2maint.rendering.document import Report, ReportColumn, Row, Sink
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What makes a spreadsheet run a cell. Source: OWASP, "CSV Injection"."""
@@ -30,14 +30,14 @@ def write_csv(report: Report, out: Sink) -> None:
 
 
 def columns_of(
-    columns: tuple[Column, ...], rows: Iterable[Row]
-) -> tuple[tuple[Column, ...], Iterator[Row]]:
+    columns: tuple[ReportColumn, ...], rows: Iterable[Row]
+) -> tuple[tuple[ReportColumn, ...], Iterator[Row]]:
     """Return the columns, taken from the first row where none are given, and every row."""
     rows = iter(rows)
     if columns:
         return columns, rows
     first = list(islice(rows, 1))
-    names = tuple(Column(name) for row in first for name in row)
+    names = tuple(ReportColumn(name) for row in first for name in row)
     return names, chain(first, rows)
 
 

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString, mark_safe
 import r2maint
 from r2maint.rendering.cells import printable, readable
 from r2maint.rendering.charts import draw_bars, draw_line
-from r2maint.rendering.document import Chart, Column, Report, Section, Sink, Unit
+from r2maint.rendering.document import Chart, Report, ReportColumn, Section, Sink, Unit
 from r2maint.rendering.tables import Table, summary_lines, tables_of
 
 MAX_ROWS = 500
@@ -36,7 +36,7 @@ def write_html(report: Report, out: Sink) -> None:
 
 
 def _context(report: Report) -> dict[str, Any]:
-    when = Column("finished_at")
+    when = ReportColumn("finished_at")
     return {
         "title": f"{report.command}, bucket {printable(report.bucket)}",
         "headline": printable(report.headline.rpartition(f"bucket {report.bucket}: ")[2]),
@@ -107,7 +107,7 @@ def _chart(section: Section, table: Table) -> SafeString | None:
 
 def _words(section: Section) -> Callable[[Decimal], str]:
     """Return how the amounts of a section are told."""
-    drawn = next((each for each in section.columns if each.name == section.drawn), Column(""))
+    drawn = next((each for each in section.columns if each.name == section.drawn), ReportColumn(""))
     if drawn.unit is Unit.USD:
         return lambda amount: readable(amount.quantize(Decimal("0.01")), drawn)
     return lambda amount: readable(round(amount), drawn)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from r2maint.rendering.cells import printable
-from r2maint.rendering.document import Case, Report, Sink, Suite, Verdict
+from r2maint.rendering.document import Case, CaseResult, Report, Sink, Suite
 
 _UNTIMED = "0"
 """Of suites and cases: what is checked is looked at together."""
@@ -21,7 +21,7 @@ _NONCHARACTERS = re.compile("[\ufffe\uffff]")
 
 def write_junit(report: Report, out: Sink) -> None:
     """Write one document, its cases one at a time; of the report's items nothing is shown."""
-    suites, totals = list(report.suites), Counter[Verdict]()
+    suites, totals = list(report.suites), Counter[CaseResult]()
     for suite in suites:
         totals.update(suite.counts)
     out.write('<?xml version="1.0" encoding="UTF-8"?>\n')
@@ -37,7 +37,7 @@ def _write_suite(suite: Suite, timestamp: str, out: Sink) -> None:
     attributes = _attributes(
         name=suite.name,
         **_counts(suite.counts),
-        skipped=str(suite.counts.get(Verdict.SKIPPED, 0)),
+        skipped=str(suite.counts.get(CaseResult.SKIPPED, 0)),
         time=_UNTIMED,
         timestamp=timestamp,
     )
@@ -47,17 +47,17 @@ def _write_suite(suite: Suite, timestamp: str, out: Sink) -> None:
     out.write("  </testsuite>\n")
 
 
-def _counts(counts: Mapping[Verdict, int]) -> dict[str, str]:
-    failures = counts.get(Verdict.FAILED, 0)
+def _counts(counts: Mapping[CaseResult, int]) -> dict[str, str]:
+    failures = counts.get(CaseResult.FAILED, 0)
     return {"tests": str(sum(counts.values())), "failures": str(failures), "errors": "0"}
 
 
 def _lines(case: Case) -> Iterator[str]:
     yield f"    <testcase{_attributes(classname=case.place, name=case.name, time=_UNTIMED)}>"
-    if case.verdict is Verdict.FAILED:
+    if case.verdict is CaseResult.FAILED:
         said = _attributes(type=case.kind, message=case.message)
         yield f"<failure{said}>{_text(case.text)}</failure>"
-    elif case.verdict is Verdict.SKIPPED:
+    elif case.verdict is CaseResult.SKIPPED:
         yield f"<skipped{_attributes(message=case.message)}/>"
     elif case.text:
         yield f"<system-out>{_text(case.text)}</system-out>"

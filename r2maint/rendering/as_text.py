@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from r2maint.rendering.bars import bars_of, room_for_bars
 from r2maint.rendering.cells import printable
-from r2maint.rendering.document import Column, Refusal, Report, Sink, Unit
+from r2maint.rendering.document import Refusal, Report, ReportColumn, Sink, Unit
 from r2maint.rendering.tables import Table, summary_lines, tables_of
 
 MAX_ROWS = 20
@@ -96,7 +96,12 @@ def _fits(cell: str, width: int) -> bool:
 
 
 def _line(
-    cells: list[str], columns: tuple[Column, ...], widths: list[int], bar: str, *, marked: bool
+    cells: list[str],
+    columns: tuple[ReportColumn, ...],
+    widths: list[int],
+    bar: str,
+    *,
+    marked: bool,
 ) -> str:
     padded = [
         _pad(cell, width, right=column.unit is not Unit.TEXT)

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from r2maint.rendering.as_json import encode
-from r2maint.rendering.document import Column, Row, Unit
+from r2maint.rendering.document import ReportColumn, Row, Unit
 from r2maint.rendering.units import format_bytes, format_money, format_usd
 
 # Control characters move a terminal's cursor or colour it, bidirectional overrides make one key
@@ -49,7 +49,7 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def readable(value: Any, column: Column) -> str:
+def readable(value: Any, column: ReportColumn) -> str:
     """Return a value for a reader: sizes in KiB, thousands set apart, nothing unprintable."""
     if value is None:
         return "–"

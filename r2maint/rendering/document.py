@@ -44,7 +44,7 @@ class Unit(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ReportColumn:
     """One column of items, in text and in csv."""
 
     name: str
@@ -71,7 +71,7 @@ class Section:
     title: str = ""
     lead: str = ""
     """A line between title and table."""
-    columns: tuple[Column, ...] = ()
+    columns: tuple[ReportColumn, ...] = ()
     rows: Iterable[Row] = ()
     drawn: str = ""
     """The column whose amounts are drawn, as bars in text; "" for none."""
@@ -92,7 +92,7 @@ class Metric:
     """Labels and value of each; no two with equal labels."""
 
 
-class Verdict(StrEnum):
+class CaseResult(StrEnum):
     """How a case ended, to a CI server."""
 
     PASSED = "passed"
@@ -107,7 +107,7 @@ class Case:
     place: str
     """What servers list it under ("classname"); with `name` unique, and the same in every run."""
     name: str
-    verdict: Verdict = Verdict.PASSED
+    verdict: CaseResult = CaseResult.PASSED
     kind: str = ""
     """One word for what is wrong."""
     message: str = ""
@@ -120,7 +120,7 @@ class Suite:
 
     name: str
     cases: Iterable[Case]
-    counts: Mapping[Verdict, int]
+    counts: Mapping[CaseResult, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ class Report:
     headline: str = ""
     verdict: str = ""
     """What the findings are, in a sentence; "" for a general one."""
-    columns: tuple[Column, ...] = ()
+    columns: tuple[ReportColumn, ...] = ()
     """How text and csv show an item; without any, the keys of the first item."""
     sections: Iterable[Section] = ()
     """What text and html show in place of the items."""

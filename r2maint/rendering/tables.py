@@ -11,7 +11,7 @@ from typing import Any
 
 from r2maint.rendering.as_csv import columns_of
 from r2maint.rendering.cells import printable, readable, value_at
-from r2maint.rendering.document import Column, Report, Row, Section, Unit
+from r2maint.rendering.document import Report, ReportColumn, Row, Section, Unit
 from r2maint.rendering.units import format_count
 
 
@@ -21,7 +21,7 @@ class Table:
 
     title: str
     lead: str
-    columns: tuple[Column, ...]
+    columns: tuple[ReportColumn, ...]
     heads: list[str]
     cells: list[list[str]]
     amounts: list[Decimal]
@@ -55,7 +55,7 @@ def _table(section: Section, most: int) -> Table | None:
     )
 
 
-def _says_something(column: Column, rows: Iterable[Row]) -> bool:
+def _says_something(column: ReportColumn, rows: Iterable[Row]) -> bool:
     return any(value_at(row, column.name) not in (None, "") for row in rows)
 
 
@@ -102,7 +102,7 @@ def _told(name: str, value: Any) -> str:
         )
     if isinstance(value, list | tuple):
         return format_count(len(value), "entry", "entries") if value else "none"
-    return readable(value, Column(name, unit=_unit_of(name)))
+    return readable(value, ReportColumn(name, unit=_unit_of(name)))
 
 
 def _inner(name: str, value: Any) -> str:

@@ -30,7 +30,13 @@ from r2maint.references.edit_cell import Swapped
 from r2maint.references.rewrite import swap_all
 from r2maint.reoptimize.encode import Trial, Tried, sha256_of, unmeasured
 from r2maint.reoptimize.ledger import ALREADY, Ledger, Record
-from r2maint.reoptimize.result import Action, Item, Reoptimization, Version, count_items
+from r2maint.reoptimize.result import (
+    Reoptimization,
+    ReoptimizeAction,
+    ReoptimizeItem,
+    Version,
+    count_items,
+)
 from r2maint.reoptimize.select import make_writer
 from r2maint.scratch.spool import Spool
 
@@ -59,7 +65,7 @@ def apply_reoptimize(
         converter = _Converter(trial=trial, journal=journal)
         with closing(trial.run(_untried(plan))) as encoded:
             done = converter.convert(chain(converter.unchanged(plan.versions), encoded))
-            rest = (item for item in plan.items if item.action is not Action.CONVERT)
+            rest = (item for item in plan.items if item.action is not ReoptimizeAction.CONVERT)
             items = Spool.of(chain(rest, _until_limit(done, plan, control, stops)))
     tally = count_items(items)
     return replace(
@@ -74,22 +80,22 @@ def apply_reoptimize(
     )
 
 
-def _untried(plan: Reoptimization) -> Iterator[Item]:
+def _untried(plan: Reoptimization) -> Iterator[ReoptimizeItem]:
     """Yield what is to be converted and has no version yet."""
     tried = {item.key for item, _ in plan.versions}
-    candidates = (item for item in plan.items if item.action is Action.CONVERT)
+    candidates = (item for item in plan.items if item.action is ReoptimizeAction.CONVERT)
     return (item for item in candidates if item.key not in tried)
 
 
 def _until_limit(
-    items: Iterator[Item], plan: Reoptimization, control: Control, stops: list[Stopped]
-) -> Iterator[Item]:
+    items: Iterator[ReoptimizeItem], plan: Reoptimization, control: Control, stops: list[Stopped]
+) -> Iterator[ReoptimizeItem]:
     left = plan.scope.limit
     tracked = control.track(items, "Re-encoding", plan.tally.candidates, unit="picture")
     try:
         for item in tracked if left != 0 else ():
             yield item
-            if left is not None and item.action is Action.CONVERT:
+            if left is not None and item.action is ReoptimizeAction.CONVERT:
                 left -= 1
                 if not left:
                     return
@@ -111,11 +117,11 @@ class _Converter:
                 continue
             reason = self._lost(item, version)
             if reason:
-                yield replace(unmeasured(item), action=Action.SKIP, reason=reason), None
+                yield replace(unmeasured(item), action=ReoptimizeAction.SKIP, reason=reason), None
             else:
                 yield item, version
 
-    def convert(self, tried: Iterable[Tried]) -> Iterator[Item]:
+    def convert(self, tried: Iterable[Tried]) -> Iterator[ReoptimizeItem]:
         for item, version in tried:
             if version is None:
                 yield item
@@ -123,13 +129,13 @@ class _Converter:
                 self.trial.control.check()
                 yield self._convert(item, version)
 
-    def _convert(self, item: Item, version: Version) -> Item:
+    def _convert(self, item: ReoptimizeItem, version: Version) -> ReoptimizeItem:
         sha256 = sha256_of(version.encoded.body)
         stored = self._store(item.new_key, version, sha256)
         if isinstance(stored, str):
-            return replace(unmeasured(item), action=Action.FAIL, reason=stored)
+            return replace(unmeasured(item), action=ReoptimizeAction.FAIL, reason=stored)
         if reason := self._lost(item, version):
-            return replace(unmeasured(item), action=Action.SKIP, reason=reason)
+            return replace(unmeasured(item), action=ReoptimizeAction.SKIP, reason=reason)
         size = (version.encoded.width, version.encoded.height)
         rewrites = self.trial.writer.rewrites(item.selected, item.new_key, sha256, size)
         how = swap_all(rewrites, self.journal, control=self.trial.control)
@@ -138,10 +144,10 @@ class _Converter:
             return replace(item, rewritten=len(rewrites))
         # The new object is an orphan now, for the next run to use or a purge to find.
         is_lost = how in (Swapped.CHANGED, Swapped.GONE)
-        action = Action.SKIP if is_lost else Action.FAIL
+        action = ReoptimizeAction.SKIP if is_lost else ReoptimizeAction.FAIL
         return replace(unmeasured(item), action=action, reason=how.value)
 
-    def _lost(self, item: Item, version: Version) -> str:
+    def _lost(self, item: ReoptimizeItem, version: Version) -> str:
         """Return why rows must go on naming the old key: somebody stored other bytes there."""
         source = head(self.trial.bucket, item.key)
         if source is None:
@@ -178,7 +184,7 @@ def _holds(found: ObjectInfo, size: int, sha256: str) -> bool:
     return found.size == size and found.headers.metadata.get("sha256") == sha256
 
 
-def _made(item: Item, version: Version, stored: ObjectInfo) -> Record:
+def _made(item: ReoptimizeItem, version: Version, stored: ObjectInfo) -> Record:
     return Record(
         key=item.new_key,
         etag=stored.etag,

@@ -13,16 +13,16 @@ from r2maint.control import Control
 from r2maint.images import Encoded, ImageError, Job, Skip, reencode_many
 from r2maint.machine_resources import usable_cores
 from r2maint.reoptimize.ledger import Ledger, Record
-from r2maint.reoptimize.result import Action, Item, Version
+from r2maint.reoptimize.result import ReoptimizeAction, ReoptimizeItem, Version
 from r2maint.reoptimize.select import Writer
 from r2maint.reoptimize.skip_known import judged, left
 
 _OF_THE_MOMENT = ("crashed", "encoder_failed")
 """Failures that another machine, or more memory, may not meet."""
 
-Tried = tuple[Item, "Version | None"]
+Tried = tuple[ReoptimizeItem, "Version | None"]
 """A picture with its new version, or left without one."""
-_Label = tuple[Item, ObjectInfo, str]
+_Label = tuple[ReoptimizeItem, ObjectInfo, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,12 @@ class Trial:
     control: Control
     processes: bool = True
 
-    def run(self, items: Iterable[Item]) -> Generator[Tried, None, None]:
+    def run(self, items: Iterable[ReoptimizeItem]) -> Generator[Tried, None, None]:
         """Yield each item with its new version, or left without one.
 
         One GET a picture. Lazy: about twice as many pictures as there are workers are in memory.
         """
-        settled: deque[Item] = deque()
+        settled: deque[ReoptimizeItem] = deque()
         workers = max(1, min(self.control.workers, usable_cores()))
         jobs = self._jobs(items, settled)
         many = reencode_many(jobs, workers=workers, processes=self.processes)
@@ -52,8 +52,10 @@ class Trial:
         while settled:
             yield settled.popleft(), None
 
-    def _jobs(self, items: Iterable[Item], settled: deque[Item]) -> Iterator[Job[_Label]]:
-        asked: deque[Item] = deque()
+    def _jobs(
+        self, items: Iterable[ReoptimizeItem], settled: deque[ReoptimizeItem]
+    ) -> Iterator[Job[_Label]]:
+        asked: deque[ReoptimizeItem] = deque()
 
         def keys() -> Iterator[str]:
             for item in items:
@@ -64,7 +66,7 @@ class Trial:
             found = answer.value
             info = found.info if found else None
             item = judged(asked.popleft(), answer.error, info, self.ledger)
-            if found is None or item.action is not Action.CONVERT:
+            if found is None or item.action is not ReoptimizeAction.CONVERT:
                 settled.append(item)
             else:
                 label = (item, found.info, sha256_of(found.body))
@@ -84,7 +86,7 @@ class Trial:
 
 
 def _left_as_it_is(
-    item: Item, source: ObjectInfo, sha256: str, result: Skip | ImageError
+    item: ReoptimizeItem, source: ObjectInfo, sha256: str, result: Skip | ImageError
 ) -> Record:
     recipe = item.selected.recipe
     return Record(
@@ -101,7 +103,7 @@ def _left_as_it_is(
     )
 
 
-def _measured(item: Item, version: Version, writer: Writer) -> Item:
+def _measured(item: ReoptimizeItem, version: Version, writer: Writer) -> ReoptimizeItem:
     """Return the item with what its new version would be, or is."""
     encoded = version.encoded
     sha256 = sha256_of(encoded.body)
@@ -114,7 +116,7 @@ def _measured(item: Item, version: Version, writer: Writer) -> Item:
     )
 
 
-def unmeasured(item: Item) -> Item:
+def unmeasured(item: ReoptimizeItem) -> ReoptimizeItem:
     """Return the item of a version that came to nothing."""
     return replace(item, new_key="", format="", bytes_after=None, ssim=None)
 

@@ -14,10 +14,10 @@ from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.journal import journal
-from r2maint.keepset.find_keys import Found
+from r2maint.keepset.find_keys import FoundNames
 from r2maint.keepset.read_texts import JOURNAL, KeepSet, storage_locations
 from r2maint.object_index.objects import Inventory
-from r2maint.reoptimize.result import Action, Item
+from r2maint.reoptimize.result import ReoptimizeAction, ReoptimizeItem
 from r2maint.reoptimize.select import Writer
 from r2maint.scratch.batches import batched
 from r2maint.scratch.scratch_index import ScratchIndex
@@ -47,25 +47,25 @@ class _Namings(ScratchIndex):
 
 
 def hold_back(
-    items: Spool[Item],
+    items: Spool[ReoptimizeItem],
     config: Config,
     bucket: Bucket,
     writer: Writer,
     listed: Inventory,
     prefix: str,
     control: Control,
-) -> Spool[Item]:
+) -> Spool[ReoptimizeItem]:
     """Return the items, those "not_swappable" that something else than their references names.
 
     The whole database is read once, unless nothing is to be converted.
     Raises: DatabaseError, ConfigError or BucketError when a source cannot be read; Stopped.
     """
-    wanted = (item.selected.object for item in items if item.action is Action.CONVERT)
+    wanted = (item.selected.object for item in items if item.action is ReoptimizeAction.CONVERT)
     with Inventory() as candidates, _Namings() as namings:
         if not candidates.add_objects(batched(wanted, _BATCH), control=Control()).count:
             return items
 
-        def take(source: str, found: Found) -> None:
+        def take(source: str, found: FoundNames) -> None:
             if source and source != JOURNAL:
                 namings.add(source, filter(candidates.has_object, found.names))
 
@@ -86,17 +86,21 @@ def _listed_keys(listed: Inventory, bucket: Bucket, prefix: str) -> Iterator[str
     return (item.key for page in bucket.list_pages() for item in page)
 
 
-def _held_back(items: Iterable[Item], namings: _Namings, writer: Writer) -> Iterator[Item]:
+def _held_back(
+    items: Iterable[ReoptimizeItem], namings: _Namings, writer: Writer
+) -> Iterator[ReoptimizeItem]:
     for item in items:
-        if item.action is Action.CONVERT:
+        if item.action is ReoptimizeAction.CONVERT:
             own = set(_sources_of(item, writer))
             if others := [each for each in namings.sources(item.key) if each not in own]:
                 detail = f"also named in {', '.join(others)}"
-                item = replace(item, action=Action.SKIP, reason="not_swappable", detail=detail)
+                item = replace(
+                    item, action=ReoptimizeAction.SKIP, reason="not_swappable", detail=detail
+                )
         yield item
 
 
-def _sources_of(item: Item, writer: Writer) -> Iterator[str]:
+def _sources_of(item: ReoptimizeItem, writer: Writer) -> Iterator[str]:
     """Yield the columns of the item's references, as the keep set names them."""
     for reference in item.references:
         if column := writer.column(reference):

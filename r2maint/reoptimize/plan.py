@@ -26,7 +26,7 @@ from r2maint.references.scope import Scope
 from r2maint.reoptimize.encode import Trial, Tried, sha256_of
 from r2maint.reoptimize.ledger import Ledger
 from r2maint.reoptimize.other_references import hold_back
-from r2maint.reoptimize.result import Action, Item, Reoptimization, count_items
+from r2maint.reoptimize.result import Reoptimization, ReoptimizeAction, ReoptimizeItem, count_items
 from r2maint.reoptimize.select import iter_selected, make_writer
 from r2maint.reoptimize.skip_known import look
 from r2maint.scratch.spool import Spool
@@ -96,18 +96,18 @@ def plan_reoptimize(
     )
 
 
-def _try(chosen: list[Item], trial: Trial) -> Iterator[Tried]:
+def _try(chosen: list[ReoptimizeItem], trial: Trial) -> Iterator[Tried]:
     with closing(trial.run(chosen)) as tried:
         yield from trial.control.track(tried, "Encoding a sample", len(chosen), unit="picture")
 
 
-def _sample(items: Iterable[Item], size: int) -> list[Item]:
+def _sample(items: Iterable[ReoptimizeItem], size: int) -> list[ReoptimizeItem]:
     """Return the candidates whose keys hash lowest: spread evenly, the same ones every time."""
-    candidates = (item for item in items if item.action is Action.CONVERT)
+    candidates = (item for item in items if item.action is ReoptimizeAction.CONVERT)
     return heapq.nsmallest(size, candidates, key=lambda item: sha256_of(item.key.encode()))
 
 
-def _remaining_share(tried: Iterable[Item]) -> float:
+def _remaining_share(tried: Iterable[ReoptimizeItem]) -> float:
     """Return what part of their bytes sampled pictures keep; a skipped one keeps all."""
     measured = [(item.bytes_before, item.bytes_after or item.bytes_before) for item in tried]
     before = sum(before for before, _ in measured)

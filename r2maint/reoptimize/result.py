@@ -21,7 +21,7 @@ from r2maint.reoptimize.select import Selected
 from r2maint.scratch.spool import Spool
 
 
-class Action(StrEnum):
+class ReoptimizeAction(StrEnum):
     """What becomes of one picture."""
 
     CONVERT = "convert"
@@ -30,11 +30,11 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class ReoptimizeItem:
     """One picture and what becomes of it."""
 
     selected: Selected
-    action: Action
+    action: ReoptimizeAction
     reason: str = ""
     """Of a skip or a failure."""
     detail: str = ""
@@ -85,7 +85,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class ReoptimizeTally:
     """Counts and bytes of a plan or an outcome."""
 
     objects: int
@@ -104,7 +104,7 @@ class Tally:
     def saved_bytes(self) -> int:
         return sum(self.saved.values())
 
-    def limited_to(self, limit: int | None) -> Tally:
+    def limited_to(self, limit: int | None) -> ReoptimizeTally:
         """Return what is to be expected when only `limit` pictures are converted."""
         if limit is None or limit >= self.candidates:
             return self
@@ -116,16 +116,16 @@ class Tally:
         )
 
 
-def count_items(items: Iterable[Item], remaining_share: float = 1.0) -> Tally:
+def count_items(items: Iterable[ReoptimizeItem], remaining_share: float = 1.0) -> ReoptimizeTally:
     """Count; what was not encoded is taken to keep `remaining_share` of its bytes."""
-    actions, skipped, saved = Counter[Action](), Counter[str](), Counter[str]()
+    actions, skipped, saved = Counter[ReoptimizeAction](), Counter[str](), Counter[str]()
     before = rewritten = retrieved = 0
     for item in items:
         actions[item.action] += 1
         rewritten += item.rewritten
-        if item.action is Action.SKIP:
+        if item.action is ReoptimizeAction.SKIP:
             skipped[item.reason] += 1
-        elif item.action is Action.CONVERT:
+        elif item.action is ReoptimizeAction.CONVERT:
             size = item.bytes_before
             after = item.bytes_after
             storage_class = item.selected.object.storage_class
@@ -134,10 +134,10 @@ def count_items(items: Iterable[Item], remaining_share: float = 1.0) -> Tally:
             saved[storage_class] += size - (
                 round(size * remaining_share) if after is None else after
             )
-    return Tally(
+    return ReoptimizeTally(
         objects=actions.total(),
-        candidates=actions[Action.CONVERT],
-        failed=actions[Action.FAIL],
+        candidates=actions[ReoptimizeAction.CONVERT],
+        failed=actions[ReoptimizeAction.FAIL],
         skipped=dict(sorted(skipped.items())),
         rewritten=rewritten,
         before=before,
@@ -150,11 +150,11 @@ def count_items(items: Iterable[Item], remaining_share: float = 1.0) -> Tally:
 class Reoptimization:
     """A re-encoding as planned, or as it went."""
 
-    items: Spool[Item]
-    tally: Tally
+    items: Spool[ReoptimizeItem]
+    tally: ReoptimizeTally
     sampled: int
     """Pictures the plan encoded."""
-    versions: Spool[tuple[Item, Version | None]]
+    versions: Spool[tuple[ReoptimizeItem, Version | None]]
     """What it made of them."""
     scope: Scope
     stored: Mapping[str, int]
@@ -179,7 +179,7 @@ class Reoptimization:
     @property
     def databases(self) -> frozenset[str]:
         """The aliases whose rows are to be rewritten."""
-        wanted = (item for item in self.items if item.action is Action.CONVERT)
+        wanted = (item for item in self.items if item.action is ReoptimizeAction.CONVERT)
         return frozenset(each.database for item in wanted for each in item.references)
 
     @property

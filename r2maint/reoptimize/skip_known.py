@@ -11,7 +11,7 @@ from r2maint.control import Control
 from r2maint.errors import BucketError, NoSuchKey
 from r2maint.images import Recipe
 from r2maint.reoptimize.ledger import BATCH, BROKEN, Ledger, Record
-from r2maint.reoptimize.result import Action, Item
+from r2maint.reoptimize.result import ReoptimizeAction, ReoptimizeItem
 from r2maint.reoptimize.select import Selected
 from r2maint.scratch.batches import batched
 
@@ -21,7 +21,7 @@ _HASHED = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
 
 def look(
     selected: Iterable[Selected], ledger: Ledger, bucket: Bucket, control: Control
-) -> Iterator[Item]:
+) -> Iterator[ReoptimizeItem]:
     """Yield every picture, left where what is known of it settles that.
 
     One HEAD for each that the ledger does not know and whose key may be of our making; of others
@@ -34,10 +34,12 @@ def look(
         asked = [key for each in undecided if (key := each.object.key) not in known]
         heads = bucket.head_many(filter(_HASHED.search, asked))
         for each in batch:
-            item = Item(selected=each, action=Action.CONVERT)
+            item = ReoptimizeItem(selected=each, action=ReoptimizeAction.CONVERT)
             record = known.get(item.key)
             if each.reason:
-                yield replace(item, action=Action.SKIP, reason=each.reason, detail=each.detail)
+                yield replace(
+                    item, action=ReoptimizeAction.SKIP, reason=each.reason, detail=each.detail
+                )
             elif record is not None:
                 yield settled(item, record)
             elif _HASHED.search(item.key):
@@ -47,30 +49,36 @@ def look(
                 yield item
 
 
-def judged(item: Item, error: BucketError | None, info: ObjectInfo | None, ledger: Ledger) -> Item:
+def judged(
+    item: ReoptimizeItem, error: BucketError | None, info: ObjectInfo | None, ledger: Ledger
+) -> ReoptimizeItem:
     """Return the item, left if what a HEAD or GET says of its object is reason enough."""
     if isinstance(error, NoSuchKey):
-        return replace(item, action=Action.SKIP, reason="gone")
+        return replace(item, action=ReoptimizeAction.SKIP, reason="gone")
     if info is None:
-        return replace(item, action=Action.FAIL, reason=error.code if error else "failed")
+        return replace(item, action=ReoptimizeAction.FAIL, reason=error.code if error else "failed")
     if info.etag != item.selected.object.etag:
-        return replace(item, action=Action.SKIP, reason="changed")
+        return replace(item, action=ReoptimizeAction.SKIP, reason="changed")
     record = replace(Record.told_by(info), key=item.key)
     if record.fingerprint or _HASHED.search(item.key):
         ledger.note(record)
     return settled(item, record)
 
 
-def settled(item: Item, record: Record) -> Item:
+def settled(item: ReoptimizeItem, record: Record) -> ReoptimizeItem:
     """Return the item, left if its recipe would change nothing of what is recorded."""
     if not is_settled(record, item.selected.recipe, item.bytes_before):
         return item
     return left(item, record.reason)
 
 
-def left(item: Item, reason: str) -> Item:
+def left(item: ReoptimizeItem, reason: str) -> ReoptimizeItem:
     """Return the item as one whose object stays for a reason of its own."""
-    return replace(item, action=Action.FAIL if reason in BROKEN else Action.SKIP, reason=reason)
+    return replace(
+        item,
+        action=ReoptimizeAction.FAIL if reason in BROKEN else ReoptimizeAction.SKIP,
+        reason=reason,
+    )
 
 
 _RANK = {"webp": 0, "avif": 1, "auto": 2}

@@ -23,7 +23,7 @@ from r2maint.models import Change, ChangeKind, ChangeState, Run
 from r2maint.quarantine.lost_runs import find_lost_runs, iter_lost_changes
 from r2maint.quarantine.manifest import MANIFEST, Manifest
 from r2maint.rendering import format_count
-from r2maint.runs.result import LOST, Listing
+from r2maint.runs.result import LOST, RunListing
 from r2maint.scratch.spool import Spool
 
 
@@ -48,7 +48,7 @@ class _Again:
         return self._read()
 
 
-def list_runs(bucket: Bucket | None = None) -> Listing:
+def list_runs(bucket: Bucket | None = None) -> RunListing:
     """Return every run, newest first; with a bucket also those only its manifests tell of.
 
     A few Class A requests and one Class B a manifest. A bucket that cannot be read is told in a
@@ -72,7 +72,7 @@ def list_runs(bucket: Bucket | None = None) -> Listing:
             " database made them, or this one lost them."
         )
     facts = {"runs": sum(states.values()), **{state: states[state] for state in sorted(states)}}
-    return Listing(
+    return RunListing(
         items=_Again(lambda: _newest_first(map(facts_of, runs.iterator()), lost)),
         facts=facts,
         is_of_runs=True,
@@ -84,7 +84,7 @@ def _newest_first(known: Iterable[RunFacts], lost: Iterable[RunFacts]) -> Iterat
     return heapq.merge(known, lost, key=lambda run: run.run_id, reverse=True)
 
 
-def show_run(run_id: str, bucket: Bucket | None = None) -> Listing:
+def show_run(run_id: str, bucket: Bucket | None = None) -> RunListing:
     """Return one run and its changes, in the order they were made within each database.
 
     With a bucket also a run that only its manifests tell of. Raises: UsageError for an unknown one.
@@ -94,10 +94,10 @@ def show_run(run_id: str, bucket: Bucket | None = None) -> Listing:
     run = find_run(run_id)
     facts = facts_of(run).as_dict() | {"options": run.options}
     changes = _Again(lambda: (ChangeFacts(change=change) for change in iter_changes(run.pk)))
-    return Listing(items=changes, facts=facts, notes=tuple(_notes_on(run)))
+    return RunListing(items=changes, facts=facts, notes=tuple(_notes_on(run)))
 
 
-def _show_lost(run_id: str, bucket: Bucket) -> Listing:
+def _show_lost(run_id: str, bucket: Bucket) -> RunListing:
     changes = Spool.of(iter_lost_changes(bucket, run_id))
     if not len(changes):
         raise unknown_run(run_id)
@@ -113,7 +113,7 @@ def _show_lost(run_id: str, bucket: Bucket) -> Listing:
     )
     note = "Known from the bucket's manifest alone; --undo restores its objects, and no values."
     items = _Again(lambda: (ChangeFacts(change=change) for change in changes))
-    return Listing(items=items, facts=facts.as_dict(), notes=(note,))
+    return RunListing(items=items, facts=facts.as_dict(), notes=(note,))
 
 
 def _notes_on(run: Run) -> Iterator[str]:

@@ -13,7 +13,7 @@ LOST = "manifest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class RunListing:
     """Runs, or the changes of one: nothing to apply."""
 
     items: Iterable[RunFacts] | Iterable[ChangeFacts]

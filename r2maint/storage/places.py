@@ -26,7 +26,7 @@ Progress = Callable[[int, int | None], None]
 """Called with the bytes done and their total, which is None while it is unknown."""
 
 
-class Place(Protocol):
+class UploadPlace(Protocol):
     """Somewhere a key can be stored under."""
 
     def url_for(self, key: str) -> str:
@@ -36,7 +36,7 @@ class Place(Protocol):
         """Store the content under a key that nobody has; return what a row stores for it."""
 
 
-def choose_place(config: Config, addresses: Addresses) -> Place:
+def choose_place(config: Config, addresses: Addresses) -> UploadPlace:
     """Return where uploads go; a bucket that is half configured is nowhere.
 
     Raises: StorageError "not_configured" or "no_public_url".

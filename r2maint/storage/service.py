@@ -19,7 +19,7 @@ from r2maint.errors import R2MaintError, StorageError
 from r2maint.keys import Addresses, Kind, redact
 from r2maint.signals import upload_failed
 from r2maint.storage.naming import checked_prefix, stem_of, stem_of_file, stem_of_url, unique_key
-from r2maint.storage.places import Place, Progress, choose_place
+from r2maint.storage.places import Progress, UploadPlace, choose_place
 
 if TYPE_CHECKING:
     from r2maint.images import Recipe
@@ -39,7 +39,7 @@ MAX_LENGTH = 200
 class _Target:
     """Where one upload goes."""
 
-    place: Place
+    place: UploadPlace
     prefix: str
     max_length: int | None
     progress: Progress | None

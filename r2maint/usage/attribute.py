@@ -19,11 +19,11 @@ from r2maint.bucket import StoredObject
 from r2maint.control import Control
 from r2maint.keys import Kind
 from r2maint.object_index.late_references import Cell, Late, Use
+from r2maint.object_index.named_objects import Naming, Rows
 from r2maint.references.column import Column
 from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.scratch.sorted_rows import SortedRows
-from r2maint.usage.count import Naming, Rows
 from r2maint.usage.duplicates import Duplicates, Versions
 
 _FETCH = 2000

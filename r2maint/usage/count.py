@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import compress
 from typing import Any, NamedTuple
 
 from r2maint.bucket import StoredObject
+from r2maint.object_index.named_objects import Rows
 from r2maint.pricing import STANDARD, priced_as
 from r2maint.quarantine.manifest import PREFIX as QUARANTINE_PREFIX
 from r2maint.usage.groups import (
@@ -17,7 +17,7 @@ from r2maint.usage.groups import (
     Ages,
     Count,
     GroupBy,
-    Listing,
+    Grouping,
     ages_at,
     prefixes_of,
     size_of,
@@ -31,53 +31,8 @@ PICTURES = frozenset(("png", "jpg", "jfif", "gif", "webp", "avif", "bmp", "tif")
 """Types that `reoptimize` re-encodes."""
 
 OWN_PREFIX = ".r2maint/"
-MAX_OWNERS = 5
-"""Cells told of one object; a placeholder may have a million."""
 _Cell = tuple[Any, ...]
 """As `_Traits`, not yet put into words."""
-
-
-@dataclass(slots=True)
-class Naming:
-    """The cells that name one object."""
-
-    first: int
-    """The number of the first field, in alphabetical order."""
-    last: int
-    count: int
-    cells: list[tuple[int, str]] = field(default_factory=list)
-    """The first of them: number of the field, and where in its column."""
-
-    def add(self, place: int, cell: str) -> None:
-        """Count one more."""
-        self.first, self.last = min(self.first, place), max(self.last, place)
-        self.count += 1
-        if len(self.cells) < MAX_OWNERS:
-            self.cells.append((place, cell))
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Some objects and what is known of each. In columns: a million objects pass, and loops in C
-    take half the time.
-    """
-
-    stored: Sequence[StoredObject]
-    namings: Sequence[Naming | None]
-    """None for what no field names."""
-    tried: Sequence[bool]
-    """A re-encoding has looked at it."""
-    sighted: Sequence[bool]
-    """The last plan of a purge found it orphaned."""
-
-    def only(self, chosen: Sequence[bool]) -> Rows:
-        """Return those of which a column says True."""
-        return Rows(
-            list(compress(self.stored, chosen)),
-            list(compress(self.namings, chosen)),
-            list(compress(self.tried, chosen)),
-            list(compress(self.sighted, chosen)),
-        )
 
 
 Types = Callable[[Sequence[StoredObject]], Iterable[str]]
@@ -114,7 +69,7 @@ _TRAITS = {
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class UsageTally:
     """Everything one pass counts."""
 
     by: Sequence[GroupBy]
@@ -123,7 +78,7 @@ class Tally:
     names: Sequence[str]
     """"app.Model.field" by number."""
     types: Types = types_by_name
-    listings: Mapping[GroupBy, Listing] = field(init=False)
+    listings: Mapping[GroupBy, Grouping] = field(init=False)
     total: Count = field(default_factory=Count)
     referenced: Count = field(default_factory=Count)
     orphans: Count = field(default_factory=Count)
@@ -140,7 +95,7 @@ class Tally:
     """In Standard, with a reference, written over 90 days ago."""
 
     def __post_init__(self) -> None:
-        self.listings = {by: Listing() for by in self.by}
+        self.listings = {by: Grouping() for by in self.by}
 
     def read(self, pages: Iterable[Rows]) -> None:
         """Count these objects."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 from typing import Any, NamedTuple
 
+from r2maint.object_index.named_objects import Rows
 from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
 from r2maint.scratch.sorted_rows import SortedRows
-from r2maint.usage.count import OWN_PREFIX, Rows
+from r2maint.usage.count import OWN_PREFIX
 from r2maint.usage.groups import Count
 
 MAX_COPIES = 5
@@ -22,7 +23,7 @@ _Seen = tuple[str, int, str, str, int]
 """ETag and size, then what a `Copy` has."""
 
 
-class Copy(NamedTuple):
+class IdenticalObject(NamedTuple):
     """One object of a set."""
 
     key: str
@@ -55,9 +56,9 @@ class DuplicateSet:
             self.first.append(seen[2:])
 
     @property
-    def copies(self) -> tuple[Copy, ...]:
+    def copies(self) -> tuple[IdenticalObject, ...]:
         """The first `MAX_COPIES`."""
-        return tuple(map(Copy._make, self.first))
+        return tuple(map(IdenticalObject._make, self.first))
 
     @property
     def duplicate_bytes(self) -> int:

@@ -73,7 +73,7 @@ class Limit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crossing:
+class CrossingForecast:
     """When a limit is crossed: the first days at which that is 10%, 50% and 90% likely."""
 
     limit: Limit
@@ -110,7 +110,7 @@ class Forecast:
     weekly: bool = False
     jumps: tuple[date, ...] = ()
     horizons: tuple[Horizon, ...] = ()
-    crossings: tuple[Crossing, ...] = ()
+    crossings: tuple[CrossingForecast, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -283,13 +283,13 @@ class _Coming:
             usd=Span(*(pricing(months[days - 1]) for months in self.months)),
         )
 
-    def crossing(self, limit: Limit) -> Crossing:
+    def crossing(self, limit: Limit) -> CrossingForecast:
         is_over = limit.of_month
         if is_over(self.month) if is_over else self.last.bytes > limit.bytes:
-            return Crossing(limit=limit, state="crossed")
+            return CrossingForecast(limit=limit, state="crossed")
         expected, latest, earliest = map(self._first, self._over(limit))
         state = "expected" if expected else "possible" if earliest else "not in sight"
-        return Crossing(
+        return CrossingForecast(
             limit=limit, state=state, earliest=earliest, expected=expected, latest=latest
         )
 

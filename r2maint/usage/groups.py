@@ -99,7 +99,7 @@ class Count:
 
 
 @dataclass(slots=True)
-class Listing:
+class Grouping:
     """One way to group."""
 
     counts: dict[str, Count] = field(default_factory=dict)
@@ -163,7 +163,7 @@ def size_of(size: int) -> str:
 
 
 def groups_of(
-    listing: Listing, by: GroupBy, bill: Bill, stored: Mapping[str, int], *, top: int | None
+    listing: Grouping, by: GroupBy, bill: Bill, stored: Mapping[str, int], *, top: int | None
 ) -> tuple[Group, ...]:
     """Return the groups of one listing, largest first, with their shares.
 

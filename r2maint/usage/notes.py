@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r2maint.rendering import format_bytes, format_count
-from r2maint.usage.count import Tally
+from r2maint.usage.count import UsageTally
 from r2maint.usage.groups import MAX_GROUPS, Count
 from r2maint.usage.uploads import Pending
 
 
 def iter_notes(
-    tally: Tally, *, prefix: str, orphans: Count | None, pending: Pending | None
+    tally: UsageTally, *, prefix: str, orphans: Count | None, pending: Pending | None
 ) -> Iterator[str]:
     """Yield them; `orphans` is None where nobody can tell, and so is `pending`."""
     if prefix and not tally.total.objects:
@@ -42,7 +42,7 @@ def _about_uploads(pending: Pending | None) -> Iterator[str]:
         )
 
 
-def _about_orphans(tally: Tally, orphans: Count | None) -> Iterator[str]:
+def _about_orphans(tally: UsageTally, orphans: Count | None) -> Iterator[str]:
     if orphans is None:
         yield (
             "Only objects named by the given models, fields, rows and databases are counted; what"

@@ -19,15 +19,15 @@ from r2maint.references.scope import Scope
 from r2maint.rendering import Refusal
 from r2maint.usage.attribute import Attribution, Large
 from r2maint.usage.cost import Month, larger
-from r2maint.usage.count import Tally, types_by_name
+from r2maint.usage.count import UsageTally, types_by_name
 from r2maint.usage.duplicates import Duplicates
 from r2maint.usage.forecast import Outlook
 from r2maint.usage.groups import Count, Group, GroupBy, groups_of
 from r2maint.usage.notes import iter_notes
 from r2maint.usage.remembered import iter_encoded, iter_sighted, measure_encoded
-from r2maint.usage.savings import Encoded, Removable, Saving, cooling, find_savings
+from r2maint.usage.savings import EncodedPictures, Removable, Saving, cooling, find_savings
 from r2maint.usage.sniff_types import Sniffer
-from r2maint.usage.thresholds import Crossing, Limits, Measured, crossings, verdicts
+from r2maint.usage.thresholds import Measured, ThresholdCrossing, Thresholds, crossings, verdicts
 from r2maint.usage.uploads import Pending, measure_pending
 
 LARGEST = 10
@@ -59,7 +59,7 @@ class UsageOptions:
     """The largest bytes by storage class of days before; without any, today's stay all month."""
     compare: bool = False
     """Whether the month is priced at Amazon S3, too."""
-    limits: Limits = field(default_factory=Limits)
+    limits: Thresholds = field(default_factory=Thresholds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class UsageReport:
     largest: tuple[Large, ...]
     limits: Mapping[str, bool]
     """Of each limit that was set, whether it is crossed."""
-    crossed: tuple[Crossing, ...]
+    crossed: tuple[ThresholdCrossing, ...]
     notes: tuple[str, ...]
     analytics: Analytics | None = None
     """None when nobody asked."""
@@ -185,7 +185,7 @@ def measure_usage(
         attribution.add_tried(iter_encoded(bucket.name))
         attribution.add_sighted(iter_sighted(bucket.name))
         sniffer = Sniffer(bucket) if options.sniff else None
-        tally = Tally(
+        tally = UsageTally(
             by=options.by,
             depth=options.depth,
             now=bucket.now(),
@@ -229,12 +229,12 @@ def _peaks(options: UsageOptions, *, is_whole: bool) -> Mapping[date, Mapping[st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    tally: Tally
+    tally: UsageTally
     duplicates: Duplicates
     missing: int
     largest: tuple[Large, ...]
     pending: Pending | None
-    encoded: Encoded
+    encoded: EncodedPictures
     sniffed: tuple[str, ...]
     scope: Scope
 

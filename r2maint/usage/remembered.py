@@ -15,7 +15,7 @@ from django.db.models.functions import Coalesce
 from r2maint.database.connections import reading, table_names
 from r2maint.journal import journal
 from r2maint.models import Encoding, Sighting
-from r2maint.usage.savings import Encoded
+from r2maint.usage.savings import EncodedPictures
 
 _PAGE = 2000
 
@@ -33,18 +33,18 @@ def iter_sighted(bucket: str) -> Iterator[tuple[str, str]]:
     return _versions(Sighting, bucket)
 
 
-def measure_encoded(bucket: str) -> Encoded:
+def measure_encoded(bucket: str) -> EncodedPictures:
     """Return what re-encoding made of the originals it tried. Raises: DatabaseError."""
     rows = _rows(Encoding, bucket)
     if rows is None:
-        return Encoded()
+        return EncodedPictures()
     # Of what was made elsewhere its metadata tell, but not from how many bytes.
     left = Q(bytes_after=None, made_by="") & ~Q(fingerprint="") & ~Q(reason="already")
     tried = rows.filter(left | Q(bytes_after__isnull=False))
     after = Sum(Coalesce("bytes_after", "bytes_before"))
     with reading(journal.home(), Encoding._meta.db_table):
         found = tried.aggregate(pictures=Count("pk"), before=Sum("bytes_before"), after=after)
-    return Encoded(
+    return EncodedPictures(
         pictures=found["pictures"],
         bytes_before=int(found["before"] or 0),
         bytes_after=int(found["after"] or 0),

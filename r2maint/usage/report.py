@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from r2maint.cloudflare.analytics import Analytics
-from r2maint.rendering import Chart, Column, Section, Unit
+from r2maint.rendering import Chart, ReportColumn, Section, Unit
 from r2maint.usage.attribute import Large
 from r2maint.usage.duplicates import DuplicateSet
 from r2maint.usage.plan import UsageReport
 from r2maint.usage.timetables import over_time
 
 COUNTS = (
-    Column("objects", unit=Unit.COUNT),
-    Column("bytes", "Size", Unit.BYTES),
-    Column("usd_per_month", "USD a month", Unit.USD),
+    ReportColumn("objects", unit=Unit.COUNT),
+    ReportColumn("bytes", "Size", Unit.BYTES),
+    ReportColumn("usd_per_month", "USD a month", Unit.USD),
 )
 
 
@@ -37,7 +37,7 @@ def sections_of(result: UsageReport) -> tuple[Section, ...]:
 
 def _groups(result: UsageReport) -> Iterator[Section]:
     for by, groups in result.groups.items():
-        columns = (Column("name", by.value.capitalize()), *COUNTS)
+        columns = (ReportColumn("name", by.value.capitalize()), *COUNTS)
         rows = [group.as_dict() for group in groups]
         yield Section(columns=columns, rows=rows, drawn="bytes")
 
@@ -46,7 +46,7 @@ def _history(result: UsageReport) -> Section:
     """Return the bytes of each day; without rows while no snapshots are kept."""
     return Section(
         title="Over time",
-        columns=(Column("day"), COUNTS[1]),
+        columns=(ReportColumn("day"), COUNTS[1]),
         rows=result.extra.get("history", ()),
         drawn="bytes",
         chart=Chart.LINE,
@@ -56,9 +56,9 @@ def _history(result: UsageReport) -> Section:
 
 def _largest(result: UsageReport) -> Section:
     columns = (
-        Column("key", "Largest"),
-        Column("bytes", "Size", Unit.BYTES),
-        Column("owner", "Named by"),
+        ReportColumn("key", "Largest"),
+        ReportColumn("bytes", "Size", Unit.BYTES),
+        ReportColumn("owner", "Named by"),
     )
     rows = [
         {"key": large.key, "bytes": large.bytes, "owner": _owner(large)} for large in result.largest
@@ -80,12 +80,12 @@ def _duplicates(result: UsageReport) -> Section:
         title="Stored more than once",
         lead="One of each set would do. What references name can go only when they name another.",
         columns=(
-            Column("key"),
-            Column("references", unit=Unit.COUNT),
-            Column("storage_class"),
-            Column("objects", "Copies", Unit.COUNT),
-            Column("object_bytes", "Each", Unit.BYTES),
-            Column("duplicate_bytes", "Could go", Unit.BYTES),
+            ReportColumn("key"),
+            ReportColumn("references", unit=Unit.COUNT),
+            ReportColumn("storage_class"),
+            ReportColumn("objects", "Copies", Unit.COUNT),
+            ReportColumn("object_bytes", "Each", Unit.BYTES),
+            ReportColumn("duplicate_bytes", "Could go", Unit.BYTES),
         ),
         rows=[row for each in result.duplicates.largest for row in _copies(each)],
     )
@@ -112,7 +112,7 @@ def _cost(result: UsageReport) -> Section:
     names = ("storage_usd", "class_a_usd", "class_b_usd", "retrieval_usd", "total_usd")
     titles = ("Storage", "Class A", "Class B", "Retrieval", "Total")
     rows = [{"cost": title, "usd": cost[name]} for title, name in zip(titles, names, strict=True)]
-    columns = (Column("cost"), Column("usd", "USD a month", Unit.USD))
+    columns = (ReportColumn("cost"), ReportColumn("usd", "USD a month", Unit.USD))
     return Section(columns=columns, rows=rows, drawn="usd")
 
 
@@ -123,18 +123,18 @@ def _analytics(analytics: Analytics, is_part: bool) -> Iterator[Section]:
     yield Section(
         title=f"Operations, {days}, by Cloudflare's analytics",
         columns=(
-            Column("name", "Operation"),
-            Column("storage_class", "Storage class"),
-            Column("class", "Billed as"),
-            Column("requests", "Requests", Unit.COUNT),
-            Column("unbilled", "Not billed", Unit.COUNT),
+            ReportColumn("name", "Operation"),
+            ReportColumn("storage_class", "Storage class"),
+            ReportColumn("class", "Billed as"),
+            ReportColumn("requests", "Requests", Unit.COUNT),
+            ReportColumn("unbilled", "Not billed", Unit.COUNT),
         ),
         rows=[each.as_dict() for each in analytics.operations],
         drawn="requests",
     )
     yield Section(
         title=f"Storage by day, {days}, by Cloudflare's analytics",
-        columns=(Column("day"), COUNTS[1]),
+        columns=(ReportColumn("day"), COUNTS[1]),
         rows=[each.as_dict() for each in analytics.storage],
         drawn="bytes",
         chart=Chart.LINE,
@@ -142,7 +142,7 @@ def _analytics(analytics: Analytics, is_part: bool) -> Iterator[Section]:
     )
     yield Section(
         title=f"Storage and bandwidth, {days}, by Cloudflare's analytics",
-        columns=(Column("what", "What"), Column("bytes", "Size", Unit.BYTES)),
+        columns=(ReportColumn("what", "What"), ReportColumn("bytes", "Size", Unit.BYTES)),
         rows=[{"what": what, "bytes": size} for what, size in analytics.sizes()],
     )
 
@@ -151,12 +151,12 @@ def _comparison(result: UsageReport) -> Iterator[Section]:
     if not result.comparison:
         return
     columns = (
-        Column("provider"),
-        Column("priced"),
-        Column("storage_usd", "Storage", Unit.USD),
-        Column("operations_usd", "Requests", Unit.USD),
-        Column("egress_usd", "Egress", Unit.USD),
-        Column("total_usd", "Total", Unit.USD),
+        ReportColumn("provider"),
+        ReportColumn("priced"),
+        ReportColumn("storage_usd", "Storage", Unit.USD),
+        ReportColumn("operations_usd", "Requests", Unit.USD),
+        ReportColumn("egress_usd", "Egress", Unit.USD),
+        ReportColumn("total_usd", "Total", Unit.USD),
     )
     rows = [
         {"provider": offer.provider, "priced": priced, **amounts.as_dict()}
@@ -185,10 +185,10 @@ def _comparison(result: UsageReport) -> Iterator[Section]:
 def _savings(result: UsageReport) -> Section:
     return Section(
         columns=(
-            Column("what", "Without"),
+            ReportColumn("what", "Without"),
             COUNTS[1],
-            Column("usd_per_month", "Saves a month", Unit.USD),
-            Column("how", "By"),
+            ReportColumn("usd_per_month", "Saves a month", Unit.USD),
+            ReportColumn("how", "By"),
         ),
         rows=[
             saving.as_dict() | {"what": saving.what.capitalize()}
@@ -199,4 +199,4 @@ def _savings(result: UsageReport) -> Section:
 
 
 def _lines(title: str, lines: Iterable[str]) -> Section:
-    return Section(columns=(Column(title),), rows=[{title: line} for line in lines])
+    return Section(columns=(ReportColumn(title),), rows=[{title: line} for line in lines])

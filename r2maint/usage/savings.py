@@ -46,7 +46,7 @@ class Saving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
+class EncodedPictures:
     """What re-encoding made of the pictures it looked at, those it left included."""
 
     pictures: int = 0
@@ -73,7 +73,7 @@ class Removable:
     duplicates: Count
     pictures: Count
     """Named, and not looked at by a re-encoding yet."""
-    encoded: Encoded
+    encoded: EncodedPictures
 
 
 def find_savings(
@@ -151,12 +151,12 @@ def _basis_of_orphans(sighted: Count) -> str:
     )
 
 
-def _smaller(pictures: Count, encoded: Encoded) -> Count:
+def _smaller(pictures: Count, encoded: EncodedPictures) -> Count:
     saved = {name: encoded.saved_of(size) for name, size in pictures.by_class.items()}
     return Count(pictures.objects, saved)
 
 
-def _basis_of_encoding(encoded: Encoded) -> str:
+def _basis_of_encoding(encoded: EncodedPictures) -> str:
     percent = Decimal(100) * encoded.saved_of(encoded.bytes_before) / encoded.bytes_before
     return (
         f"Extrapolated from {format_count(encoded.pictures, 'picture')} of this bucket, of which"

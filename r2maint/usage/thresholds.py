@@ -14,7 +14,7 @@ from r2maint.rendering import format_bytes, format_count, format_usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Thresholds:
     """What a report may say without being a finding; None for no limit."""
 
     budget: Decimal | None = None
@@ -32,7 +32,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crossing:
+class ThresholdCrossing:
     """A limit that does not hold."""
 
     limit: str
@@ -71,7 +71,7 @@ class Measured:
         return Fraction(100 * self.orphan_bytes, self.bytes)
 
 
-def crossings(limits: Limits, measured: Measured) -> Iterator[Crossing]:
+def crossings(limits: Thresholds, measured: Measured) -> Iterator[ThresholdCrossing]:
     """Yield each limit that is crossed; one that is just reached holds.
 
     Orphans of which nobody can tell cross nothing.
@@ -80,7 +80,7 @@ def crossings(limits: Limits, measured: Measured) -> Iterator[Crossing]:
         allowed, exact = rule.allowed(limits), rule.value(measured)
         if allowed is not None and exact > allowed:
             value = rule.rounded(exact)
-            yield Crossing(
+            yield ThresholdCrossing(
                 limit=rule.name,
                 unit=rule.unit,
                 value=value,
@@ -89,7 +89,7 @@ def crossings(limits: Limits, measured: Measured) -> Iterator[Crossing]:
             )
 
 
-def verdicts(limits: Limits, crossed: tuple[Crossing, ...]) -> Mapping[str, bool]:
+def verdicts(limits: Thresholds, crossed: tuple[ThresholdCrossing, ...]) -> Mapping[str, bool]:
     """Return for each limit that was set whether it is crossed."""
     found = {crossing.limit for crossing in crossed}
     return {limit: limit in found for limit in limits.given()}
@@ -98,7 +98,7 @@ def verdicts(limits: Limits, crossed: tuple[Crossing, ...]) -> Mapping[str, bool
 class _Rule(NamedTuple):
     name: str
     unit: str
-    allowed: Callable[[Limits], Any]
+    allowed: Callable[[Thresholds], Any]
     value: Callable[[Measured], Any]
     told: Callable[[Any], str]
     """What is over it, in words."""

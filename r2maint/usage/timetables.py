@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from r2maint.rendering import Column, Section, Unit, format_bytes
-from r2maint.usage.forecast import COVERAGE, SNIFFED, Crossing, Forecast, Growth, Outlook
+from r2maint.rendering import ReportColumn, Section, Unit, format_bytes
+from r2maint.usage.forecast import COVERAGE, SNIFFED, CrossingForecast, Forecast, Growth, Outlook
 
 _MOST_GROUPS = 10
 """Of a listing; json has all."""
@@ -27,10 +27,10 @@ def _growth(listing: str, groups: list[Growth]) -> Section:
     by, _, way = listing.partition("/")
     told = f"{by.capitalize()}, by first bytes," if way == SNIFFED else by.capitalize()
     columns = (
-        Column("name", f"{told} that changed"),
-        Column("bytes", "Size", Unit.BYTES),
-        Column("bytes_per_day", "A day", Unit.BYTES),
-        Column("since"),
+        ReportColumn("name", f"{told} that changed"),
+        ReportColumn("bytes", "Size", Unit.BYTES),
+        ReportColumn("bytes_per_day", "A day", Unit.BYTES),
+        ReportColumn("since"),
     )
     return Section(columns=columns, rows=[group.as_dict() for group in groups])
 
@@ -46,14 +46,14 @@ def _sizes(told: Forecast) -> Section:
         for each in told.horizons
     ]
     columns = (
-        Column("ahead", "Forecast"),
-        Column("day"),
-        Column("expected_bytes", "Size", Unit.BYTES),
-        Column("low_bytes", "From", Unit.BYTES),
-        Column("high_bytes", "To", Unit.BYTES),
-        Column("expected_usd", "USD a month", Unit.USD),
-        Column("low_usd", "From", Unit.USD),
-        Column("high_usd", "To", Unit.USD),
+        ReportColumn("ahead", "Forecast"),
+        ReportColumn("day"),
+        ReportColumn("expected_bytes", "Size", Unit.BYTES),
+        ReportColumn("low_bytes", "From", Unit.BYTES),
+        ReportColumn("high_bytes", "To", Unit.BYTES),
+        ReportColumn("expected_usd", "USD a month", Unit.USD),
+        ReportColumn("low_usd", "From", Unit.USD),
+        ReportColumn("high_usd", "To", Unit.USD),
     )
     lead = (
         f"From {told.snapshots} days of snapshots since {told.since}, {format_bytes(told.per_day)}"
@@ -64,16 +64,16 @@ def _sizes(told: Forecast) -> Section:
 
 def _crossings(told: Forecast) -> Section:
     columns = (
-        Column("limit", "Crossed"),
-        Column("bytes", "Over", Unit.BYTES),
-        Column("expected"),
-        Column("earliest", "10% likely by"),
-        Column("latest", "90% likely by"),
+        ReportColumn("limit", "Crossed"),
+        ReportColumn("bytes", "Over", Unit.BYTES),
+        ReportColumn("expected"),
+        ReportColumn("earliest", "10% likely by"),
+        ReportColumn("latest", "90% likely by"),
     )
     return Section(columns=columns, rows=[_crossing(each, told) for each in told.crossings])
 
 
-def _crossing(crossing: Crossing, told: Forecast) -> dict[str, object]:
+def _crossing(crossing: CrossingForecast, told: Forecast) -> dict[str, object]:
     row = crossing.as_dict()
     row["limit"] = crossing.limit.name.capitalize()
     if crossing.state == "crossed":

@@ -32,7 +32,7 @@ from r2maint.usage.forecast import (
 )
 from r2maint.usage.groups import Count, GroupBy
 from r2maint.usage.plan import UsageOptions, UsageReport
-from r2maint.usage.thresholds import Limits
+from r2maint.usage.thresholds import Thresholds
 
 _NOT_KEPT = "No snapshot was kept, so that there is no history and no forecast."
 
@@ -132,7 +132,9 @@ def _by_class(count: Count) -> dict[str, int]:
     return {"standard": sizes[STANDARD], "infrequent_access": sizes[INFREQUENT_ACCESS]}
 
 
-def _limits(today: Day, measured: UsageReport, limits: Limits, pricing: Pricing) -> Iterator[Limit]:
+def _limits(
+    today: Day, measured: UsageReport, limits: Thresholds, pricing: Pricing
+) -> Iterator[Limit]:
     free = measured.prices.free.storage * GB
     size = size_at_free_tier(free, today)
     if free and size is not None:

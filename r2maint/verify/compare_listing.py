@@ -23,7 +23,7 @@ from r2maint.references.reference import Reference, Shape
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 from r2maint.verify.result import Finding
-from r2maint.verify.verdicts.by_listing import Judge, judge_apart
+from r2maint.verify.verdicts.by_listing import ListingJudge, judge_apart
 from r2maint.verify.verdicts.outcomes import Outcome
 
 _Pages = Iterable[Sequence[StoredObject]]
@@ -53,7 +53,7 @@ class Gathered:
 def gathered(
     references: Iterable[Reference],
     list_pages: Listing,
-    judge: Judge,
+    judge: ListingJudge,
     *,
     prefix: str,
     control: Control,
@@ -81,7 +81,7 @@ def gathered(
 
 
 def look_beyond(
-    findings: Iterable[Finding], judge: Judge, bucket: Bucket, *, prefix: str
+    findings: Iterable[Finding], judge: ListingJudge, bucket: Bucket, *, prefix: str
 ) -> Iterator[Finding]:
     """Yield the findings, those of missing objects judged by what lies outside the prefix too.
 
@@ -129,7 +129,7 @@ def _names_key(reference: Reference) -> bool:
 
 
 def _joined(
-    inventory: ReferenceIndex, judge: Judge, prefix: str, control: Control
+    inventory: ReferenceIndex, judge: ListingJudge, prefix: str, control: Control
 ) -> Iterator[Finding]:
     for batch in batched(inventory.join_each_reference(), _BATCH):
         control.check()

@@ -39,7 +39,7 @@ from r2maint.verify.repairs.find_moved import Explainer
 from r2maint.verify.repairs.repair import RepairAction, RepairKind
 from r2maint.verify.result import Finding, Verification
 from r2maint.verify.source_files import read_source_lines
-from r2maint.verify.verdicts.by_listing import Judge
+from r2maint.verify.verdicts.by_listing import ListingJudge
 from r2maint.verify.verdicts.outcomes import FAILING, Level, Outcome
 
 _ROWS = 500
@@ -109,7 +109,7 @@ class _Walk:
     memory: Memory
     lookup: Lookup | None
     columns: tuple[Column, ...]
-    judge: Judge
+    judge: ListingJudge
     prober: ProbersApart
     remarks: list[str] = field(default_factory=list)
     """What else a reader must know, in sentences."""
@@ -202,7 +202,7 @@ def verify_urls(
         memory=memory,
         lookup=lookup,
         columns=columns,
-        judge=Judge(
+        judge=ListingJudge(
             addresses=addresses,
             lengths={(c.database, c.model, c.field): c.max_length for c in columns},
             expiries=_expiries(bucket, look.level),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from r2maint.rendering import Case, Column, Section, Suite, Verdict, format_count
+from r2maint.rendering import Case, CaseResult, ReportColumn, Section, Suite, format_count
 from r2maint.rendering.as_text import MAX_ROWS
 from r2maint.verify.result import GROUPS, RECOVERED, UNCONFIRMED, Finding
 from r2maint.verify.verdicts.outcomes import Outcome
@@ -53,7 +53,7 @@ class Sections:
     """A table per group, as text shows them; read when iterated."""
 
     items: Iterable[Finding]
-    columns: tuple[Column, ...]
+    columns: tuple[ReportColumn, ...]
 
     def __iter__(self) -> Iterator[Section]:
         groups: dict[str, _Group] = {}
@@ -62,7 +62,7 @@ class Sections:
         yield from (_section(name, groups[name], self.columns) for name in GROUPS if name in groups)
 
 
-def _section(name: str, group: _Group, columns: tuple[Column, ...]) -> Section:
+def _section(name: str, group: _Group, columns: tuple[ReportColumn, ...]) -> Section:
     hidden = set() if name == UNCONFIRMED else {"outcome"}
     heading = f"{name}: {format_count(group.count, 'reference')}"
     lead = ""
@@ -88,7 +88,7 @@ class Suites:
     fail_on: frozenset[Outcome]
 
     def __iter__(self) -> Iterator[Suite]:
-        counts: dict[str, Counter[Verdict]] = {}
+        counts: dict[str, Counter[CaseResult]] = {}
         for finding in self.items:
             counts.setdefault(finding.group, Counter())[self._verdict(finding)] += 1
         for name in GROUPS:
@@ -97,16 +97,16 @@ class Suites:
         if not counts:
             # Jenkins takes a report without a case for a broken build.
             case = Case(place="verify_urls", name="every reference")
-            yield Suite(name="verify_urls", cases=(case,), counts={Verdict.PASSED: 1})
+            yield Suite(name="verify_urls", cases=(case,), counts={CaseResult.PASSED: 1})
 
     def _cases(self, group: str) -> Iterator[Case]:
         return (self._case(finding) for finding in self.items if finding.group == group)
 
-    def _verdict(self, finding: Finding) -> Verdict:
+    def _verdict(self, finding: Finding) -> CaseResult:
         if finding.group == RECOVERED or finding.outcome is Outcome.OK:
-            return Verdict.PASSED
+            return CaseResult.PASSED
         fails = finding.is_confirmed and finding.outcome in self.fail_on
-        return Verdict.FAILED if fails else Verdict.SKIPPED
+        return CaseResult.FAILED if fails else CaseResult.SKIPPED
 
     def _case(self, finding: Finding) -> Case:
         shown = finding.as_dict()

@@ -34,7 +34,7 @@ from r2maint.management.commands._output import ReportItems, deliver, unwrapped,
 from r2maint.management.commands._progress import bars_on
 from r2maint.models import Run, RunState
 from r2maint.references.scope import Scope
-from r2maint.rendering import Column, Metric, Refusal, Report, Section, Suite, require_format
+from r2maint.rendering import Metric, Refusal, Report, ReportColumn, Section, Suite, require_format
 from r2maint.rendering.output import require_writable
 
 Options = Mapping[str, Any]
@@ -81,7 +81,7 @@ class R2Command(BaseCommand):
     formats: ClassVar[tuple[str, ...]] = ("text", "json", "jsonl", "csv")
     plan_finds: ClassVar[bool] = False
     """True when findings of the plan itself are exit code 3."""
-    columns: ClassVar[tuple[Column, ...]] = ()
+    columns: ClassVar[tuple[ReportColumn, ...]] = ()
 
     # For subclasses
 

@@ -20,28 +20,28 @@ from r2maint.purge.empty_quarantine.apply import apply_emptying
 from r2maint.purge.empty_quarantine.plan import plan_emptying
 from r2maint.purge.empty_quarantine.result import Emptying, EmptyingItem, EmptyingOptions
 from r2maint.purge.recheck_before_delete import Lifted
-from r2maint.purge.verdict import Action
-from r2maint.rendering import Column, Section, Unit
+from r2maint.purge.verdict import PurgeAction
+from r2maint.rendering import ReportColumn, Section, Unit
 
 Planned = Emptying | Aborting
 Item = EmptyingItem | AbortItem
 
 _RUNS = (
-    Column("run", "Run"),
-    Column("made_at", "Quarantined"),
-    Column("copies", "Copies", Unit.COUNT),
-    Column("bytes", "Size", Unit.BYTES),
-    Column("to_remove", "To remove", Unit.COUNT),
-    Column("to_remove_bytes", "Size", Unit.BYTES),
-    Column("kept", "Kept", Unit.COUNT),
+    ReportColumn("run", "Run"),
+    ReportColumn("made_at", "Quarantined"),
+    ReportColumn("copies", "Copies", Unit.COUNT),
+    ReportColumn("bytes", "Size", Unit.BYTES),
+    ReportColumn("to_remove", "To remove", Unit.COUNT),
+    ReportColumn("to_remove_bytes", "Size", Unit.BYTES),
+    ReportColumn("kept", "Kept", Unit.COUNT),
 )
 _ITEMS = (
-    Column("action", "Action"),
-    Column("key", "Key"),
-    Column("bytes", "Size", Unit.BYTES),
-    Column("modified_at", "Since"),
-    Column("run", "Run"),
-    Column("reason", "Reason"),
+    ReportColumn("action", "Action"),
+    ReportColumn("key", "Key"),
+    ReportColumn("bytes", "Size", Unit.BYTES),
+    ReportColumn("modified_at", "Since"),
+    ReportColumn("run", "Run"),
+    ReportColumn("reason", "Reason"),
 )
 _OF_ORPHANS = {
     "grace": None,
@@ -107,12 +107,12 @@ def apply(planned: Planned, work: Work, journal: Journal) -> Planned:
 
 def is_fine(item: Item) -> bool:
     """Tell whether an item is too young to be told of."""
-    return item.action is Action.KEPT and item.reason == "It is too young."
+    return item.action is PurgeAction.KEPT and item.reason == "It is too young."
 
 
 def is_urgent(item: Item) -> bool:
     """Tell whether somebody may want to act on an item."""
-    return item.action in (Action.KEPT, Action.FAIL)
+    return item.action in (PurgeAction.KEPT, PurgeAction.FAIL)
 
 
 def sections(result: Any) -> Iterator[Section]:

@@ -13,8 +13,8 @@ from r2maint.migrate.plan import plan_migration
 from r2maint.migrate.remove_local.apply import apply_removal
 from r2maint.migrate.remove_local.plan import plan_removal
 from r2maint.migrate.remove_local.result import GONE, Removal, RemovalAction, RemovalItem
-from r2maint.migrate.result import Action, Item, Migration
-from r2maint.rendering import Column, Unit
+from r2maint.migrate.result import Migration, MigrationAction, MigrationItem
+from r2maint.rendering import ReportColumn, Unit
 
 _OF_MOVING = ("remote", "optimize", "model", "field", "where", "prefix", "limit", "database")
 """Options that say what is moved, and how."""
@@ -34,14 +34,14 @@ class Command(R2Command):
         "manage.py migrate_media_to_r2 --remove-local 20261123T161200Z-ab12cd",
     )
     columns = (
-        Column("action", "Action"),
-        Column("source", "Source"),
-        Column("key", "Key"),
-        Column("bytes", "Size", Unit.BYTES),
-        Column("reason", "Reason"),
-        Column("url", in_text=False),
-        Column("sha256", in_text=False),
-        Column("references", in_text=False),
+        ReportColumn("action", "Action"),
+        ReportColumn("source", "Source"),
+        ReportColumn("key", "Key"),
+        ReportColumn("bytes", "Size", Unit.BYTES),
+        ReportColumn("reason", "Reason"),
+        ReportColumn("url", in_text=False),
+        ReportColumn("sha256", in_text=False),
+        ReportColumn("references", in_text=False),
     )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
@@ -61,16 +61,18 @@ class Command(R2Command):
             help="Move nothing: remove the local files that this finished run moved.",
         )
 
-    def is_fine(self, item: Item | RemovalItem) -> bool:
+    def is_fine(self, item: MigrationItem | RemovalItem) -> bool:
         if isinstance(item, RemovalItem):
             return item.reason == GONE
         is_quiet = not (item.to_rewrite or item.changed or item.refused)
-        return item.action is Action.REUSE and is_quiet
+        return item.action is MigrationAction.REUSE and is_quiet
 
-    def is_urgent(self, item: Item | RemovalItem) -> bool:
+    def is_urgent(self, item: MigrationItem | RemovalItem) -> bool:
         if isinstance(item, RemovalItem):
             return item.action is not RemovalAction.REMOVE
-        return item.action in (Action.SKIP, Action.FAIL) or bool(item.changed or item.refused)
+        return item.action in (MigrationAction.SKIP, MigrationAction.FAIL) or bool(
+            item.changed or item.refused
+        )
 
     def plan(self, work: Work, options: Options) -> Migration | Removal:
         at = work.config, work.addresses, work.bucket

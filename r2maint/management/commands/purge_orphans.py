@@ -19,17 +19,17 @@ from r2maint.purge.apply import apply_purge
 from r2maint.purge.brakes import NAMES, MaxDelete
 from r2maint.purge.cdn_cache import Caches, owing_runs, purge_runs
 from r2maint.purge.explain.plan import Explanation, explain
-from r2maint.purge.explain.result import Answer
+from r2maint.purge.explain.result import KeyExplanation
 from r2maint.purge.plan import plan_purge
 from r2maint.purge.report import plan_sections
 from r2maint.purge.result import PurgeOptions, PurgeOutcome, PurgePlan
-from r2maint.purge.verdict import PurgeItem, Verdict
-from r2maint.rendering import Column, Section, Unit
+from r2maint.purge.verdict import PurgeItem, PurgeVerdict
+from r2maint.rendering import ReportColumn, Section, Unit
 
 _ALL = "anything in any table may name an object, so every reference counts."
-Item = PurgeItem | Answer | quarantine.Item
+Item = PurgeItem | KeyExplanation | quarantine.Item
 Result = PurgePlan | PurgeOutcome | Explanation | quarantine.Planned
-_FINE = (Verdict.PROTECTED, Verdict.DERIVED, Verdict.UNMANAGED)
+_FINE = (PurgeVerdict.PROTECTED, PurgeVerdict.DERIVED, PurgeVerdict.UNMANAGED)
 
 _CACHED = (
     "Caches may serve what is deleted until its max-age is over; --purge-cache lets Cloudflare's"
@@ -75,13 +75,13 @@ class Command(R2Command):
     """Of Cloudflare's API."""
     _caches: Caches | None = None
     columns = (
-        Column("verdict", in_text=False),
-        Column("action", "Action"),
-        Column("key", "Key"),
-        Column("bytes", "Size", Unit.BYTES),
-        Column("modified_at", in_text=False),
-        Column("due_at", in_text=False),
-        Column("reason", "Reason"),
+        ReportColumn("verdict", in_text=False),
+        ReportColumn("action", "Action"),
+        ReportColumn("key", "Key"),
+        ReportColumn("bytes", "Size", Unit.BYTES),
+        ReportColumn("modified_at", in_text=False),
+        ReportColumn("due_at", in_text=False),
+        ReportColumn("reason", "Reason"),
     )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
@@ -159,11 +159,11 @@ class Command(R2Command):
     def is_fine(self, item: Item) -> bool:
         if isinstance(item, PurgeItem):
             return item.verdict in _FINE
-        return not isinstance(item, Answer) and quarantine.is_fine(item)
+        return not isinstance(item, KeyExplanation) and quarantine.is_fine(item)
 
     def is_urgent(self, item: Item) -> bool:
-        if isinstance(item, PurgeItem | Answer):
-            return item.verdict is Verdict.ORPHAN
+        if isinstance(item, PurgeItem | KeyExplanation):
+            return item.verdict is PurgeVerdict.ORPHAN
         return quarantine.is_urgent(item)
 
     def headline(self, result: Result, *, applied: bool) -> str:

@@ -13,41 +13,41 @@ from r2maint.errors import BucketError, ConfigError, UsageError
 from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, storable
-from r2maint.rendering import Column, Section, Unit
+from r2maint.rendering import ReportColumn, Section, Unit
 from r2maint.runs.plan import Unreached, list_runs, show_run
 from r2maint.runs.prune import Pruning, apply_pruning, plan_pruning
-from r2maint.runs.result import Listing
+from r2maint.runs.result import RunListing
 from r2maint.runs.undo.apply import apply_undo
 from r2maint.runs.undo.plan import plan_undo
 from r2maint.runs.undo.result import Only, Undo, UndoAction, UndoItem
 
 _RUN = (
-    Column("run_id", "Run"),
-    Column("command", "Command"),
-    Column("bucket", "Bucket"),
-    Column("state", "State"),
-    Column("started_at", "Started"),
-    Column("finished_at", "Finished"),
+    ReportColumn("run_id", "Run"),
+    ReportColumn("command", "Command"),
+    ReportColumn("bucket", "Bucket"),
+    ReportColumn("state", "State"),
+    ReportColumn("started_at", "Started"),
+    ReportColumn("finished_at", "Finished"),
 )
 _CHANGE = (
-    Column("kind", "Kind"),
-    Column("model", "Model"),
-    Column("pk", "Row"),
-    Column("field", "Field"),
-    Column("path", "Element"),
-    Column("old", "Old"),
-    Column("new", "New"),
-    Column("key", "Key"),
+    ReportColumn("kind", "Kind"),
+    ReportColumn("model", "Model"),
+    ReportColumn("pk", "Row"),
+    ReportColumn("field", "Field"),
+    ReportColumn("path", "Element"),
+    ReportColumn("old", "Old"),
+    ReportColumn("new", "New"),
+    ReportColumn("key", "Key"),
 )
 _PRUNED = (
-    Column("action", "Action"),
+    ReportColumn("action", "Action"),
     *_RUN[:2],
-    Column("finished_at", "Finished"),
-    Column("changes", "Changes", Unit.COUNT),
-    Column("reason", "Reason"),
+    ReportColumn("finished_at", "Finished"),
+    ReportColumn("changes", "Changes", Unit.COUNT),
+    ReportColumn("reason", "Reason"),
 )
-_SHOWN = (Column("state", "State"), *_CHANGE)
-_UNDO = (Column("action", "Action"), *_CHANGE, Column("reason", "Reason"))
+_SHOWN = (ReportColumn("state", "State"), *_CHANGE)
+_UNDO = (ReportColumn("action", "Action"), *_CHANGE, ReportColumn("reason", "Reason"))
 _WHOLE = "a run is shown and undone as a whole, or by the keys of its objects."
 
 
@@ -100,7 +100,7 @@ class Command(R2Command):
             # The journal can be looked at without.
             return cast("Bucket", Unreached(config.bucket, error))
 
-    def plan(self, work: Work, options: Options) -> Undo | Pruning | Listing:
+    def plan(self, work: Work, options: Options) -> Undo | Pruning | RunListing:
         _require_one_mode(options)
         run_id = options["run"]
         if options["prune"] is not None:
@@ -127,14 +127,14 @@ class Command(R2Command):
     def is_fine(self, item: Any) -> bool:
         return isinstance(item, UndoItem) and item.action is UndoAction.KEPT
 
-    def headline(self, result: Undo | Pruning | Listing, *, applied: bool) -> str:
-        if isinstance(result, Listing):
+    def headline(self, result: Undo | Pruning | RunListing, *, applied: bool) -> str:
+        if isinstance(result, RunListing):
             return "what was done."
         return super().headline(result, applied=applied)
 
-    def sections(self, result: Undo | Pruning | Listing) -> tuple[Section, ...]:
-        columns: tuple[Column, ...] = _PRUNED if isinstance(result, Pruning) else _UNDO
-        if isinstance(result, Listing):
+    def sections(self, result: Undo | Pruning | RunListing) -> tuple[Section, ...]:
+        columns: tuple[ReportColumn, ...] = _PRUNED if isinstance(result, Pruning) else _UNDO
+        if isinstance(result, RunListing):
             columns = _RUN if result.is_of_runs else _SHOWN
         return (Section(columns=columns, rows=(item.as_dict() for item in result.items)),)
 

@@ -12,10 +12,10 @@ from r2maint.images import Recipe
 from r2maint.journal.journal import Journal
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import natural
-from r2maint.rendering import Column, Unit
+from r2maint.rendering import ReportColumn, Unit
 from r2maint.reoptimize.apply import apply_reoptimize
 from r2maint.reoptimize.plan import SAMPLE, plan_reoptimize
-from r2maint.reoptimize.result import Action, Item, Reoptimization
+from r2maint.reoptimize.result import Reoptimization, ReoptimizeAction, ReoptimizeItem
 
 AS_GOOD_AS_IT_GETS = {"already", "already_webp", "already_avif", "not_smaller", "too_small"}
 DEFAULT = Recipe()
@@ -33,16 +33,16 @@ class Command(R2Command):
         " --max-size 512x512 --apply",
     )
     columns = (
-        Column("action", "Action"),
-        Column("key", "Key"),
-        Column("new_key", "New key"),
-        Column("bytes_before", "Before", Unit.BYTES),
-        Column("bytes_after", "After", Unit.BYTES),
-        Column("ssim", "SSIM", Unit.RATIO),
-        Column("reason", "Reason"),
-        Column("detail", "Detail"),
-        Column("format", in_text=False),
-        Column("references", in_text=False),
+        ReportColumn("action", "Action"),
+        ReportColumn("key", "Key"),
+        ReportColumn("new_key", "New key"),
+        ReportColumn("bytes_before", "Before", Unit.BYTES),
+        ReportColumn("bytes_after", "After", Unit.BYTES),
+        ReportColumn("ssim", "SSIM", Unit.RATIO),
+        ReportColumn("reason", "Reason"),
+        ReportColumn("detail", "Detail"),
+        ReportColumn("format", in_text=False),
+        ReportColumn("references", in_text=False),
     )
 
     def add_own_arguments(self, parser: CommandParser) -> None:
@@ -92,12 +92,12 @@ class Command(R2Command):
             help=f"Pictures a plan encodes to extrapolate from (default {SAMPLE}).",
         )
 
-    def is_fine(self, item: Item) -> bool:
-        return item.action is Action.SKIP and item.reason in AS_GOOD_AS_IT_GETS
+    def is_fine(self, item: ReoptimizeItem) -> bool:
+        return item.action is ReoptimizeAction.SKIP and item.reason in AS_GOOD_AS_IT_GETS
 
-    def is_urgent(self, item: Item) -> bool:
+    def is_urgent(self, item: ReoptimizeItem) -> bool:
         # What a plan has encoded is worth more to its reader than what it has not.
-        return item.action is Action.FAIL or item.bytes_after is not None
+        return item.action is ReoptimizeAction.FAIL or item.bytes_after is not None
 
     def plan(self, work: Work, options: Options) -> Reoptimization:
         given = {name: options[name] for name in ("to", "max_size") if options[name]}

@@ -17,14 +17,14 @@ from r2maint.errors import UsageError
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, gigabytes, natural, positive
 from r2maint.pricing import GB
-from r2maint.rendering import Column, Metric, Section, format_bytes, format_count, format_usd
+from r2maint.rendering import Metric, ReportColumn, Section, format_bytes, format_count, format_usd
 from r2maint.signals import threshold_crossed
 from r2maint.usage.forecast import HORIZONS
 from r2maint.usage.groups import GroupBy
 from r2maint.usage.metrics import metrics_of
 from r2maint.usage.plan import UsageOptions, UsageReport, measure_usage
 from r2maint.usage.report import COUNTS, sections_of
-from r2maint.usage.thresholds import Limits
+from r2maint.usage.thresholds import Thresholds
 from r2maint.usage.trend import Looking, known_peaks, look_over_time
 
 
@@ -44,7 +44,7 @@ class Command(R2Command):
     """Of Cloudflare's API."""
     formats = ("text", "json", "jsonl", "csv", "html", "prometheus")
     rejects: ClassVar[Mapping[str, str]] = {"--limit": "a count of some objects is no count."}
-    columns = (Column("by"), Column("name"), *COUNTS)
+    columns = (ReportColumn("by"), ReportColumn("name"), *COUNTS)
 
     def add_own_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument
@@ -215,7 +215,7 @@ def _chosen(options: Options) -> UsageOptions:
         retrieved_bytes=_bytes(options["retrieved"]) or 0,
         egress_bytes=_egress(options),
         compare=options["compare"],
-        limits=Limits(
+        limits=Thresholds(
             budget=_exact(options["budget"]),
             max_orphans=_exact(options["max_orphans"]),
             max_missing=options["max_missing"],

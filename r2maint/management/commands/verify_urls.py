@@ -14,7 +14,7 @@ from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.management.commands._base import Options, R2Command, Work
 from r2maint.management.commands._options import duration, not_empty, positive
-from r2maint.rendering import Column, Section, Suite, Unit
+from r2maint.rendering import ReportColumn, Section, Suite, Unit
 from r2maint.verify import (
     FAILING,
     Finding,
@@ -56,28 +56,28 @@ class Command(R2Command):
         "--limit": "it looks at every reference in scope; narrow that with --model or --where."
     }
     columns = (
-        Column("outcome", "Outcome"),
-        Column("reference.model", "Model"),
-        Column("reference.pk", "Row"),
-        Column("reference.field", "Field"),
-        Column("reference.path", "Element"),
-        Column("reference.value", "Value"),
-        Column("status", "Status"),
-        Column("detail", "Detail"),
-        Column("advice", "Advice"),
-        Column("failures", "Runs", Unit.COUNT),
-        Column("first_failed_at", "First failed"),
-        Column("repair.action", "Repair"),
-        Column("repair.new", "New value"),
-        Column("repair.reason", "Reason"),
-        Column("admin_url", "Admin"),
-        Column("key", in_text=False),
-        Column("url", in_text=False),
-        Column("last_ok_at", in_text=False),
-        Column("confirmed", in_text=False),
-        Column("recovered", in_text=False),
-        Column("reference.database", in_text=False),
-        Column("repair.kind", in_text=False),
+        ReportColumn("outcome", "Outcome"),
+        ReportColumn("reference.model", "Model"),
+        ReportColumn("reference.pk", "Row"),
+        ReportColumn("reference.field", "Field"),
+        ReportColumn("reference.path", "Element"),
+        ReportColumn("reference.value", "Value"),
+        ReportColumn("status", "Status"),
+        ReportColumn("detail", "Detail"),
+        ReportColumn("advice", "Advice"),
+        ReportColumn("failures", "Runs", Unit.COUNT),
+        ReportColumn("first_failed_at", "First failed"),
+        ReportColumn("repair.action", "Repair"),
+        ReportColumn("repair.new", "New value"),
+        ReportColumn("repair.reason", "Reason"),
+        ReportColumn("admin_url", "Admin"),
+        ReportColumn("key", in_text=False),
+        ReportColumn("url", in_text=False),
+        ReportColumn("last_ok_at", in_text=False),
+        ReportColumn("confirmed", in_text=False),
+        ReportColumn("recovered", in_text=False),
+        ReportColumn("reference.database", in_text=False),
+        ReportColumn("repair.kind", in_text=False),
     )
 
     def add_own_arguments(self, parser: CommandParser) -> None:

@@ -24,7 +24,7 @@ from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.local_files.read_file import is_as_it_was
-from r2maint.local_files.restore_file import Original, bring_back
+from r2maint.local_files.restore_file import MovedFile, bring_back
 from r2maint.migrate.remove_local.plan import (
     BATCH,
     Remover,
@@ -206,7 +206,7 @@ def _entry(kind: str, item: RemovalItem) -> Entry:
 
 
 def _item_of(change: Change) -> RemovalItem:
-    original = Original(path=Path(change.old), key=change.key, sha256=change.sha256)
+    original = MovedFile(path=Path(change.old), key=change.key, sha256=change.sha256)
     return RemovalItem(
         original=original,
         action=RemovalAction.REMOVE,

@@ -12,13 +12,13 @@ from r2maint.control import Control
 from r2maint.errors import UsageError
 from r2maint.journal import journal
 from r2maint.journal.run_facts import find_run
-from r2maint.keepset.find_keys import Found
+from r2maint.keepset.find_keys import FoundNames
 from r2maint.keepset.local_names import FileNames
 from r2maint.keepset.read_texts import KeepSet, Reading
 from r2maint.keys import Addresses
 from r2maint.local_files.read_file import UnusableSource
 from r2maint.local_files.restore_file import (
-    Original,
+    MovedFile,
     find_original,
     hash_file,
     head_faults,
@@ -99,7 +99,7 @@ class Remover:
     def __post_init__(self) -> None:
         self.names = FileNames.from_config(self.config, self.addresses)
 
-    def look(self, original: Original) -> RemovalItem:
+    def look(self, original: MovedFile) -> RemovalItem:
         """Return the file as it is now: to be removed as far as it alone can tell."""
         item = RemovalItem(original=original, action=RemovalAction.REMOVE)
         try:
@@ -121,7 +121,7 @@ class Remover:
         )
         inventory.add_objects(batched(wanted, BATCH), control=self.control)
 
-        def take(source: str, found: Found) -> None:
+        def take(source: str, found: FoundNames) -> None:
             inventory.add_names(found.names)
 
         keep_set = KeepSet(self.config, self.bucket, now=journal.now())

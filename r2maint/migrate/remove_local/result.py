@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from r2maint.errors import Stopped
-from r2maint.local_files.restore_file import Original
+from r2maint.local_files.restore_file import MovedFile
 from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.spool import Spool
 
@@ -31,7 +31,7 @@ class RemovalAction(StrEnum):
 class RemovalItem:
     """One local file a migration moved."""
 
-    original: Original
+    original: MovedFile
     action: RemovalAction
     reason: str = ""
     real: Path = field(default_factory=Path)

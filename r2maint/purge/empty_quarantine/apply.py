@@ -26,7 +26,7 @@ from r2maint.purge.bucket_owner import settle
 from r2maint.purge.empty_quarantine.keep_reasons import holds_copies, reason_to_stay, spared_runs
 from r2maint.purge.empty_quarantine.result import Emptying, EmptyingItem
 from r2maint.purge.journal_steps import settle_unsure
-from r2maint.purge.judge import Judge
+from r2maint.purge.judge import PurgeJudge
 from r2maint.purge.recheck_before_delete import (
     agree,
     read_again,
@@ -34,7 +34,7 @@ from r2maint.purge.recheck_before_delete import (
     require_same_sources,
 )
 from r2maint.purge.result import AS_CONFIGURED
-from r2maint.purge.verdict import Action
+from r2maint.purge.verdict import PurgeAction
 from r2maint.quarantine.copies import CopyIndex
 from r2maint.quarantine.manifest import PREFIX, Manifest, is_manifest
 from r2maint.scratch.batches import batched
@@ -102,8 +102,8 @@ class _Execution:
 
     def _fates(self) -> Iterator[EmptyingItem]:
         """Remove what still may go; yield what became of each copy."""
-        yield from (item for item in self.plan.items if item.action is not Action.PLAN)
-        wanted = (item for item in self.plan.items if item.action is Action.PLAN)
+        yield from (item for item in self.plan.items if item.action is not PurgeAction.PLAN)
+        wanted = (item for item in self.plan.items if item.action is PurgeAction.PLAN)
         total = self.plan.counts.get("to_remove", 0)
         if not total:
             return
@@ -113,7 +113,7 @@ class _Execution:
                     self.config, self.bucket, inventory, self._objects(), control=self.control
                 )
                 require_same_sources(self.plan.reading, reading)
-                judge = Judge(self.config, AS_CONFIGURED, journal.now(), inventory)
+                judge = PurgeJudge(self.config, AS_CONFIGURED, journal.now(), inventory)
                 spared = spared_runs(self.bucket.name)
                 for batch in batched(self.control.track(wanted, "Removing", total), BATCH):
                     yield from self._remove_batch(batch, spared, judge)
@@ -121,25 +121,25 @@ class _Execution:
             self.stopped = reason
 
     def _objects(self) -> Iterator[list[StoredObject]]:
-        wanted = (item for item in self.plan.items if item.action is Action.PLAN)
+        wanted = (item for item in self.plan.items if item.action is PurgeAction.PLAN)
         return batched((item.copy._replace(key=item.key) for item in wanted), BATCH)
 
     def _remove_batch(
-        self, batch: list[EmptyingItem], spared: Mapping[str, str], judge: Judge
+        self, batch: list[EmptyingItem], spared: Mapping[str, str], judge: PurgeJudge
     ) -> Iterator[EmptyingItem]:
         wanted = []
         for item in batch:
             if reason := spared.get(item.run_id) or reason_to_stay(item.key, judge):
-                yield item._replace(action=Action.KEPT, reason=reason)
+                yield item._replace(action=PurgeAction.KEPT, reason=reason)
             else:
                 wanted.append(item)
         faults = self._remove({item.copy.key: _entry(item) for item in wanted})
         for item in wanted:
             if fault := faults.get(item.copy.key):
-                yield item._replace(action=Action.FAIL, reason=fault.message)
+                yield item._replace(action=PurgeAction.FAIL, reason=fault.message)
             else:
                 self.freed[item.copy.storage_class] += item.copy.size
-                yield item._replace(action=Action.DELETE)
+                yield item._replace(action=PurgeAction.DELETE)
 
     def _remove(self, removals: dict[str, Entry]) -> dict[str, BucketError]:
         """Remove objects of the quarantine; return why some are there still."""
@@ -168,7 +168,7 @@ class _Execution:
         """Return the counts; what was removed counts every execution of the run."""
         counts = Counter(self.plan.counts)
         actions = Counter(item.action for item in items)
-        counts["kept"], counts["failed"] = actions[Action.KEPT], actions[Action.FAIL]
+        counts["kept"], counts["failed"] = actions[PurgeAction.KEPT], actions[PurgeAction.FAIL]
         removed = discarded(self.run.run_id).values_list("new", flat=True)
         counts["removed"] = sum(not is_manifest(name) for name in removed.iterator())
         return counts

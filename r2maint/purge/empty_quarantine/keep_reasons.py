@@ -7,14 +7,14 @@ from r2maint.errors import BucketError, NoSuchKey
 from r2maint.journal import journal
 from r2maint.journal.journal import UNFINISHED
 from r2maint.models import Run
-from r2maint.purge.judge import Judge
+from r2maint.purge.judge import PurgeJudge
 from r2maint.quarantine.copies import CopyIndex
 from r2maint.quarantine.manifest import read_manifest
 
 _NAMED = "Something names its object again; r2_runs RUN --undo restores it."
 
 
-def reason_to_stay(key: str, judge: Judge) -> str:
+def reason_to_stay(key: str, judge: PurgeJudge) -> str:
     """Return why the object of a copy is to be had, so that the copy stays, or ""."""
     if judge.inventory.is_named(key):
         return _NAMED

@@ -19,7 +19,7 @@ from r2maint.control import Control
 from r2maint.errors import BucketError
 from r2maint.journal import journal
 from r2maint.journal.baselines import last_baseline
-from r2maint.keepset.find_keys import Found
+from r2maint.keepset.find_keys import FoundNames
 from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
 from r2maint.object_index.objects import Inventory, outermost
@@ -34,11 +34,11 @@ from r2maint.purge.empty_quarantine.result import (
     EmptyingOptions,
     RunTally,
 )
-from r2maint.purge.judge import Judge
+from r2maint.purge.judge import PurgeJudge
 from r2maint.purge.plan import COMMAND, require_cells
 from r2maint.purge.recheck_before_delete import iter_keys
 from r2maint.purge.result import AS_CONFIGURED
-from r2maint.purge.verdict import Action
+from r2maint.purge.verdict import PurgeAction
 from r2maint.quarantine.copies import Copied, CopyIndex
 from r2maint.quarantine.manifest import PREFIX, Manifest, find_manifests, is_own, read_manifest
 from r2maint.rendering import Refusal
@@ -192,7 +192,7 @@ class _Planner:
         require_cells(reading)
         return reading
 
-    def _take(self, source: str, found: Found) -> None:
+    def _take(self, source: str, found: FoundNames) -> None:
         self.inventory.add_names(found.names)
         self.inventory.add_absent(found.absent)
 
@@ -224,13 +224,13 @@ class _Planner:
     # Judging
 
     def _items(self, spared: Mapping[str, str]) -> Iterator[EmptyingItem]:
-        judge = Judge(self.config, AS_CONFIGURED, self.now, self.inventory)
+        judge = PurgeJudge(self.config, AS_CONFIGURED, self.now, self.inventory)
         prefix = identity(self.options.prefix)
         for one in self.control.track(self.copies, "Judging", unit="copy"):
             if identity(one.key).startswith(prefix):
                 yield self._counted(self._judge(one, spared, judge))
 
-    def _judge(self, one: Copied, spared: Mapping[str, str], judge: Judge) -> EmptyingItem:
+    def _judge(self, one: Copied, spared: Mapping[str, str], judge: PurgeJudge) -> EmptyingItem:
         due_at = one.made_at + self.older_than
         kept = ""
         if one.run_id in spared:
@@ -243,17 +243,21 @@ class _Planner:
         elif reason := reason_to_stay(one.key, judge):
             kept = reason
             self.counts["named"] += 1
-        action = Action.KEPT if kept else Action.PLAN
+        action = PurgeAction.KEPT if kept else PurgeAction.PLAN
         reason = kept or "It is old, and nothing names its object."
         return EmptyingItem(one.copy, one.key, one.run_id, one.made_at, action, reason, due_at)
 
     def _counted(self, item: EmptyingItem) -> EmptyingItem:
         limit = self.options.limit
-        if item.action is Action.PLAN and limit is not None and self.counts["to_remove"] >= limit:
-            item = item._replace(action=Action.KEPT, reason="It is over --limit.")
+        if (
+            item.action is PurgeAction.PLAN
+            and limit is not None
+            and self.counts["to_remove"] >= limit
+        ):
+            item = item._replace(action=PurgeAction.KEPT, reason="It is over --limit.")
         self.counts["copies"] += 1
         self.counts["bytes"] += item.copy.size
-        if item.action is Action.PLAN:
+        if item.action is PurgeAction.PLAN:
             self.counts["to_remove"] += 1
             self.counts["to_remove_bytes"] += item.copy.size
             self.freed[item.copy.storage_class] += item.copy.size

@@ -14,7 +14,7 @@ from r2maint.keepset.read_texts import Reading
 from r2maint.pricing import Prices, storage_saving
 from r2maint.purge.bucket_owner import Standing
 from r2maint.purge.recheck_before_delete import Lifted
-from r2maint.purge.verdict import Action
+from r2maint.purge.verdict import PurgeAction
 from r2maint.quarantine.manifest import Manifest
 from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.spool import Spool
@@ -47,7 +47,7 @@ class EmptyingItem(NamedTuple):
     """Of the run that made it; "" when nobody knows."""
     made_at: datetime
     """When the last manifest that holds it was written; without one, when it was copied."""
-    action: Action
+    action: PurgeAction
     reason: str
     due_at: datetime | None = None
     """When it is old enough."""
@@ -83,7 +83,7 @@ class RunTally:
         self.made_at = max(self.made_at, item.made_at)
         self.copies += 1
         self.bytes += item.copy.size
-        if item.action is Action.PLAN:
+        if item.action is PurgeAction.PLAN:
             self.to_remove += 1
             self.to_remove_bytes += item.copy.size
         else:

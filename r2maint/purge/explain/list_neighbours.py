@@ -11,13 +11,13 @@ from r2maint.bucket.find import find_stored
 from r2maint.keepset.find_keys import MAX_ROOTS
 from r2maint.keys import order
 from r2maint.object_index.objects import outermost
-from r2maint.purge.judge import Judge
+from r2maint.purge.judge import PurgeJudge
 from r2maint.quarantine.manifest import is_own
 
 _LITERAL = re.compile(r"[\x00-\x7f]*?(?=[*?\[]|[^\x00-\x7f]|$)", re.S)
 
 
-def needs_whole(judge: Judge) -> bool:
+def needs_whole(judge: PurgeJudge) -> bool:
     """Tell whether any key of the bucket may decide about any other one.
 
     Without a few prefixes under which to look, a text is taken for the longest key it ends with.
@@ -27,7 +27,7 @@ def needs_whole(judge: Judge) -> bool:
 
 
 def list_neighbours(
-    bucket: Bucket, keys: Iterable[str], judge: Judge
+    bucket: Bucket, keys: Iterable[str], judge: PurgeJudge
 ) -> Iterator[list[StoredObject]]:
     """Yield pages of what decides about `keys`, in no order; some objects may come twice.
 
@@ -48,7 +48,7 @@ def list_neighbours(
         yield from _below(bucket, prefix)
 
 
-def originals(judge: Judge, key: str) -> list[str]:
+def originals(judge: PurgeJudge, key: str) -> list[str]:
     """Return every key, with or without its extension, of which `key` may be a rendition."""
     starts: list[str] = []
 

@@ -23,7 +23,7 @@ from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import DatabaseError
 from r2maint.journal import journal
 from r2maint.keepset.extra_sources import open_file
-from r2maint.keepset.find_keys import Found, KeyFinder, Token, token_of
+from r2maint.keepset.find_keys import FoundNames, KeyFinder, NamingToken, token_of
 from r2maint.keepset.read_texts import JOURNAL, KeepSet, Reading, storage_locations
 from r2maint.keepset.source_lines import iter_lines, shown
 from r2maint.keys import identity
@@ -36,14 +36,14 @@ MAX_PLACES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class NamingPlace:
     """One place that names a key."""
 
     kind: str
     """ "row", "file", "object", "callable", "journal" or "omitted" (a row that keeps nothing)."""
     source: str
     """As plans name it: "default.app_submissions.main_image_en"."""
-    token: Token
+    token: NamingToken
     row: Mapping[str, str] = field(default_factory=dict)
     """Primary key of the row, column by column."""
     model: str = ""
@@ -108,7 +108,7 @@ class Search:
     """Identity -> sources that name it."""
     _finder: KeyFinder = field(init=False)
     _text: str = ""
-    _called: list[tuple[str, Place]] = field(default_factory=list)
+    _called: list[tuple[str, NamingPlace]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._finder = self.inventory.finder(self.prefixes, storage_locations(self.config))
@@ -130,7 +130,7 @@ class Search:
         self._text = text
         return text
 
-    def _take(self, source: str, found: Found) -> None:
+    def _take(self, source: str, found: FoundNames) -> None:
         self.inventory.add_names(found.names)
         for name in found.names & self.wanted:
             self.sources[name][source] += 1
@@ -140,14 +140,14 @@ class Search:
     def _add_called(self, source: str, name: str) -> None:
         for text in self._text.split(SEPARATOR):
             if name in self._finder.find(text).names and len(self._called) < MAX_PLACES:
-                place = Place(kind="callable", source=source, token=token_of(text, name))
+                place = NamingPlace(kind="callable", source=source, token=token_of(text, name))
                 self._called.append((name, place))
 
     # Where exactly
 
-    def places(self) -> dict[str, list[Place]]:
+    def places(self) -> dict[str, list[NamingPlace]]:
         """Return the places of every wanted key, by its identity; reads again what named one."""
-        found: defaultdict[str, list[Place]] = defaultdict(list)
+        found: defaultdict[str, list[NamingPlace]] = defaultdict(list)
         hit = {source for sources in self.sources.values() for source in sources}
         every = (self._rows(hit), self._files(hit), self._objects(hit), self._journal(hit))
         for places in (*every, iter(self._called)):
@@ -156,9 +156,9 @@ class Search:
                     found[name].append(place)
         return found
 
-    def omitted(self, names: frozenset[str], notes: list[str]) -> dict[str, list[Place]]:
+    def omitted(self, names: frozenset[str], notes: list[str]) -> dict[str, list[NamingPlace]]:
         """Return where NOT_REFERENCES leaves out what names these keys; `notes` hears of faults."""
-        found: defaultdict[str, list[Place]] = defaultdict(list)
+        found: defaultdict[str, list[NamingPlace]] = defaultdict(list)
         for entry, reason in self.config.not_references.items() if names else ():
             try:
                 for name, place in self._omitted(entry, reason, names):
@@ -169,7 +169,7 @@ class Search:
 
     def _omitted(
         self, entry: str, reason: str, names: frozenset[str]
-    ) -> Iterator[tuple[str, Place]]:
+    ) -> Iterator[tuple[str, NamingPlace]]:
         for connection, table in self.keep_set.iter_omitted_tables(entry):
             self.control.check()
             if isinstance(table, Barred):
@@ -177,7 +177,7 @@ class Search:
             hits = find_cells(connection, table, table.columns, self._found, self._texts(table))
             yield from self._described(table, hits, names, kind="omitted", reason=reason)
 
-    def _rows(self, sources: set[str]) -> Iterator[tuple[str, Place]]:
+    def _rows(self, sources: set[str]) -> Iterator[tuple[str, NamingPlace]]:
         def columns(table: TextTable) -> list[str]:
             return [column for column in table.columns if f"{table.label}.{column}" in sources]
 
@@ -200,7 +200,7 @@ class Search:
         *,
         kind: str,
         reason: str = "",
-    ) -> Iterator[tuple[str, Place]]:
+    ) -> Iterator[tuple[str, NamingPlace]]:
         told: Counter[tuple[str, str]] = Counter()
         most = MAX_PLACES * len(table.columns) * len(names)
         for hit in hits:
@@ -211,10 +211,10 @@ class Search:
             if sum(told.values()) > most:
                 return
 
-    def _row(self, table: TextTable, hit: Hit, name: str, kind: str, reason: str) -> Place:
+    def _row(self, table: TextTable, hit: Hit, name: str, kind: str, reason: str) -> NamingPlace:
         text = SEPARATOR.join(self.keep_set.texts(table, hit.column, hit.cell))
         model, pk = _model_of(table.name), _pk_of(table.name, hit.row)
-        return Place(
+        return NamingPlace(
             kind=kind,
             source=f"{table.label}.{hit.column}",
             token=token_of(text, name),
@@ -224,7 +224,7 @@ class Search:
             reason=reason,
         )
 
-    def _files(self, sources: set[str]) -> Iterator[tuple[str, Place]]:
+    def _files(self, sources: set[str]) -> Iterator[tuple[str, NamingPlace]]:
         for pattern, path in self.keep_set.iter_files():
             source = f"file:{pattern}"
             if source not in sources:
@@ -238,12 +238,12 @@ class Search:
                             token, where = token_of(text, name), shown(path, self.config)
                             yield (
                                 name,
-                                Place(
+                                NamingPlace(
                                     kind="file", source=source, token=token, where=where, line=line
                                 ),
                             )
 
-    def _objects(self, sources: set[str]) -> Iterator[tuple[str, Place]]:
+    def _objects(self, sources: set[str]) -> Iterator[tuple[str, NamingPlace]]:
         patterns = [source[7:] for source in sources if source.startswith("object:")]
         read = (
             key
@@ -254,12 +254,12 @@ class Search:
             found = {name: text for text in texts for name in self._found_whole(text)}
             for name, text in found.items():
                 token, source = token_of(text, name), f"object:{pattern}"
-                yield name, Place(kind="object", source=source, token=token, where=key)
+                yield name, NamingPlace(kind="object", source=source, token=token, where=key)
 
     def _found_whole(self, text: str) -> set[str]:
         return set[str]().union(*map(self._found, split(text)))
 
-    def _journal(self, sources: set[str]) -> Iterator[tuple[str, Place]]:
+    def _journal(self, sources: set[str]) -> Iterator[tuple[str, NamingPlace]]:
         if JOURNAL not in sources:
             return
         window = self.config.undo_window
@@ -269,12 +269,12 @@ class Search:
                 yield name, _change_place(change, token_of(text, name), window)
 
 
-def _change_place(change: Change, token: Token, window: timedelta) -> Place:
+def _change_place(change: Change, token: NamingToken, window: timedelta) -> NamingPlace:
     is_open = Run.objects.using(journal.home()).filter(
         pk=change.run_id, state__in=journal.UNFINISHED
     )
     is_new = change.kind == ChangeKind.UPLOAD or is_open.exists()
-    return Place(
+    return NamingPlace(
         kind="journal",
         source=JOURNAL,
         token=token,

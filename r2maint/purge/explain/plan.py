@@ -26,14 +26,14 @@ from r2maint.purge.explain.list_neighbours import (
     originals,
     without_own,
 )
-from r2maint.purge.explain.naming_places import Place, Search
-from r2maint.purge.explain.result import Answer
+from r2maint.purge.explain.naming_places import NamingPlace, Search
+from r2maint.purge.explain.result import KeyExplanation
 from r2maint.purge.explain.which_key import Asked, find_spellings, resolve
-from r2maint.purge.judge import Judge, detected_presets, locations_of
+from r2maint.purge.judge import PurgeJudge, detected_presets, locations_of
 from r2maint.purge.plan import circumstances, open_sightings, require_cells
 from r2maint.purge.renditions import Derivations
 from r2maint.purge.result import AS_CONFIGURED, PurgeOptions
-from r2maint.purge.verdict import Action, PurgeItem, Verdict
+from r2maint.purge.verdict import PurgeAction, PurgeItem, PurgeVerdict
 from r2maint.quarantine.manifest import is_own
 from r2maint.rendering import Section, format_count
 
@@ -42,12 +42,12 @@ from r2maint.rendering import Section, format_count
 class Explanation:
     """The answers, one for each key asked about."""
 
-    items: tuple[Answer, ...]
+    items: tuple[KeyExplanation, ...]
     notes: tuple[str, ...]
 
     @property
     def has_work(self) -> bool:
-        return any(answer.verdict is Verdict.ORPHAN for answer in self.items)
+        return any(answer.verdict is PurgeVerdict.ORPHAN for answer in self.items)
 
     @property
     def headline(self) -> str:
@@ -69,8 +69,8 @@ class Explanation:
             "asked": len(self.items),
             "objects": len(stored),
             "bytes": sum(item.size for item in stored),
-            "kept": verdicts[Verdict.NAMED],
-            "orphans": verdicts[Verdict.ORPHAN],
+            "kept": verdicts[PurgeVerdict.NAMED],
+            "orphans": verdicts[PurgeVerdict.ORPHAN],
             "places": sum(len(answer.places) for answer in self.items),
         }
 
@@ -121,11 +121,11 @@ class _Explainer:
     """The listing, as far as it matters: what a plan has in it."""
     others: Inventory
     """Keys that no purge looks for: they are not there, or below no managed prefix."""
-    judge: Judge = field(init=False)
+    judge: PurgeJudge = field(init=False)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.judge = Judge(self.config, self.options, self.now, self.inventory)
+        self.judge = PurgeJudge(self.config, self.options, self.now, self.inventory)
 
     def explain(self, asked: list[Asked]) -> Explanation:
         self._list([each.key for each in asked])
@@ -219,9 +219,9 @@ class _Explainer:
             control=self.control,
         )
 
-    def _places(self, searches: list[Search]) -> dict[str, list[Place]]:
+    def _places(self, searches: list[Search]) -> dict[str, list[NamingPlace]]:
         """Return where each key is named, and, of what nothing names, where it is left out."""
-        found: dict[str, list[Place]] = {}
+        found: dict[str, list[NamingPlace]] = {}
         for search in searches:
             named = search.places()
             bare = frozenset(search.wanted - search.sources.keys())
@@ -235,15 +235,15 @@ class _Explainer:
         asked: Asked,
         same: list[StoredObject],
         is_judged: bool,
-        places: Mapping[str, list[Place]],
+        places: Mapping[str, list[NamingPlace]],
         sources: Mapping[str, Iterable[str]],
         sightings: Sightings,
-    ) -> Answer:
+    ) -> KeyExplanation:
         key = asked.key
         stored = self._exact(key, {key: same})
         item = self._judged(stored, same, sightings) if stored and is_judged else None
         original = self._original(key, item)
-        return Answer(
+        return KeyExplanation(
             asked=asked,
             stored=stored,
             info=head(self.bucket, stored.key) if stored else None,
@@ -275,17 +275,19 @@ class _Explainer:
     def _unjudged(self, stored: StoredObject | None, key: str, is_judged: bool) -> PurgeItem:
         if stored is None:
             nothing = StoredObject(key, 0, "", self.now)
-            return PurgeItem(nothing, Verdict.ABSENT, Action.KEPT, "The bucket does not hold it.")
+            return PurgeItem(
+                nothing, PurgeVerdict.ABSENT, PurgeAction.KEPT, "The bucket does not hold it."
+            )
         if is_judged:
-            return PurgeItem(stored, Verdict.NAMED, Action.KEPT, "Something names it.")
+            return PurgeItem(stored, PurgeVerdict.NAMED, PurgeAction.KEPT, "Something names it.")
         reason = "It is below no managed prefix."
         if is_own(key):
             reason = "It is r2maint's own, which no prefix manages."
-        return PurgeItem(stored, Verdict.UNMANAGED, Action.KEPT, reason)
+        return PurgeItem(stored, PurgeVerdict.UNMANAGED, PurgeAction.KEPT, reason)
 
     def _original(self, key: str, item: PurgeItem | None) -> str:
         """Return the named key, as an identity, of which a rendition is kept; "" for others."""
-        if item is None or item.verdict is not Verdict.DERIVED:
+        if item is None or item.verdict is not PurgeVerdict.DERIVED:
             return ""
         named = (
             name
@@ -296,7 +298,7 @@ class _Explainer:
         return next(named, "")
 
     def _pattern(self, key: str, item: PurgeItem | None) -> str:
-        if item is None or item.verdict is not Verdict.DERIVED:
+        if item is None or item.verdict is not PurgeVerdict.DERIVED:
             return ""
         for pattern in (*self.config.derived, *detected_presets(self.config)):
             alone = Derivations((pattern,), self.config.renditions, locations_of(self.config))

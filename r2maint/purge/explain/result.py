@@ -11,32 +11,32 @@ from r2maint.bucket import ObjectInfo, StoredObject
 from r2maint.keepset.read_texts import JOURNAL
 from r2maint.models import ChangeKind
 from r2maint.purge.explain.key_history import Event, Seen, stopped_naming
-from r2maint.purge.explain.naming_places import Place
+from r2maint.purge.explain.naming_places import NamingPlace
 from r2maint.purge.explain.which_key import Asked, Spelling
-from r2maint.purge.verdict import PurgeItem, Verdict
-from r2maint.rendering import Column, Section, format_bytes, format_count
+from r2maint.purge.verdict import PurgeItem, PurgeVerdict
+from r2maint.rendering import ReportColumn, Section, format_bytes, format_count
 
 _PLACES = (
-    Column("place", "Named in"),
-    Column("text", "As"),
-    Column("admin_url", "Admin"),
-    Column("until", "Until"),
-    Column("reason", "Left out because"),
+    ReportColumn("place", "Named in"),
+    ReportColumn("text", "As"),
+    ReportColumn("admin_url", "Admin"),
+    ReportColumn("until", "Until"),
+    ReportColumn("reason", "Left out because"),
 )
-_SPELLINGS = (Column("key", "Spelled alike"), Column("differs", "Differs in"))
+_SPELLINGS = (ReportColumn("key", "Spelled alike"), ReportColumn("differs", "Differs in"))
 _HISTORY = (
-    Column("at", "At"),
-    Column("event", "What happened"),
-    Column("model", "Model"),
-    Column("pk", "Row"),
-    Column("field", "Field"),
-    Column("new", "New value"),
+    ReportColumn("at", "At"),
+    ReportColumn("event", "What happened"),
+    ReportColumn("model", "Model"),
+    ReportColumn("pk", "Row"),
+    ReportColumn("field", "Field"),
+    ReportColumn("new", "New value"),
 )
 _SHORT = "%Y-%m-%d %H:%M UTC"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class KeyExplanation:
     """What is known of one key."""
 
     asked: Asked
@@ -47,11 +47,11 @@ class Answer:
     """What a plan makes of it."""
     sources: tuple[str, ...]
     """What names it, as plans name sources."""
-    places: tuple[Place, ...]
+    places: tuple[NamingPlace, ...]
     """Where exactly; also what NOT_REFERENCES leaves out, where nothing else names it."""
     original: str
     """Of a rendition, the named object it is kept for."""
-    original_places: tuple[Place, ...]
+    original_places: tuple[NamingPlace, ...]
     pattern: str
     """The one of DERIVED that says so; "" for one of a preset nobody configured."""
     spellings: tuple[Spelling, ...]
@@ -59,7 +59,7 @@ class Answer:
     seen: Seen | None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> PurgeVerdict:
         return self.item.verdict
 
     @property
@@ -70,7 +70,7 @@ class Answer:
     @property
     def rule(self) -> str:
         """What decides, in a word: that of the verdict, or of the journal where it alone names."""
-        if self.verdict is not Verdict.NAMED or set(self.sources) != {JOURNAL}:
+        if self.verdict is not PurgeVerdict.NAMED or set(self.sources) != {JOURNAL}:
             return self.verdict.value
         return "undo_window" if any(place.until for place in self.places) else "unfinished_run"
 
@@ -105,11 +105,11 @@ class Answer:
     def sentence(self) -> str:
         """The answer in one sentence."""
         told = {
-            Verdict.NAMED: self._named,
-            Verdict.ABSENT: self._absent,
-            Verdict.UNMANAGED: self._unmanaged,
-            Verdict.PROTECTED: lambda: f"{self.key!r} is kept: {_inner(self.item.reason)}",
-            Verdict.DERIVED: self._derived,
+            PurgeVerdict.NAMED: self._named,
+            PurgeVerdict.ABSENT: self._absent,
+            PurgeVerdict.UNMANAGED: self._unmanaged,
+            PurgeVerdict.PROTECTED: lambda: f"{self.key!r} is kept: {_inner(self.item.reason)}",
+            PurgeVerdict.DERIVED: self._derived,
         }.get(self.verdict, self._unnamed)
         return told()
 
@@ -146,7 +146,7 @@ class Answer:
         told = f"Nothing names {self.key!r}"
         if left_out:
             told += f" but {format_count(left_out, 'place')} that NOT_REFERENCES leaves out"
-        if self.verdict is Verdict.ORPHAN:
+        if self.verdict is PurgeVerdict.ORPHAN:
             return f"{told}: the next purge removes it."
         return f"{told}; it is kept until {_time(self.item.due_at)}: {_inner(self.item.reason)}"
 
@@ -178,7 +178,7 @@ class Answer:
 
     def sections(self, *, lead: bool) -> Iterator[Section]:
         """Yield the tables of a text report, led by the sentence where a headline has no room."""
-        columns = (Column("fact", "About"), Column("told", self.key))
+        columns = (ReportColumn("fact", "About"), ReportColumn("told", self.key))
         rows = [{"fact": fact, "told": told} for fact, told in self._facts() if told]
         yield Section(lead=self.sentence if lead else "", columns=columns, rows=rows)
         yield Section(columns=_PLACES, rows=[place.as_dict() for place in self.places])

@@ -18,7 +18,7 @@ from r2maint.errors import Stopped
 from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal, home, journal_aliases
 from r2maint.keys import Addresses
-from r2maint.local_files.restore_file import Original
+from r2maint.local_files.restore_file import MovedFile
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
 from r2maint.quarantine.manifest import restore_all
 from r2maint.references.rewrite import swap
@@ -26,7 +26,7 @@ from r2maint.runs.undo.judge_changes import (
     ACTIVE,
     ENDS,
     ChangeId,
-    Judge,
+    UndoJudge,
     change_id,
     is_journalled,
     way_back,
@@ -53,7 +53,7 @@ def apply_undo(
     a stop came first.
     Raises: BucketError and DatabaseError that every further item would meet too; LeaseHeld.
     """
-    judge = Judge.of(run_to_undo(plan.run_id, bucket), config, addresses, bucket)
+    judge = UndoJudge.of(run_to_undo(plan.run_id, bucket), config, addresses, bucket)
     stops: list[Stopped] = []
     items = Spool.of(_undone(plan, judge, journal, control, stops))
     stopped = stops[0] if stops else None
@@ -72,7 +72,7 @@ def _is_undone(plan: Undo, bucket: Bucket) -> bool:
 
 
 def _undone(
-    plan: Undo, judge: Judge, journal: Journal, control: Control, stops: list[Stopped]
+    plan: Undo, judge: UndoJudge, journal: Journal, control: Control, stops: list[Stopped]
 ) -> Iterator[UndoItem]:
     with control.progress(len(plan.items), "Undoing", "change") as advance:
         for batch in batched(plan.items, BATCH):
@@ -83,7 +83,7 @@ def _undone(
             advance(len(batch))
 
 
-def _undo_batch(batch: list[UndoItem], judge: Judge, journal: Journal) -> list[UndoItem]:
+def _undo_batch(batch: list[UndoItem], judge: UndoJudge, journal: Journal) -> list[UndoItem]:
     """Undo what the plan allows and what still can be proved; return how each item ended."""
     active = [item for item in batch if item.action in ACTIVE]
     judged = {change_id(i.change): i for i in judge.judge([item.change for item in active])}
@@ -110,7 +110,7 @@ def _with_files(items: list[UndoItem], prover: Prover, journal: Journal) -> list
     ]
 
 
-def _file_step(original: Original) -> Entry:
+def _file_step(original: MovedFile) -> Entry:
     return Entry(
         kind=ChangeKind.RESTORE,
         key=original.key,
@@ -132,7 +132,9 @@ def _swap_back(items: list[UndoItem], journal: Journal) -> dict[ChangeId, UndoIt
     return ends
 
 
-def _put_back(items: list[UndoItem], judge: Judge, journal: Journal) -> dict[ChangeId, UndoItem]:
+def _put_back(
+    items: list[UndoItem], judge: UndoJudge, journal: Journal
+) -> dict[ChangeId, UndoItem]:
     """Bring objects back out of quarantine; removed files came back before. Tell of each."""
     lost = [_Deleted(item) for item in items if item.change.kind == ChangeKind.DELETE]
     steps = [one.step() for one in lost]

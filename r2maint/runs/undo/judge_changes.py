@@ -43,7 +43,7 @@ ENDS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
+class UndoJudge:
     """Looks at what is there now: cells, files and objects. Writes nothing."""
 
     prover: Prover
@@ -51,7 +51,7 @@ class Judge:
     """What a repair replaced was at fault: it goes back as it was, whatever it names."""
 
     @classmethod
-    def of(cls, run: Run, config: Config, addresses: Addresses, bucket: Bucket) -> Judge:
+    def of(cls, run: Run, config: Config, addresses: Addresses, bucket: Bucket) -> UndoJudge:
         prover = Prover(config=config, addresses=addresses, bucket=bucket)
         return cls(prover=prover, is_of_repair=run.command == REPAIR_COMMAND)
 

@@ -20,7 +20,7 @@ from r2maint.journal.run_facts import PURGE_COMMAND, find_run, is_known
 from r2maint.keys import Addresses
 from r2maint.models import Change, ChangeKind, ChangeState, Run
 from r2maint.quarantine.lost_runs import iter_lost_changes
-from r2maint.runs.undo.judge_changes import Judge
+from r2maint.runs.undo.judge_changes import UndoJudge
 from r2maint.runs.undo.result import Only, Undo
 from r2maint.scratch.spool import Spool
 
@@ -51,7 +51,7 @@ def plan_undo(
     """
     run = run_to_undo(run_id, bucket)
     _require_reversible(run, bucket)
-    judge = Judge.of(run, config, addresses, bucket)
+    judge = UndoJudge.of(run, config, addresses, bucket)
     changes = filter(only.allows, iter_reversible(run_id, bucket))
     batches = _by_rows(control.track(changes, "Looking at changes", unit="change"))
     items = Spool.of(i for b in batches for i in judge.judge(b))

@@ -15,7 +15,7 @@ from r2maint.conf import Config
 from r2maint.journal.journal import home
 from r2maint.keys import Addresses, Kind, Target
 from r2maint.local_files.read_file import is_file
-from r2maint.local_files.restore_file import Original, bring_back, head_faults, place_fault
+from r2maint.local_files.restore_file import MovedFile, bring_back, head_faults, place_fault
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.references import urls_in_text
 from r2maint.references.discover_columns import find_column
@@ -31,11 +31,11 @@ class Proof:
 
     reason: str = ""
     """Why it must not be undone, in a sentence; "" when it may."""
-    original: Original | None = None
+    original: MovedFile | None = None
     """The local file that has to come back first."""
 
 
-_Found = Target | Original | None
+_Found = Target | MovedFile | None
 """What one change needs."""
 
 
@@ -54,18 +54,18 @@ class Prover:
         """
         found = self._needed(changes)
         absent = self._absent_objects(each for each in found if isinstance(each, Target))
-        originals = list(dict.fromkeys(each for each in found if isinstance(each, Original)))
+        originals = list(dict.fromkeys(each for each in found if isinstance(each, MovedFile)))
         faults = dict(zip(originals, self._faults(originals), strict=True))
         proofs = []
         for change, each in zip(changes, found, strict=True):
-            if isinstance(each, Original):
+            if isinstance(each, MovedFile):
                 proofs.append(Proof(reason=faults[each], original=each))
             else:
                 is_value = change.kind == ChangeKind.REWRITE
                 proofs.append(Proof(reason=_objection(each, absent) if is_value else ""))
         return proofs
 
-    def bring_back(self, original: Original) -> str:
+    def bring_back(self, original: MovedFile) -> str:
         """Write a removed file again; return why not in a sentence, "" when its bytes are there."""
         return _told(bring_back(self.bucket, original, self.config), original)
 
@@ -110,7 +110,7 @@ class Prover:
         """Return the keys that are not proved to be there."""
         return {result.request for result in self.bucket.head_many(keys) if result.value is None}
 
-    def _faults(self, originals: Sequence[Original]) -> Iterator[str]:
+    def _faults(self, originals: Sequence[MovedFile]) -> Iterator[str]:
         """Yield why each file cannot come back, as far as its place and a HEAD tell."""
         faults = head_faults(self.bucket, originals)
         for original, fault in zip(originals, faults, strict=True):
@@ -139,7 +139,7 @@ def _is_lost(target: Target) -> bool:
 # Files that are gone
 
 
-def _originals(lost: Sequence[tuple[Change, Target]]) -> Iterator[Original | None]:
+def _originals(lost: Sequence[tuple[Change, Target]]) -> Iterator[MovedFile | None]:
     """Yield the file each of these changes led away from; None when no journal knows its bytes.
 
     A value may spell several paths: that of the upload or removal is taken, else the likeliest.
@@ -170,11 +170,11 @@ def _paths(target: Target) -> list[Path]:
     return [target.root / spelling for spelling in (target.key, *target.spellings)]
 
 
-def _original(path: Path, change: Change) -> Original:
-    return Original(path=path, key=change.key, sha256=change.sha256)
+def _original(path: Path, change: Change) -> MovedFile:
+    return MovedFile(path=path, key=change.key, sha256=change.sha256)
 
 
-def _told(fault: str, original: Original) -> str:
+def _told(fault: str, original: MovedFile) -> str:
     return f"{_FAULTS.get(fault, fault)}: {original.path}." if fault else ""
 
 

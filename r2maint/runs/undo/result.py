@@ -11,7 +11,7 @@ from typing import Any
 from r2maint.errors import Stopped
 from r2maint.journal.run_facts import ChangeFacts
 from r2maint.keys import identity
-from r2maint.local_files.restore_file import Original
+from r2maint.local_files.restore_file import MovedFile
 from r2maint.models import Change, ChangeKind
 from r2maint.rendering import Refusal, format_count
 from r2maint.scratch.spool import Spool
@@ -39,7 +39,7 @@ class UndoItem:
     change: Change
     action: UndoAction
     reason: str = ""
-    original: Original | None = None
+    original: MovedFile | None = None
     """A local file that comes back first: what the old value names, or the one removed."""
 
     def as_dict(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from r2maint.verify.asking.host_health import ANSWERED
 from r2maint.verify.asking.host_notes import tempered
 from r2maint.verify.asking.prober import Inquiry
 from r2maint.verify.result import FINDING_BYTES, Finding
-from r2maint.verify.verdicts.by_http import Verdict
+from r2maint.verify.verdicts.by_http import UrlVerdict
 from r2maint.verify.verdicts.outcomes import RUN_AGAIN, UPLOAD_AGAIN, Outcome
 
 _BATCH = 512
@@ -65,10 +65,10 @@ class Asker:
         yield from _as_of_now(tempered(iter(held), self.prober.hosts), self.bucket)
 
     def _answers(
-        self, questions: Iterable[Question], label: str, *, ours: bool
+        self, questions: Iterable[UrlQuestion], label: str, *, ours: bool
     ) -> Iterator[Finding]:
-        waiting: deque[Question] = deque()
-        verdict: Verdict | None = None
+        waiting: deque[UrlQuestion] = deque()
+        verdict: UrlVerdict | None = None
         inquiries = (each.inquiry for each in _kept(questions, waiting))
         answers = self.prober.verdicts(inquiries, ours=ours, heed=self.control.check)
         with closing(answers):
@@ -78,7 +78,7 @@ class Asker:
                 yield from question.answered(verdict)
 
 
-def _kept(questions: Iterable[Question], waiting: deque[Question]) -> Iterator[Question]:
+def _kept(questions: Iterable[UrlQuestion], waiting: deque[UrlQuestion]) -> Iterator[UrlQuestion]:
     """Yield the questions, which `waiting` keeps."""
     for question in questions:
         waiting.append(question)
@@ -111,7 +111,7 @@ def _as_of_now(findings: Iterable[Finding], bucket: Bucket) -> Iterator[Finding]
 
 
 @dataclass(slots=True)
-class Question:
+class UrlQuestion:
     """One URL, and the findings that hang on its answer; with no URL, findings to pass on."""
 
     url: str
@@ -128,22 +128,22 @@ class Question:
             return Inquiry(held_bytes=held_bytes)
         return Inquiry(self.url, self.host, self.findings[0].stored, held_bytes)
 
-    def answered(self, verdict: Verdict | None) -> Iterable[Finding]:
+    def answered(self, verdict: UrlVerdict | None) -> Iterable[Finding]:
         """Return the findings with what their URL, if they have one, answers."""
         if not self.url or verdict is None:
             return self.findings
         return [each.judged(*verdict) for each in self.findings]
 
 
-def own_questions(findings: Iterable[Finding], host: str) -> Iterator[Question]:
+def own_questions(findings: Iterable[Finding], host: str) -> Iterator[UrlQuestion]:
     """Yield a question for each public URL; findings come with those of one object together."""
     for url, group in groupby(findings, key=_url_to_ask):
         yield from _of_one_url(url, host if url else "", group)
 
 
-def _of_one_url(url: str, host: str, findings: Iterable[Finding]) -> Iterator[Question]:
+def _of_one_url(url: str, host: str, findings: Iterable[Finding]) -> Iterator[UrlQuestion]:
     for number, batch in enumerate(batched(findings, _BATCH)):
-        yield Question(url, host, batch, is_asked=bool(url) and not number)
+        yield UrlQuestion(url, host, batch, is_asked=bool(url) and not number)
 
 
 def _url_to_ask(finding: Finding) -> str:
@@ -171,7 +171,7 @@ def _shuffled(value: str) -> str:
     return f"{crc32(url.encode()):08x}{url}"
 
 
-def strangers_questions(strangers: ReferenceIndex) -> Iterator[Question]:
+def strangers_questions(strangers: ReferenceIndex) -> Iterator[UrlQuestion]:
     """Yield a question for each URL that was set aside."""
     for name, pairs in groupby(strangers.iter_grouped(), key=itemgetter(0)):
         url = name[8:]

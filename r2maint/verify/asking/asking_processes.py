@@ -29,7 +29,7 @@ from r2maint.errors import R2MaintError
 from r2maint.machine_resources import collecting_rarely, machine_memory, usable_cores
 from r2maint.verify.asking.host_health import Hosts
 from r2maint.verify.asking.prober import HELD_BYTES, Inquiry, Prober
-from r2maint.verify.verdicts.by_http import Verdict
+from r2maint.verify.verdicts.by_http import UrlVerdict
 from r2maint.verify.verdicts.outcomes import Level
 
 _MOST_PROCESSES = 4
@@ -79,7 +79,7 @@ class ProbersApart:
 
     def verdicts(
         self, inquiries: Iterable[Inquiry], *, ours: bool, heed: Callable[[], object]
-    ) -> Generator[Verdict | None, None, None]:
+    ) -> Generator[UrlVerdict | None, None, None]:
         """Yield what `Prober.verdicts` does. Raises: R2MaintError when a process died."""
         if not self._children:
             yield from self._prober.verdicts(inquiries, ours=ours, heed=heed)
@@ -116,7 +116,7 @@ class _Child:
         with _deaf():
             self.process.start()
         theirs.close()
-        self.verdicts: deque[Verdict | None] = deque()
+        self.verdicts: deque[UrlVerdict | None] = deque()
         """Those that came, and were not taken yet."""
 
     def send(self, message: object) -> None:
@@ -197,7 +197,7 @@ class _Exchange:
     is_open: bool = True
     """Whether there may be more to ask."""
 
-    def verdicts(self, inquiries: Iterator[Inquiry]) -> Iterator[Verdict | None]:
+    def verdicts(self, inquiries: Iterator[Inquiry]) -> Iterator[UrlVerdict | None]:
         self._tell_all(self.ours)
         while self.is_open or self.waiting:
             self.heed()
@@ -235,7 +235,7 @@ class _Exchange:
         turn = self.count if self.ours else crc32(inquiry.host.encode())
         return turn % len(self.children)
 
-    def _received(self) -> Iterator[Verdict | None]:
+    def _received(self) -> Iterator[UrlVerdict | None]:
         """Yield the verdicts that are due and there, one at least."""
         verdicts = self.waiting[0][0].verdicts
         if not verdicts:
@@ -311,10 +311,10 @@ class _Outbox:
     """Verdicts on their way back, many at once while many come."""
 
     pipe: Connection
-    verdicts: list[Verdict | None] = field(default_factory=list)
+    verdicts: list[UrlVerdict | None] = field(default_factory=list)
     sent_at: float = 0.0
 
-    def add(self, verdict: Verdict | None) -> None:
+    def add(self, verdict: UrlVerdict | None) -> None:
         self.verdicts.append(verdict)
         is_late = time.monotonic() > self.sent_at + _HELD_BACK_SECONDS
         if is_late or len(self.verdicts) >= _BATCH:

@@ -16,7 +16,7 @@ ANSWERED = _GONE | {Outcome.CORRUPT, Outcome.WRONG_TYPE, Outcome.BLOCKED, Outcom
 
 
 @dataclass(slots=True)
-class Tally:
+class HostTally:
     """What the URLs of one host came to, each counted once."""
 
     asked: int = 0
@@ -30,9 +30,9 @@ class Tally:
     advice: str = ""
     """What to do about it."""
 
-    def plus(self, other: Tally) -> Tally:
+    def plus(self, other: HostTally) -> HostTally:
         """Return what both counted: given up only if both gave up, for one heard it answer."""
-        return Tally(
+        return HostTally(
             asked=self.asked + other.asked,
             unsure=self.unsure + other.unsure,
             gone=self.gone + other.gone,
@@ -60,7 +60,7 @@ class Tally:
 class Hosts:
     """The tallies of one run, by host."""
 
-    _tallies: dict[str, Tally] = field(default_factory=dict)
+    _tallies: dict[str, HostTally] = field(default_factory=dict)
 
     @classmethod
     def of_all(cls, parts: Iterable[Hosts]) -> Hosts:
@@ -73,7 +73,7 @@ class Hosts:
         return found
 
     @property
-    def tallies(self) -> Mapping[str, Tally]:
+    def tallies(self) -> Mapping[str, HostTally]:
         return self._tallies
 
     @property
@@ -89,7 +89,7 @@ class Hosts:
         """Count the answer about one URL."""
         tally = self._tallies.get(host)
         if tally is None:
-            tally = self._tallies[host] = Tally()
+            tally = self._tallies[host] = HostTally()
         tally.asked += 1
         if outcome is Outcome.UNSURE:
             tally.unsure += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from r2maint.keys import host_of
 from r2maint.rendering import format_count
-from r2maint.verify.asking.host_health import ANSWERED, Hosts, Tally
+from r2maint.verify.asking.host_health import ANSWERED, Hosts, HostTally
 from r2maint.verify.result import Finding
 from r2maint.verify.verdicts.outcomes import RUN_AGAIN, Outcome
 
@@ -47,7 +47,7 @@ def notes(hosts: Hosts) -> Iterator[str]:
             )
 
 
-def _note(host: str, tally: Tally) -> str:
+def _note(host: str, tally: HostTally) -> str:
     left = f", {tally.not_asked:,} were not asked" if tally.not_asked else ""
     hint = tally.advice
     if host.endswith(_R2_DEV):

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from r2maint.bucket.protocol import StoredObject
 from r2maint.http import Answer, Engine, Failure, Guard, Limiter, Pace, Reason, Request
-from r2maint.http import Outcome as Ended
+from r2maint.http import RequestOutcome as Ended
 from r2maint.http.retry import is_passing
 from r2maint.images.formats import HEAD_BYTES
 from r2maint.verify.asking.host_health import Hosts
 from r2maint.verify.verdicts.by_content import WHOLE_BYTES, judge_content
-from r2maint.verify.verdicts.by_http import SERVED, Verdict, judge_answer, judge_failure
+from r2maint.verify.verdicts.by_http import SERVED, UrlVerdict, judge_answer, judge_failure
 from r2maint.verify.verdicts.outcomes import Level, Outcome
 
 HELD_BYTES = 32 * 2**20
@@ -48,7 +48,7 @@ class Inquiry:
     """The object behind one's own URL; None for a stranger's."""
     held_bytes: int = 0
     """Of memory that wait for the verdict, the body apart."""
-    judged: tuple[Answer, Verdict] | None = None
+    judged: tuple[Answer, UrlVerdict] | None = None
     """The last answer and what it says, which is asked twice: before and after it is final."""
 
 
@@ -74,7 +74,7 @@ class Prober:
         *,
         ours: bool,
         heed: Callable[[], object] | None = None,
-    ) -> Generator[Verdict | None, None, None]:
+    ) -> Generator[UrlVerdict | None, None, None]:
         """Yield the verdict on each URL, in order; None for what asks nothing.
 
         `ours` are URLs of PUBLIC_URL, which is one host that expects us. None among them says that
@@ -164,26 +164,26 @@ class Prober:
 
     # Answers
 
-    def _verdict(self, ended: Ended[Inquiry]) -> Verdict | None:
+    def _verdict(self, ended: Ended[Inquiry]) -> UrlVerdict | None:
         inquiry = ended.label
         if ended.answer is not None:
             verdict = self._judge(inquiry, ended.answer)
         elif ended.failure is not None:
             verdict = judge_failure(ended.failure)
         elif inquiry.url:
-            return Verdict(Outcome.UNSURE, None, self.hosts.pass_over(inquiry.host))
+            return UrlVerdict(Outcome.UNSURE, None, self.hosts.pass_over(inquiry.host))
         else:
             return None
         if not _is_flaw(ended.failure):
             self.hosts.count(inquiry.host, verdict.outcome, verdict.detail, verdict.advice)
         return verdict
 
-    def _judge(self, inquiry: Inquiry, answer: Answer) -> Verdict:
+    def _judge(self, inquiry: Inquiry, answer: Answer) -> UrlVerdict:
         if inquiry.judged is None or inquiry.judged[0] is not answer:
             inquiry.judged = answer, self._judge_anew(inquiry, answer)
         return inquiry.judged[1]
 
-    def _judge_anew(self, inquiry: Inquiry, answer: Answer) -> Verdict:
+    def _judge_anew(self, inquiry: Inquiry, answer: Answer) -> UrlVerdict:
         url, stored = inquiry.url, inquiry.stored
         verdict = judge_answer(answer, url=url, stored=stored)
         if self.level is Level.CONTENT and verdict.outcome is Outcome.OK:

@@ -13,7 +13,7 @@ from r2maint.scratch.batches import batched
 from r2maint.verify.asking.prober import HELD_BYTES
 from r2maint.verify.result import FINDING_BYTES, Finding
 from r2maint.verify.verdicts.by_content import WHOLE_BYTES, differs, judge_body
-from r2maint.verify.verdicts.by_http import Verdict, is_encoded
+from r2maint.verify.verdicts.by_http import UrlVerdict, is_encoded
 from r2maint.verify.verdicts.outcomes import RUN_AGAIN, UPLOAD_AGAIN, Outcome
 
 _MOST_OBJECTS = 256
@@ -29,7 +29,7 @@ def read_stored(
     Larger objects than `WHOLE_BYTES` are left as the listing has them.
     """
     tracked = control.track(findings, "Reading objects", unit="reference")
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, UrlVerdict] = {}
     for portion in _portions(_groups(tracked)):
         objects = {stored.key: stored for stored, _ in portion if stored is not None}
         # The last object may have more findings than one portion takes.
@@ -70,26 +70,28 @@ def _portions(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
         yield portion
 
 
-def _judge(found: Result[str, Download], stored: StoredObject) -> Verdict:
+def _judge(found: Result[str, Download], stored: StoredObject) -> UrlVerdict:
     if isinstance(found.error, NoSuchKey):
-        return Verdict(
+        return UrlVerdict(
             Outcome.MISSING, detail="the object was deleted meanwhile", advice=UPLOAD_AGAIN
         )
     if found.value is None:
-        return Verdict(
+        return UrlVerdict(
             Outcome.UNSURE, detail="the bucket gave no answer about it", advice=RUN_AGAIN
         )
     if found.value.info.etag != stored.etag:
-        return Verdict(Outcome.UNSURE, detail="the object was replaced meanwhile", advice=RUN_AGAIN)
+        return UrlVerdict(
+            Outcome.UNSURE, detail="the object was replaced meanwhile", advice=RUN_AGAIN
+        )
     if detail := differs(found.value.body, stored):
-        return Verdict(Outcome.CORRUPT, detail=detail, advice=UPLOAD_AGAIN)
+        return UrlVerdict(Outcome.CORRUPT, detail=detail, advice=UPLOAD_AGAIN)
     told = found.value.info.headers
     if is_encoded({"content-encoding": told.content_encoding}):
-        return Verdict(Outcome.OK)
+        return UrlVerdict(Outcome.OK)
     body, header = found.value.body, told.content_type
     return judge_body(body, header=header, url="", stored=stored, is_whole=True)
 
 
-def _with(finding: Finding, verdict: Verdict) -> Finding:
+def _with(finding: Finding, verdict: UrlVerdict) -> Finding:
     outcome, _, detail, advice = verdict
     return finding._replace(outcome=outcome, detail=detail, advice=advice)

@@ -16,7 +16,12 @@ from r2maint.images.formats import (
     sniff,
     type_of_name,
 )
-from r2maint.verify.verdicts.by_http import Verdict, advice_on_version, is_encoded, is_transformed
+from r2maint.verify.verdicts.by_http import (
+    UrlVerdict,
+    advice_on_version,
+    is_encoded,
+    is_transformed,
+)
 from r2maint.verify.verdicts.outcomes import NAME_ANOTHER, UPLOAD_AGAIN, Outcome
 
 WHOLE_BYTES = 32 * 2**20
@@ -25,19 +30,21 @@ _TEXT = frozenset(("image/svg+xml",))
 """Types whose first bytes may be anything."""
 
 
-def judge_content(answer: Answer, *, url: str, stored: StoredObject | None, most: int) -> Verdict:
+def judge_content(
+    answer: Answer, *, url: str, stored: StoredObject | None, most: int
+) -> UrlVerdict:
     """Return the verdict on an answer whose headers are as they should be, by its body.
 
     `most` is how many bytes of a body are read, and one more of a longer one.
     """
     body, told = answer.body, answer.headers
     if is_encoded(told):
-        return Verdict(Outcome.OK, answer.status)
+        return UrlVerdict(Outcome.OK, answer.status)
     is_same = not is_transformed(told)
     comparable = stored is not None and stored.size <= most and is_same
     detail = differs(body, stored) if stored is not None and comparable else ""
     if detail:
-        return Verdict(Outcome.CORRUPT, answer.status, detail, advice_on_version(answer))
+        return UrlVerdict(Outcome.CORRUPT, answer.status, detail, advice_on_version(answer))
     header, is_whole = told.get("content-type", ""), len(body) <= most
     found = judge_body(
         body, header=header, url=url, stored=stored, is_whole=is_whole, is_strict=is_same
@@ -53,7 +60,7 @@ def judge_body(
     stored: StoredObject | None,
     is_whole: bool,
     is_strict: bool = True,
-) -> Verdict:
+) -> UrlVerdict:
     """Return what is true of a file by its bytes; of one's own strictly, of a stranger's not.
 
     A stranger may serve another kind of picture than the name promises, and so may Cloudflare where
@@ -62,7 +69,7 @@ def judge_body(
     """
     advice = UPLOAD_AGAIN if stored else NAME_ANOTHER
     if not body:
-        return Verdict(Outcome.EMPTY, detail="it has 0 bytes", advice=advice)
+        return UrlVerdict(Outcome.EMPTY, detail="it has 0 bytes", advice=advice)
     kind = sniff(body[:HEAD_BYTES])
     promises = [type_of_name(stored.key if stored else urlsplit(url).path), plain_type(header)]
     is_own = stored is not None and is_strict
@@ -71,9 +78,9 @@ def judge_body(
         found = kind.content_type if kind else "no known type's"
         detail = f"its bytes are {found}, and it is named or served as {wrong[0]}"
         advice = "Upload the right file, under its own type." if stored else NAME_ANOTHER
-        return Verdict(Outcome.WRONG_TYPE, detail=detail, advice=advice)
+        return UrlVerdict(Outcome.WRONG_TYPE, detail=detail, advice=advice)
     if kind is None or not kind.is_image or not is_whole:
-        return Verdict(Outcome.OK)
+        return UrlVerdict(Outcome.OK)
     return _decoded(body, advice)
 
 
@@ -113,7 +120,7 @@ def _is_known(promised: str) -> bool:
     return promised.partition("/")[0] in ("image", "audio", "video") or promised.endswith("/pdf")
 
 
-def _decoded(body: bytes, advice: str) -> Verdict:
+def _decoded(body: bytes, advice: str) -> UrlVerdict:
     from r2maint.images import ImageError, inspect  # loads Pillow
 
     try:
@@ -121,6 +128,6 @@ def _decoded(body: bytes, advice: str) -> Verdict:
     except ImageError as error:
         if error.reason == "corrupt":
             detail = "the picture does not decode to its end"
-            return Verdict(Outcome.CORRUPT, detail=detail, advice=advice)
+            return UrlVerdict(Outcome.CORRUPT, detail=detail, advice=advice)
     # What cannot be decoded here for its kind or size is no finding.
-    return Verdict(Outcome.OK)
+    return UrlVerdict(Outcome.OK)

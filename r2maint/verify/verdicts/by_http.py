@@ -37,7 +37,7 @@ _ON_FAILURE = {
 """Failures that pass by themselves are left out."""
 
 
-class Verdict(NamedTuple):
+class UrlVerdict(NamedTuple):
     """What is true of a URL."""
 
     outcome: Outcome
@@ -46,13 +46,13 @@ class Verdict(NamedTuple):
     advice: str = ""
 
 
-def judge_failure(failure: Failure) -> Verdict:
+def judge_failure(failure: Failure) -> UrlVerdict:
     """Return the verdict on a URL without an answer: never more than unsure."""
     advice = _ON_FAILURE.get(failure.reason, RUN_AGAIN)
-    return Verdict(Outcome.UNSURE, None, failure.detail, advice)
+    return UrlVerdict(Outcome.UNSURE, None, failure.detail, advice)
 
 
-def judge_answer(answer: Answer, *, url: str, stored: StoredObject | None) -> Verdict:
+def judge_answer(answer: Answer, *, url: str, stored: StoredObject | None) -> UrlVerdict:
     """Return the verdict by status and headers; `stored` is the object behind one's own URL."""
     if answer.status in SERVED:
         return judge_served(answer, url=url, stored=stored)
@@ -64,23 +64,23 @@ def judge_answer(answer: Answer, *, url: str, stored: StoredObject | None) -> Ve
     return _of_own(answer, url)
 
 
-def judge_served(answer: Answer, *, url: str, stored: StoredObject | None) -> Verdict:
+def judge_served(answer: Answer, *, url: str, stored: StoredObject | None) -> UrlVerdict:
     """Return whether what is served can be what the name promises and the listing says."""
     header = answer.headers.get("content-type", "")
     promised = type_of_name(stored.key if stored else urlsplit(url).path)
     if not is_served_as(promised, header):
         detail = f"it is served as {plain_type(header)}, and its name promises {promised}"
         advice = _advice_on_type(stored)
-        return Verdict(Outcome.WRONG_TYPE, answer.status, detail, advice)
+        return UrlVerdict(Outcome.WRONG_TYPE, answer.status, detail, advice)
     if stored is not None and (detail := other_version(answer, stored)):
-        return Verdict(Outcome.CORRUPT, answer.status, detail, advice_on_version(answer))
+        return UrlVerdict(Outcome.CORRUPT, answer.status, detail, advice_on_version(answer))
     return _fine(answer.status)
 
 
 @lru_cache(maxsize=8)
-def _fine(status: int) -> Verdict:
+def _fine(status: int) -> UrlVerdict:
     """Return one and the same verdict for all that is well: most are."""
-    return Verdict(Outcome.OK, status)
+    return UrlVerdict(Outcome.OK, status)
 
 
 def other_version(answer: Answer, stored: StoredObject) -> str:
@@ -126,7 +126,7 @@ def _size(answer: Answer) -> int | None:
     return int(length) if _LENGTH.fullmatch(length) else None
 
 
-def _of_stranger(answer: Answer) -> Verdict:
+def _of_stranger(answer: Answer) -> UrlVerdict:
     if answer.status in GONE:
         return _refused(answer, Outcome.DEAD, advice=NAME_ANOTHER)
     if answer.status in _WALLED:
@@ -134,7 +134,7 @@ def _of_stranger(answer: Answer) -> Verdict:
     return _doubtful(answer)
 
 
-def _of_own(answer: Answer, url: str) -> Verdict:
+def _of_own(answer: Answer, url: str) -> UrlVerdict:
     told = answer.headers
     if answer.status in GONE:
         if is_cached(told):
@@ -154,7 +154,7 @@ def _of_own(answer: Answer, url: str) -> Verdict:
     return _refused(answer, Outcome.NOT_PUBLIC, "", advice)
 
 
-def _doubtful(answer: Answer) -> Verdict:
+def _doubtful(answer: Answer) -> UrlVerdict:
     """Return the verdict on an answer that says nothing of the file."""
     if answer.status == TOO_MANY:
         return _refused(answer, Outcome.UNSURE, advice="Run again later, with a lower --rate.")
@@ -162,9 +162,9 @@ def _doubtful(answer: Answer) -> Verdict:
     return _refused(answer, Outcome.UNSURE, advice=advice)
 
 
-def _refused(answer: Answer, outcome: Outcome, why: str = "", advice: str = "") -> Verdict:
+def _refused(answer: Answer, outcome: Outcome, why: str = "", advice: str = "") -> UrlVerdict:
     detail = f"it answers {answer.status}: {why}" if why else f"it answers {answer.status}"
-    return Verdict(outcome, answer.status, detail, advice)
+    return UrlVerdict(outcome, answer.status, detail, advice)
 
 
 def _advice_on_type(stored: StoredObject | None) -> str:

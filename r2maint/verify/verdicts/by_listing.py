@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 
 from r2maint.bucket.protocol import Expiry, StoredObject
 from r2maint.keys import Addresses, Kind, Target, Via, identity
 from r2maint.local_files.read_file import UnusableSource, is_file, locate_file
+from r2maint.object_index.expected_objects import Lengths
 from r2maint.references.reference import Reference, Shape
 from r2maint.verify.result import Finding
 from r2maint.verify.verdicts.outcomes import UPLOAD_AGAIN, Outcome
@@ -43,12 +43,9 @@ _UNUSABLE = {
 }
 """By why a local file cannot be taken: the outcome and the advice."""
 
-Lengths = Mapping[tuple[str, str, str], int | None]
-"""(database, model, field) -> how many characters one value may have; None for any."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
+class ListingJudge:
     """What verdicts depend on beside reference and listing."""
 
     addresses: Addresses
