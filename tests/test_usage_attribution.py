@@ -26,14 +26,13 @@ from r2maint.purge.plan import plan_purge
 from r2maint.references.discover_columns import discover
 from r2maint.references.scope import Scope
 from r2maint.usage.attribute import Attribution
-from r2maint.usage.count import OWN, QUARANTINE, UNREFERENCED
+from r2maint.usage.count import OWN, QUARANTINE, UNREFERENCED, Pending, measure_pending
 from r2maint.usage.duplicates import MAX_COPIES
+from r2maint.usage.earlier_runs import iter_encoded
 from r2maint.usage.groups import SIZES, Count, GroupBy, size_of
-from r2maint.usage.remembered import iter_encoded
 from r2maint.usage.report import sections_of
 from r2maint.usage.savings import EncodedPictures, Removable, find_savings
 from r2maint.usage.sniff_types import Sniffer
-from r2maint.usage.uploads import Pending, measure_pending
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.usageworld import NOW, PUBLIC, Listed, listed, measure, submission
@@ -344,7 +343,7 @@ def test_another_version_under_the_key_was_not_seen_by_the_purge():
 
 
 def test_many_versions_are_remembered_page_by_page(monkeypatch):
-    monkeypatch.setattr("r2maint.usage.remembered._PAGE", 2)
+    monkeypatch.setattr("r2maint.usage.earlier_runs._PAGE", 2)
     names = [f"{number}.png" for number in range(7)]
     for name in names:
         encoding(name, 10, None)
@@ -392,7 +391,7 @@ def test_without_a_measured_ratio_nothing_is_said_of_re_encoding():
 
 
 def test_what_is_remembered_is_read_page_by_page(home, monkeypatch):
-    monkeypatch.setattr("r2maint.usage.remembered._PAGE", 2)
+    monkeypatch.setattr("r2maint.usage.earlier_runs._PAGE", 2)
     for number in range(5):
         encoding(f"{number}.png", 10, 9)
     assert sorted(iter_encoded("listed")) == [(f"{number}.png",) * 2 for number in range(5)]
@@ -400,7 +399,7 @@ def test_what_is_remembered_is_read_page_by_page(home, monkeypatch):
 
 def test_tables_that_are_not_there_yet_remember_nothing(monkeypatch):
     encoding("made.webp", 800, 100)
-    monkeypatch.setattr("r2maint.usage.remembered.table_names", lambda alias: set())
+    monkeypatch.setattr("r2maint.usage.earlier_runs.table_names", lambda alias: set())
     usage = measure(Listed(listed("a.png")))
     assert saving_of(usage, "reencoding") is None
 

@@ -12,7 +12,8 @@ from r2maint.errors import NoSuchKey, Unsupported
 from r2maint.keys import Addresses
 from r2maint.pricing import STANDARD
 from r2maint.references.scope import Scope
-from r2maint.usage.plan import UsageOptions, UsageReport, measure_usage
+from r2maint.usage.plan import measure_usage
+from r2maint.usage.result import UsageOptions, UsageReport
 from tests.appdirectory.models import AppSubmission
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -4,6 +4,7 @@ In: a listing joined with references, Cloudflare's analytics, the price lists an
 a `UsageReport`: totals, groups, the month's bill, savings, forecasts and crossed thresholds.
 """
 
-from r2maint.usage.plan import UsageOptions, measure_usage
+from r2maint.usage.plan import measure_usage
+from r2maint.usage.result import UsageOptions
 
 __all__ = ["UsageOptions", "measure_usage"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from r2maint.bucket import StoredObject
+from r2maint.bucket import Bucket, StoredObject
+from r2maint.errors import InvalidListing, NoSuchKey, Unsupported
 from r2maint.object_index.named_objects import Rows
 from r2maint.pricing import STANDARD, priced_as
 from r2maint.quarantine.manifest import PREFIX as QUARANTINE_PREFIX
@@ -170,3 +171,30 @@ _OLD = AGES[AGES.index("90 days to a year") :]
 
 def _own(name: str) -> str:
     return QUARANTINE if name.startswith(QUARANTINE_PREFIX) else OWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """How many there are, and the bytes of the parts of those that could be measured."""
+
+    uploads: int = 0
+    bytes: int = 0
+    unmeasured: int = 0
+
+
+def measure_pending(bucket: Bucket, prefix: str) -> Pending | None:
+    """Return the unfinished uploads below a prefix; None when the server cannot list them.
+
+    One Class A request for 1,000 uploads, and one for 1,000 parts of each. Raises: BucketError.
+    """
+    uploads = size = unmeasured = 0
+    try:
+        for result in bucket.measure_uploads(bucket.list_uploads(prefix)):
+            if isinstance(result.error, NoSuchKey):  # completed or aborted meanwhile
+                continue
+            uploads += 1
+            unmeasured += result.value is None
+            size += result.value or 0
+    except (Unsupported, InvalidListing):
+        return None
+    return Pending(uploads=uploads, bytes=size, unmeasured=unmeasured)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r2maint.rendering import format_bytes, format_count
-from r2maint.usage.count import UsageTally
+from r2maint.usage.count import Pending, UsageTally
 from r2maint.usage.groups import MAX_GROUPS, Count
-from r2maint.usage.uploads import Pending
 
 
 def iter_notes(

@@ -31,7 +31,7 @@ from r2maint.usage.forecast import (
     size_at_free_tier,
 )
 from r2maint.usage.groups import Count, GroupBy
-from r2maint.usage.plan import UsageOptions, UsageReport
+from r2maint.usage.result import UsageOptions, UsageReport
 from r2maint.usage.thresholds import Thresholds
 
 _NOT_KEPT = "No snapshot was kept, so that there is no history and no forecast."

@@ -22,8 +22,9 @@ from r2maint.signals import threshold_crossed
 from r2maint.usage.forecast import HORIZONS
 from r2maint.usage.groups import GroupBy
 from r2maint.usage.metrics import metrics_of
-from r2maint.usage.plan import UsageOptions, UsageReport, measure_usage
+from r2maint.usage.plan import measure_usage
 from r2maint.usage.report import COUNTS, sections_of
+from r2maint.usage.result import UsageOptions, UsageReport
 from r2maint.usage.thresholds import Thresholds
 from r2maint.usage.trend import Looking, known_peaks, look_over_time
 

@@ -1,7 +1,7 @@
-"""What earlier commands found of objects: pictures looked at, and what a purge saw orphaned.
+"""What earlier runs found of objects: pictures re-encoded, and orphans a purge saw.
 
 Both live in tables of r2maint's own, and nothing depends on them: where one is missing, nothing is
-remembered.
+known.
 """
 
 from __future__ import annotations
