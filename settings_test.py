@@ -41,9 +41,9 @@ DATABASES = {
     }
 }
 if "pytest" in sys.modules:
-    from tests import mariadb, postgres
+    from tests.servers import mariadb, postgresql
 
-    DATABASES["postgres"] = postgres.database()
+    DATABASES["postgres"] = postgresql.database()
     if not mariadb.missing():
         DATABASES["mariadb"] = mariadb.database()
 

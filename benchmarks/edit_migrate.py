@@ -64,7 +64,7 @@ def read_options() -> argparse.Namespace:
 
 
 def edited(task: dict) -> dict:
-    command = [sys.executable, "-m", "tests.editor", json.dumps(task)]
+    command = [sys.executable, "-m", "tests.attacks.edit_rows", json.dumps(task)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from projects import describe_database, server
 
-from tests import attacked
-from tests.faults import Flaky
-from tests.servers import FORWARD, proxy
+from tests.servers.faults import Flaky
+from tests.servers.s3_server import FORWARD, proxy
+from tests.worlds import attacked_project
 
 LARGE_MIB = (1, 3, 6, 11, 17)
 
@@ -35,7 +35,7 @@ def main() -> None:
         proxy(upstream) as between,
     ):
         database = describe_database("sqlite", Path(directory))
-        attacked.configure(Path(directory), database, between.url)
+        attacked_project.configure(Path(directory), database, between.url)
         broken = attack(between, options)
     print(*broken[:20], sep="\n")
     sys.exit(bool(broken))
@@ -55,16 +55,18 @@ def attack(between, options: argparse.Namespace) -> list[str]:
     from tests.appdirectory.models import AppSubmission
 
     upload_many.PARTS_ABOVE_BYTES, upload_many.PART_BYTES = 2**20, 5 * 2**20
-    attacked.create_tables()
-    attacked.prepare(attacked.Sizes(singles=options.files // 2, shared=20, names=20, texts=20))
+    attacked_project.create_tables()
+    attacked_project.prepare(
+        attacked_project.Sizes(singles=options.files // 2, shared=20, names=20, texts=20)
+    )
     large = [
-        attacked.write(f"large/{size}.mp4", random.Random(size).randbytes(size * 2**20 + 1))
+        attacked_project.write(f"large/{size}.mp4", random.Random(size).randbytes(size * 2**20 + 1))
         for size in LARGE_MIB
     ]
     AppSubmission.objects.create(tracking_id="large", screenshots_ar=large)
-    before = json.loads(attacked.dump())
+    before = json.loads(attacked_project.dump())
     flaky, began = Flaky(between, seed=options.seed, share=options.share), time.monotonic()
-    told = json.loads(attacked.migrate())
+    told = json.loads(attacked_project.migrate())
     seconds, requests = time.monotonic() - began, len(between.requests)
     between.is_cut, between.fault = lambda head: False, lambda request: FORWARD
     faults = ", ".join(f"{count} {kind}" for kind, count in sorted(flaky.met.items()))
@@ -72,9 +74,9 @@ def attack(between, options: argparse.Namespace) -> list[str]:
     print(f"{requests:,} requests arrived; faults: {faults}")
     print({name: told["summary"][name] for name in ("sources", "uploaded", "rewritten", "failed")})
     wrong = [f"it ended so: {told['told']}"] if told["exit_code"] else []
-    pending = [each.key for each in attacked.open_bucket().list_uploads()]
+    pending = [each.key for each in attacked_project.open_bucket().list_uploads()]
     print(f"{len(pending)} uploads in parts were left unfinished")
-    return [*wrong, *attacked.unfinished(before)]
+    return [*wrong, *attacked_project.unfinished(before)]
 
 
 if __name__ == "__main__":

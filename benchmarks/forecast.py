@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings_test")
 django.setup()
 
-from tests.growing import PROCESSES, coverage, try_out, width_ratio  # noqa: E402
+from tests.usage.growing_sizes import PROCESSES, coverage, try_out, width_ratio  # noqa: E402
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ SIZES = {"singles": 350, "shared": 701, "names": 50, "texts": 60}
 
 def main() -> None:
     options = parser_of(__doc__, kills=50).parse_args()
-    attack(options, "tests.randomkiller", sizes=SIZES)
+    attack(options, "tests.attacks.kill_migrations", sizes=SIZES)
 
 
 if __name__ == "__main__":

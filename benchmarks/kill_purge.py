@@ -22,7 +22,7 @@ def main() -> None:
     parser = parser_of(__doc__, kills=50, servers=("memory", "moto", "rclone"))
     parser.add_argument("--orphans", type=int, default=SIZES["orphans"])
     options = parser.parse_args()
-    attack(options, "tests.purgekiller", sizes={**SIZES, "orphans": options.orphans})
+    attack(options, "tests.attacks.kill_purges", sizes={**SIZES, "orphans": options.orphans})
 
 
 if __name__ == "__main__":

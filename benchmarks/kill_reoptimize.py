@@ -19,7 +19,7 @@ PICTURES = 40
 
 def main() -> None:
     options = parser_of(__doc__, kills=20).parse_args()
-    attack(options, "tests.picturekiller", pictures=PICTURES, sample=PICTURES // 2)
+    attack(options, "tests.attacks.kill_reoptimize", pictures=PICTURES, sample=PICTURES // 2)
 
 
 if __name__ == "__main__":

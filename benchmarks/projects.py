@@ -14,17 +14,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.attacked import KEY_ID, SECRET, sqlite  # noqa: E402
-from tests.servers import moto_server  # noqa: E402
+from tests.servers.s3_server import moto_server  # noqa: E402
+from tests.worlds.attacked_project import KEY_ID, SECRET, sqlite  # noqa: E402
 
 
 def describe_database(kind: str, directory: Path) -> dict:
     """Return the entry of an empty database for `DATABASES`; a server is started."""
     if kind == "sqlite":
         return sqlite(directory / "rows.sqlite3")
-    from tests import mariadb, postgres
+    from tests.servers import mariadb, postgresql
 
-    given = mariadb.database() if kind == "mariadb" else postgres.database()
+    given = mariadb.database() if kind == "mariadb" else postgresql.database()
     return {name: value for name, value in given.items() if name != "TEST"}
 
 

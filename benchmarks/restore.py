@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import django
 
-from tests.servers import FORWARD, moto_server, proxy
+from tests.servers.s3_server import FORWARD, moto_server, proxy
 
 LATE_SECONDS = 0.02
 

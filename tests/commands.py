@@ -36,3 +36,9 @@ def gauges(text: str) -> dict[str, dict[tuple[str, ...], float]]:
         }
         for family in text_string_to_metric_families(text)
     }
+
+
+CONTRACT = [
+    *("schema", "command", "version", "run_id", "applied", "complete", "stopped_by", "bucket"),
+    *("started_at", "finished_at", "exit_code", "error", "summary", "items", "refusals"),
+]

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connections
@@ -15,8 +16,9 @@ from hypothesis import settings as hypothesis_settings
 
 from r2maint.bucket.r2 import R2Bucket
 from r2maint.conf.bucket_connection import Connection
-from tests import mariadb
-from tests.servers import moto_server
+from tests.servers import mariadb
+from tests.servers.s3_server import moto_server
+from tests.worlds.attacked_project import sqlite
 
 NO_MARIADB = mariadb.missing()
 DATABASES = ("default", "postgres") if NO_MARIADB else ("default", "postgres", "mariadb")
@@ -138,3 +140,29 @@ def remote(project, settings, s3_bucket, s3_connection) -> Path:
 def place(request) -> Path:
     """The project on a `file:` bucket, and on an S3 server."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def task(request, tmp_path, s3_server, django_db_blocker) -> dict[str, Any]:
+    """What an attack is told: a directory, an empty database and an S3 server."""
+    if request.param == "sqlite":
+        database = sqlite(tmp_path / "rows.sqlite3")
+    else:
+        with django_db_blocker.unblock():
+            database = _empty_database()
+    return {
+        "directory": str(tmp_path),
+        "database": database,
+        "endpoint": s3_server,
+        "bucket": f"media-{uuid.uuid4().hex[:12]}",
+        "seed": 1,
+    }
+
+
+def _empty_database() -> dict[str, Any]:
+    server = connections["postgres"]
+    with server._nodb_cursor() as cursor:
+        cursor.execute("DROP DATABASE IF EXISTS attacked WITH (FORCE)")
+        cursor.execute("CREATE DATABASE attacked")
+    given = {name: server.settings_dict[name] for name in ("ENGINE", "USER", "HOST")}
+    return {**given, "NAME": "attacked"}

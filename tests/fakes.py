@@ -33,6 +33,7 @@ from r2maint.errors import (
     PreconditionFailed,
 )
 
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -310,3 +311,7 @@ class LostLease:
         self.checks -= 1
         if self.checks < 0:
             raise LeaseHeld("Another run holds the lease.")
+
+
+def stored(key: str, size: int = 1) -> StoredObject:
+    return StoredObject(key, size, f"etag of {key}", AT)

@@ -1,0 +1,1 @@
+"""Programs that kill, freeze and edit real runs, each in a process of its own."""
