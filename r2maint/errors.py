@@ -153,7 +153,7 @@ class StorageError(R2MaintError):
 
 
 class Refused(R2MaintError):
-    """A brake holds; `brakes` names each with its message and its override."""
+    """A brake holds; the report says which, with its examples and what lifts it."""
 
     code = "refused"
     exit_code = 4

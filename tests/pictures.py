@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from PIL import (
-    Image,
-    ImageFilter,
-)
+from PIL import Image, ImageFilter
 
 
 def saved(image: Image.Image, name: str = "PNG", **parameters) -> bytes:

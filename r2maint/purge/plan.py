@@ -1,8 +1,13 @@
 """Plan which objects of the bucket nothing names.
 
-The bucket is listed first and the whole database read second, so that an upload in between, whose
-row follows, is never taken for an orphan: it is not in the listing. What comes of a plan is in
-`deletion`.
+1. List the bucket, as it is at one moment of its own clock.
+2. Read the whole database second, so that an upload in between, whose row follows, is never taken
+   for an orphan: it is not in the listing.
+3. Judge every object that nothing names: managed, protected, derived, too young, seen orphaned by
+   an earlier run.
+4. Compare the counts with those of the last accepted run: each brake that holds is a refusal.
+
+`apply` carries a plan out.
 """
 
 from __future__ import annotations

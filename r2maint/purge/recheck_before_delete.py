@@ -43,7 +43,7 @@ def require_no_brake(refusals: Sequence[Refusal]) -> None:
 def agree(
     bucket: Bucket, planned: bucket_owner.Standing, run: Journal, lifted: Lifted
 ) -> bucket_owner.Standing:
-    """Return how bucket and database stand, with a new nonce; `identity.settle` ends it.
+    """Return how bucket and database stand, with a new nonce; `bucket_owner.settle` ends it.
 
     Raises: Refused when they do not belong together, or the marker changed since the plan.
     """

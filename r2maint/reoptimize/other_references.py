@@ -55,7 +55,7 @@ def hold_back(
     prefix: str,
     control: Control,
 ) -> Spool[ReoptimizeItem]:
-    """Return the items, those "not_swappable" that something else than their references names.
+    """Return all items; what something else than its references names is skipped, "not_swappable".
 
     The whole database is read once, unless nothing is to be converted.
     Raises: DatabaseError, ConfigError or BucketError when a source cannot be read; Stopped.

@@ -5,5 +5,14 @@ values, objects and files back; `prune`, which removes journal rows that no undo
 """
 
 from r2maint.runs.plan import list_runs, show_run
+from r2maint.runs.prune import apply_pruning, plan_pruning
+from r2maint.runs.undo import apply_undo, plan_undo
 
-__all__ = ["list_runs", "show_run"]
+__all__ = [
+    "apply_pruning",
+    "apply_undo",
+    "list_runs",
+    "plan_pruning",
+    "plan_undo",
+    "show_run",
+]

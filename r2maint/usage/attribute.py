@@ -2,7 +2,7 @@
 
 Of a reference nothing is kept but what it means and where its cell is; of an object that has
 passed, what tells copies apart. So a million of both take little time and room. What no page alone
-can settle waits in `late`.
+can settle waits in `object_index.late_references`.
 """
 
 from __future__ import annotations

@@ -556,7 +556,7 @@ def test_a_callable_that_fails_refuses(settings):
     change_settings(
         settings, EXTRA_REFERENCES={"callables": ["tests.keepset.test_read_texts.fail"]}
     )
-    with pytest.raises(ConfigError, match=r"tests\.test_keepset\.fail"):
+    with pytest.raises(ConfigError, match=r"tests.keepset.test_read_texts.fail"):
         named(KEY)
 
 

@@ -1,7 +1,7 @@
 """A project whose purge is attacked: orphans and named objects on an S3 server, and proofs.
 
-All of it runs in processes of their own, as in `attacked`: `attacked.configure` once, then `forked`
-for each thing that is done.
+All of it runs in processes of their own, as in `attacked_project`: its `configure` once,
+then `forked` for each thing that is done.
 """
 
 from __future__ import annotations
