@@ -19,7 +19,7 @@ from r2maint.journal.journal import kept_values, now, open_journal
 from r2maint.keepset.local_names import FileNames
 from r2maint.keys import Addresses
 from r2maint.local_files.restore_file import MAX_IN_MEMORY
-from r2maint.migrate import remove_local
+from r2maint.migrate.remove_local import apply as remove_local
 from r2maint.migrate.remove_local.apply import apply_removal
 from r2maint.migrate.remove_local.plan import plan_removal
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
