@@ -16,8 +16,6 @@ from r2maint.errors import BucketError, ObjectRejected, PreconditionFailed
 
 MAX_KEY_BYTES = 1024
 MAX_METADATA_BYTES = 8192
-MAX_SINGLE_BYTES = 4_995 * 2**20
-"""A single PUT or COPY holds at most 4.995 GiB."""
 
 _CHUNK_BYTES = 2**20
 _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")

@@ -33,7 +33,6 @@ _GROUPED = {
 }
 
 Document = Mapping[str, Any]
-Sample = tuple[Mapping[str, str], int | float | Decimal]
 
 
 def metrics_of(
