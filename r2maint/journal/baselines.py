@@ -22,16 +22,24 @@ class Baseline:
     """Share of managed objects that nothing names."""
     names: Mapping[str, int] = field(default_factory=dict)
     """Source -> keys found in it: the most that this run, or a plan since, has found."""
+    classes: tuple[str, ...] = ()
+    """Classes of keys, as `purge.key_classes` makes them, of which something named one."""
     run_id: str = ""
     """"" when there is none to compare with."""
 
     @classmethod
     def read(cls, stored: Mapping[str, Any], run_id: str = "") -> Baseline:
         """Return the baseline that `as_dict` made; a first run's when there is none."""
-        return cls(**stored, run_id=run_id) if stored else cls()
+        given = {**stored, "classes": tuple(stored.get("classes", ()))}
+        return cls(**given, run_id=run_id) if stored else cls()
 
     def as_dict(self) -> dict[str, Any]:
-        return {"missing": self.missing, "orphans": self.orphans, "names": dict(self.names)}
+        return {
+            "missing": self.missing,
+            "orphans": self.orphans,
+            "names": dict(self.names),
+            "classes": list(self.classes),
+        }
 
 
 def last_baseline(command: str, bucket: str) -> Baseline:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -20,6 +20,7 @@ from r2maint import keys
 from r2maint.bucket.protocol import StoredObject
 from r2maint.control import Control
 from r2maint.keepset.find_keys import MAX_ROOTS, KeyFinder
+from r2maint.scratch.batches import batched
 from r2maint.scratch.scratch_index import ScratchIndex
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,6 +42,14 @@ COLUMNS = "o.id, o.spelling, o.size, o.etag, o.modified, o.class"
 """What `unpack` takes."""
 # "/" is the character after ".".
 _SPELLED = "(n.id = :start OR (n.id > :start || '.' AND n.id < :start || '/'))"
+_AMONG = """
+WITH starts (start) AS (VALUES {values})
+SELECT start FROM starts
+ WHERE EXISTS (SELECT 1 FROM names n JOIN objects o ON o.id = n.id WHERE n.id = start)
+    OR EXISTS (SELECT 1 FROM names n JOIN objects o ON o.id = n.id
+                WHERE n.id > start || '.' AND n.id < start || '/'
+                  AND substr(n.id, length(start) + 2) NOT GLOB '*[^0-9A-Za-z]*')
+"""
 _UNNAMED = "NOT EXISTS (SELECT 1 FROM names n WHERE n.id = o.id)"
 
 
@@ -187,6 +196,25 @@ class Inventory(ScratchIndex):
             ).fetchone()
             count, size = count + row[0], size + row[1]
         return Totals(count, size)
+
+    def named_among(self, starts: Collection[str]) -> set[str]:
+        """Return those of some identities that name an object, as they are or with an extension.
+
+        One extension alone: "a" is not "a.large.jpg".
+        """
+        self._settle_names()
+        found: set[str] = set()
+        for batch in batched(starts, _MAX_PARAMETERS):
+            values = ", ".join(["(?)"] * len(batch))
+            found.update(row[0] for row in self._db.execute(_AMONG.format(values=values), batch))
+        return found
+
+    def iter_names(self) -> Iterator[list[str]]:
+        """Yield the added names, in lists, in key order."""
+        self._settle_names()
+        cursor = self._db.execute("SELECT id FROM names ORDER BY id")
+        while rows := cursor.fetchmany(_FETCH):
+            yield [row[0] for row in rows]
 
     def count_names(self) -> int:
         """Return how many different names were added."""

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from r2maint.journal.baselines import Baseline
+from r2maint.purge.key_classes import UnnamedClass
 from r2maint.rendering import Refusal, format_count
 
-NAMES = ("empty", "missing", "ratio", "source_lost", "identity", "prefixes", "order")
+NAMES = ("empty", "missing", "ratio", "source_lost", "class", "identity", "prefixes", "order")
 
 UNTRUSTED = frozenset({"empty", "missing", "source_lost"})
 """Brakes that say the reading itself is doubtful: what it calls orphans is not remembered."""
 
+SHOWN_CLASSES = 3
+"""Classes that the refusal names."""
 _RISE = 0.10
 """How much a share may grow from one accepted run to the next."""
 _KEPT_SHARE = 0.80
@@ -67,6 +70,11 @@ class Findings:
     names: Mapping[str, int]
     """Source, or "host:" and a host -> keys found in it."""
     identity_fault: str
+    classes: tuple[UnnamedClass, ...] = ()
+    """Classes of keys of which this run would delete some, and nothing names any."""
+    named_classes: tuple[str, ...] = ()
+    owners: Mapping[str, str] = field(default_factory=dict)
+    """Class -> models whose primary keys its ids may be, in words."""
 
     @property
     def baseline(self) -> Baseline:
@@ -75,6 +83,7 @@ class Findings:
             missing=_share(self.absent, self.absent + self.named),
             orphans=_share(self.unnamed, self.managed),
             names={source: count for source, count in self.names.items() if count},
+            classes=self.named_classes,
         )
 
 
@@ -91,6 +100,7 @@ def find_refusals(
     yield from _missing(found, last)
     yield from _lost(found, last)
     yield from _ratio(found, last, max_delete)
+    yield from _classes(found, last)
     if found.identity_fault and not adopt:
         message = f"It is not certain that this is the bucket's database: {found.identity_fault}."
         yield Refusal(brake="identity", message=message, override="--adopt")
@@ -140,6 +150,27 @@ def _ratio(found: Findings, last: Baseline, given: MaxDelete | None) -> Iterator
         message=message,
         override=f"--max-delete {found.orphans} or --override ratio",
     )
+
+
+def _classes(found: Findings, last: Baseline) -> Iterator[Refusal]:
+    """Refuse where keys look computed: neither now nor at the last accepted run is one named."""
+    known = frozenset(last.classes)
+    unknown = [each for each in found.classes if each.name not in known]
+    if unknown:
+        rest = len(unknown) - SHOWN_CLASSES
+        more = f", and {rest:,} more classes" if rest > 0 else ""
+        told = "; ".join(_class(each, found.owners) for each in unknown[:SHOWN_CLASSES])
+        yield _refusal(
+            "class",
+            f"{format_count(len(unknown), 'class', 'classes')} of keys would be purged of which"
+            f" nothing names any object: {told}{more}. Code may compute such keys: PROTECTED keeps"
+            " them.",
+        )
+
+
+def _class(each: UnnamedClass, owners: Mapping[str, str]) -> str:
+    owner = f", {told}" if (told := owners.get(each.name)) else ""
+    return f"{each.name!r} ({format_count(each.objects, 'object')}, {each.example!r}{owner})"
 
 
 _LIMIT = f"limit +{100 * _RISE:.0f} points"

@@ -1,4 +1,4 @@
-"""What is made of each object that nothing names."""
+"""The verdict on each object that nothing names."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from r2maint.journal.sightings import Sightings
 from r2maint.keepset.read_texts import storage_locations
 from r2maint.keys import identity
 from r2maint.object_index.objects import Inventory, outermost
-from r2maint.purge.rendition_presets import APPS, SQUEEZING
-from r2maint.purge.renditions import Derivations
 from r2maint.purge.result import PurgeOptions
+from r2maint.purge.variants.kin import kin_starts
+from r2maint.purge.variants.rendition_presets import APPS, SQUEEZING
+from r2maint.purge.variants.renditions import Derivations
 from r2maint.purge.verdict import PurgeAction, PurgeItem, PurgeVerdict
 
 
@@ -52,6 +53,7 @@ class PurgeJudge:
     def judge(self, batch: Sequence[StoredObject], sightings: Sightings) -> list[PurgeItem]:
         """Return what is made of each of some unnamed objects, in order."""
         shielded = {item.key: found for item in batch if (found := self._shield(item.key))}
+        shielded |= self._kin([item.key for item in batch if item.key not in shielded])
         bare = [item for item in batch if item.key not in shielded]
         seen = sightings.first_seen(bare) if self.options.second_look else {}
         return [
@@ -74,6 +76,23 @@ class PurgeJudge:
                 "It is a rendition of an object that is kept.",
             )
         return None
+
+    def _kin(self, keys: Sequence[str]) -> dict[str, tuple[PurgeVerdict, PurgeAction, str]]:
+        """Return what is made of the images that lie beside a named object as a variant would."""
+        if self.options.include_kin:
+            return {}
+        starts = {key: tuple(kin_starts(key)) for key in keys}
+        named = self.inventory.named_among({each for some in starts.values() for each in some})
+        return {
+            key: (
+                PurgeVerdict.KIN,
+                PurgeAction.KEPT,
+                f"It may be a variant of {start!r}, which is named: --include-kin or DERIVED"
+                " decides.",
+            )
+            for key, some in starts.items()
+            if (start := next((each for each in some if each in named), ""))
+        }
 
     def protection(self, key: str) -> str:
         """Return the setting and the pattern that protect a key, or ""."""

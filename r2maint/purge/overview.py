@@ -106,6 +106,7 @@ _REASONS = {
     "unmanaged": "below no prefix of MANAGED_PREFIXES",
     "protected": "a pattern of PROTECTED or EXTRA_REFERENCES['objects'] matches",
     "derived": "renditions of objects that are kept (DERIVED)",
+    "kin": "images beside a named object, as its variants would lie (--include-kin, DERIVED)",
     "outside_prefix": "unnamed, and not below --prefix",
     "over_limit": "unnamed and due, and over --limit",
     "own": "r2maint's own: marker, lease, and copies in quarantine",

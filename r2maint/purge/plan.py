@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 
 from r2maint.bucket import Bucket, StoredObject
 from r2maint.conf import Config
@@ -32,12 +33,14 @@ from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
 from r2maint.object_index.objects import Inventory
 from r2maint.pricing import Prices, load_prices
-from r2maint.purge.brakes import UNTRUSTED, Findings, find_refusals
+from r2maint.purge.brakes import SHOWN_CLASSES, UNTRUSTED, Findings, find_refusals
 from r2maint.purge.bucket_owner import KEY as MARKER
 from r2maint.purge.bucket_owner import Standing, read_standing
 from r2maint.purge.cost import PurgeCost, forecast
 from r2maint.purge.excluded_sources import weigh_omissions
 from r2maint.purge.judge import PurgeJudge, derivations_of
+from r2maint.purge.key_classes import ClassIndex, class_of, compare_with_names
+from r2maint.purge.key_owners import possible_owners
 from r2maint.purge.overview import NOTHING, Amount, PurgeTally
 from r2maint.purge.report import closing_notes, lifecycle_notes, reading_notes
 from r2maint.purge.result import AS_CONFIGURED, PurgeOptions, PurgePlan
@@ -48,6 +51,8 @@ from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 
 COMMAND = "purge_orphans"
+_EXAMPLES = 20
+"""Keys of a class whose ids are looked up: chance finds no row for each of them."""
 
 
 def plan_purge(
@@ -66,8 +71,10 @@ def plan_purge(
     """
     journal.require_tables([journal.home()])
     control = control or Control()
-    with Inventory() as inventory:
-        planner = _Planner(config, bucket, options, now or bucket.now(), control, inventory)
+    with Inventory() as inventory, ClassIndex() as classes:
+        planner = _Planner(
+            config, bucket, options, now or bucket.now(), control, inventory, classes
+        )
         try:
             return planner.plan()
         except InvalidListing as error:
@@ -84,6 +91,7 @@ class _Planner:
     now: datetime
     control: Control
     inventory: Inventory
+    classes: ClassIndex
     counts: Counter[str] = field(default_factory=Counter)
     stored: Counter[str] = field(default_factory=Counter)
     removed: Counter[str] = field(default_factory=Counter)
@@ -126,6 +134,7 @@ class _Planner:
         items = Spool.of(self._items(sightings, trusted))
         self.counts["kept"] = managed.count - self.counts["unnamed"]
         found = replace(found, unnamed=self.counts["bare"], orphans=self.counts["orphans"])
+        found = self._with_classes(found, items)
         if trusted and not standing.fault:
             remember_names(last, found.baseline.names)
         unmanaged = Amount(listed.count - managed.count, listed.bytes - managed.bytes)
@@ -213,6 +222,16 @@ class _Planner:
             identity_fault=standing.fault,
         )
 
+    def _with_classes(self, found: Findings, items: Iterable[PurgeItem]) -> Findings:
+        """Return the findings with the classes of keys that names are of, and are not of."""
+        pages, count = self.inventory.iter_names(), found.named
+        unnamed, named = compare_with_names(self.classes.due(), pages, count)
+        owners = {
+            each.name: possible_owners(_keys_of(each.name, items))
+            for each in unnamed[:SHOWN_CLASSES]
+        }
+        return replace(found, classes=unnamed, named_classes=named, owners=owners)
+
     # Judging
 
     def _items(self, sightings: Sightings, trusted: bool) -> Iterator[PurgeItem]:
@@ -226,7 +245,10 @@ class _Planner:
             self.counts["bare"] += len(bare)
             if trusted:
                 sightings.record(bare)
-            yield from filter(None, map(self._counted, items))
+            told = [one for item in items if (one := self._counted(item))]
+            due = [one.object.key for one in told if one.action is PurgeAction.PLAN]
+            self.classes.add([one.key for one in bare], due)
+            yield from told
         if trusted:
             sightings.forget_others()
         if self.options.everything:
@@ -336,6 +358,12 @@ def circumstances(config: Config, owner_id: str, sources: Iterable[str]) -> str:
 
 def _unnamed(items: Iterable[PurgeItem]) -> Iterator[StoredObject]:
     return (item.object for item in items if item.verdict in UNNAMED)
+
+
+def _keys_of(name: str, items: Iterable[PurgeItem]) -> list[str]:
+    """Return some keys of a class."""
+    keys = (item.object.key for item in items if class_of(item.object.key) == name)
+    return list(islice(keys, _EXAMPLES))
 
 
 def _deleted_by(run_id: str) -> Iterator[str]:

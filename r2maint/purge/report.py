@@ -12,8 +12,8 @@ from r2maint.keepset.read_texts import Reading
 from r2maint.purge.cost import dollars
 from r2maint.purge.judge import detected_presets
 from r2maint.purge.overview import object_row
-from r2maint.purge.rendition_presets import APPS
 from r2maint.purge.result import PurgePlan
+from r2maint.purge.variants.rendition_presets import APPS
 from r2maint.purge.verdict import UNNAMED
 from r2maint.quarantine.manifest import PREFIX
 from r2maint.rendering import ReportColumn, Section, Unit, format_bytes, format_count

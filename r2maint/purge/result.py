@@ -35,6 +35,7 @@ SUMMARY = (
     "waiting",
     "protected",
     "derived",
+    "kin",
     "unmanaged",
     "quarantined",
     "deleted",
@@ -63,6 +64,8 @@ class PurgeOptions:
     limit: int | None = None
     everything: bool = False
     """List unmanaged objects too."""
+    include_kin: bool = False
+    """Judge images beside a named object as any other that nothing names."""
 
 
 AS_CONFIGURED = PurgeOptions()

@@ -18,6 +18,8 @@ class PurgeVerdict(StrEnum):
     """Not seen orphaned long enough ago by an earlier run."""
     PROTECTED = "protected"
     DERIVED = "derived"
+    KIN = "kin"
+    """An image beside a named object, as a variant of it would lie."""
     UNMANAGED = "unmanaged"
     NAMED = "named"
     """Of these two only --explain speaks."""

@@ -133,6 +133,7 @@ def test_the_summary_has_the_names_of_the_contract(bucket):
         "waiting": 0,
         "protected": 0,
         "derived": 0,
+        "kin": 0,
         "unmanaged": 1,
         "quarantined": 0,
         "deleted": 0,

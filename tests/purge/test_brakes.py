@@ -183,6 +183,8 @@ def arrange_every_brake(bucket: R2Fake, settings) -> None:
     Identity.objects.update(owner_id="another")
     Article.objects.update(body=urls(names))
     change_settings(settings, MANAGED_PREFIXES=[])
+    for number in range(10):
+        bucket.add(f"avatars/{number}.webp")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "order"])

@@ -38,7 +38,7 @@ def install(monkeypatch, name: str) -> None:
 
 
 def test_the_preset_of_an_installed_app_applies_by_itself(bucket, monkeypatch):
-    assert verdicts(plan(bucket))[THUMBNAIL] == "orphan"
+    assert verdicts(plan(bucket))[THUMBNAIL] == "kin"
     install(monkeypatch, "easy_thumbnails")
     planned = plan(bucket)
     assert verdicts(planned) == {

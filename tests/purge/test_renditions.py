@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from r2maint.purge.renditions import Derivations
+from r2maint.purge.variants.renditions import Derivations
 
 
 def is_kept(pattern: str, key: str, *named: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from r2maint.bucket import Upload
 
 NAMED = "submissions/QAD-1/icon 1.webp"
-AT_ONCE = ("--grace", "0", "--no-second-look", "--max-delete", "100%")
+AT_ONCE = ("--grace", "0", "--no-second-look", "--max-delete", "100%", "--override", "class")
 
 
 def fill(bucket, *keys: str) -> None:

@@ -29,7 +29,12 @@ from r2maint.rendering import ReportColumn, Section, Unit
 _ALL = "anything in any table may name an object, so every reference counts."
 Item = PurgeItem | KeyExplanation | quarantine.Item
 Result = PurgePlan | PurgeOutcome | Explanation | quarantine.Planned
-_FINE = (PurgeVerdict.PROTECTED, PurgeVerdict.DERIVED, PurgeVerdict.UNMANAGED)
+_FINE = (
+    PurgeVerdict.PROTECTED,
+    PurgeVerdict.DERIVED,
+    PurgeVerdict.KIN,
+    PurgeVerdict.UNMANAGED,
+)
 
 _CACHED = (
     "Caches may serve what is deleted until its max-age is over; --purge-cache lets Cloudflare's"
@@ -114,6 +119,12 @@ class Command(R2Command):
             help=f"Go on although this brake holds: {', '.join(NAMES)}. Repeatable.",
         )
         add(
+            "--include-kin",
+            action="store_true",
+            help="Judge images beside a named object, as its variants lie (photo.large.jpg beside"
+            " photo.jpg), like any other object; without it they are kept.",
+        )
+        add(
             "--adopt",
             action="store_true",
             help="Make this database the bucket's, and no other.",
@@ -194,6 +205,7 @@ class Command(R2Command):
             prefix=work.scope.prefix,
             limit=work.scope.limit,
             everything=options["all"],
+            include_kin=options["include_kin"],
         )
         if texts := options["explain"]:
             return explain(

@@ -12,6 +12,7 @@ from r2maint.keepset.find_keys import MAX_ROOTS
 from r2maint.keys import order
 from r2maint.object_index.objects import outermost
 from r2maint.purge.judge import PurgeJudge
+from r2maint.purge.variants.kin import kin_starts
 from r2maint.quarantine.manifest import is_own
 
 _LITERAL = re.compile(r"[\x00-\x7f]*?(?=[*?\[]|[^\x00-\x7f]|$)", re.S)
@@ -49,7 +50,7 @@ def list_neighbours(
 
 
 def originals(judge: PurgeJudge, key: str) -> list[str]:
-    """Return every key, with or without its extension, of which `key` may be a rendition."""
+    """Return every key, with or without its extension, of which `key` may be a rendition or kin."""
     starts: list[str] = []
 
     def refuse(start: str) -> bool:
@@ -57,7 +58,7 @@ def originals(judge: PurgeJudge, key: str) -> list[str]:
         return False
 
     judge.derivations.is_kept(key, refuse)
-    return starts
+    return [*starts, *kin_starts(key)]
 
 
 def without_own(pages: Iterable[list[StoredObject]]) -> Iterator[list[StoredObject]]:

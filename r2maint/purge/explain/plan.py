@@ -31,8 +31,8 @@ from r2maint.purge.explain.result import KeyExplanation
 from r2maint.purge.explain.which_key import Asked, find_spellings, resolve
 from r2maint.purge.judge import PurgeJudge, detected_presets, locations_of
 from r2maint.purge.plan import circumstances, open_sightings, require_cells
-from r2maint.purge.renditions import Derivations
 from r2maint.purge.result import AS_CONFIGURED, PurgeOptions
+from r2maint.purge.variants.renditions import Derivations
 from r2maint.purge.verdict import PurgeAction, PurgeItem, PurgeVerdict
 from r2maint.quarantine.manifest import is_own
 from r2maint.rendering import Section, format_count

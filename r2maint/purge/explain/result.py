@@ -108,8 +108,9 @@ class KeyExplanation:
             PurgeVerdict.NAMED: self._named,
             PurgeVerdict.ABSENT: self._absent,
             PurgeVerdict.UNMANAGED: self._unmanaged,
-            PurgeVerdict.PROTECTED: lambda: f"{self.key!r} is kept: {_inner(self.item.reason)}",
+            PurgeVerdict.PROTECTED: self._shielded,
             PurgeVerdict.DERIVED: self._derived,
+            PurgeVerdict.KIN: self._shielded,
         }.get(self.verdict, self._unnamed)
         return told()
 
@@ -135,6 +136,9 @@ class KeyExplanation:
     def _unmanaged(self) -> str:
         told = f"{self.key!r} is never purged: {_inner(self.item.reason)}"
         return f"{told} And {self._namers()}." if self.sources else f"{told} Nothing names it."
+
+    def _shielded(self) -> str:
+        return f"{self.key!r} is kept: {_inner(self.item.reason)}"
 
     def _derived(self) -> str:
         pattern = f" ({self.pattern})" if self.pattern else ""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from r2maint.keys.text import identity
-from r2maint.purge.rendition_presets import PRESETS
+from r2maint.purge.variants.rendition_presets import PRESETS
 
 _PART = re.compile(r"\{(stem|name|path_stem|path|dir)\}|(\*)|(\?)|(\[!?[^\]]+\])")
 _IN_PLACE = ("stem", "name")
