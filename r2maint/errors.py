@@ -10,6 +10,7 @@ R2MaintError                 1   could not run
 │   ├── NoSuchBucket
 │   ├── InvalidListing           a page out of order, repeated or cut short
 │   ├── Unsupported              the server does not know such requests
+│   ├── NoClock                  the server does not tell its time
 │   ├── NoSuchKey                ┐
 │   ├── PreconditionFailed       │ about one object: the run goes on
 │   ├── ObjectLocked             │
@@ -95,6 +96,11 @@ class InvalidListing(BucketError):
 
 class Unsupported(BucketError):
     code = "unsupported"
+    ends_run = True
+
+
+class NoClock(BucketError):
+    code = "no_clock"
     ends_run = True
 
 

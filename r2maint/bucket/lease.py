@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 
 from r2maint.bucket import get, head, put
+from r2maint.bucket.clock import writers_time
 from r2maint.bucket.protocol import Bucket, Download, Headers, Upload
 from r2maint.errors import BucketError, LeaseHeld, NoSuchKey, PreconditionFailed
 
@@ -172,7 +173,7 @@ def hold_lease(bucket: Bucket, *, run_id: str, command: str) -> Iterator[Lease]:
 
 def _acquire(bucket: Bucket, *, run_id: str, command: str) -> Lease:
     found = _read(bucket)
-    now = bucket.now()
+    now = writers_time(bucket)
     earlier = None
     if found is not None:
         earlier = Note.read(found.body)

@@ -153,7 +153,10 @@ class Bucket(Protocol):
     """As reports name it: "quran-apps", or "file:media"."""
 
     def now(self) -> datetime:
-        """Return the bucket's own time, aware UTC: the `Date` of an answer."""
+        """Return the bucket's own time, aware UTC: the `Date` of an answer.
+
+        Raises: NoClock where the server sends none; `bucket/clock.py` knows what to do then.
+        """
 
     def list_pages(
         self, prefix: str = "", *, start_after: str = ""

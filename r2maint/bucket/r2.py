@@ -35,7 +35,7 @@ from r2maint.bucket.sdk_client import make_client
 from r2maint.bucket.sdk_errors import RequestTarget, translated
 from r2maint.bucket.signed_requests import Wire
 from r2maint.bucket.upload_many import Sender
-from r2maint.errors import BucketError, BucketUnreachable, InvalidListing, NoSuchKey
+from r2maint.errors import BucketError, BucketUnreachable, InvalidListing, NoClock, NoSuchKey
 from r2maint.http.retry import Limiter
 from r2maint.scratch.batches import batched
 
@@ -284,11 +284,15 @@ class R2Bucket:
         headers = r2_limits.stored_headers(upload.key, upload.headers)
         with translated(self._place, upload.key):
             answer, size = self._sender.send(upload, headers)
+        try:
+            modified_at = sdk_values.date(answer)
+        except NoClock:
+            modified_at = self._head(upload.key).modified_at
         return ObjectInfo(
             key=upload.key,
             size=size,
             etag=sdk_values.etag(answer),
-            modified_at=sdk_values.date(answer),
+            modified_at=modified_at,
             headers=headers,
         )
 

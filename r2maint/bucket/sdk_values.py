@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from r2maint.bucket.protocol import Expiry, Headers, ObjectInfo, PendingUpload
-from r2maint.errors import BucketError
+from r2maint.errors import NoClock
 
 Answer = Mapping[str, Any]
 
@@ -51,11 +51,11 @@ def date(answer: Answer) -> datetime:
 
 @lru_cache(maxsize=64)
 def parsed_date(text: str) -> datetime:
-    """Return the time a header tells, aware UTC. Raises: BucketError."""
+    """Return the time a header tells, aware UTC. Raises: NoClock."""
     try:
         return parsedate_to_datetime(text).astimezone(UTC)
     except (TypeError, ValueError) as error:
-        raise BucketError(
+        raise NoClock(
             f"The bucket does not tell its time: the Date of its answer is {text!r}.",
             "A proxy may remove it; r2maint judges ages by the bucket's clock only.",
         ) from error

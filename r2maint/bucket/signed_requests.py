@@ -13,6 +13,7 @@ import html
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
+from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +26,7 @@ from r2maint.bucket.sdk_errors import RequestTarget, explain, no_answer
 from r2maint.bucket.sdk_values import parsed_date
 from r2maint.bucket.small_files import read_small
 from r2maint.conf.bucket_connection import Connection
-from r2maint.errors import BucketError, PreconditionFailed
+from r2maint.errors import BucketError, NoClock, PreconditionFailed
 from r2maint.http import Answer, Credentials, Engine, Limiter, Pace, Request, RequestOutcome
 from r2maint.http.retry import is_passing
 from r2maint.keys.text import quote_key
@@ -185,9 +186,21 @@ class Wire:
             key=upload.key,
             size=digest.size,
             etag=etag,
-            modified_at=parsed_date(answer.headers.get("date", "")),
+            modified_at=self._stored_at(upload.key, answer),
             headers=headers,
         )
+
+    def _stored_at(self, key: str, answer: Answer) -> datetime:
+        """Return when an object was stored: the Date of the answer, else what a HEAD tells."""
+        try:
+            return parsed_date(answer.headers.get("date", ""))
+        except NoClock:
+            head = self._head(key)
+            assert head is not None
+            found = self._engine.send(head)
+            if found.answer is None or found.answer.status != 200:
+                raise
+            return parsed_date(found.answer.headers.get("last-modified", ""))
 
     def _stored_by_lost_attempt(
         self, outcome: RequestOutcome[Upload], digest: r2_limits.Digest

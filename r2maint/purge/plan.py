@@ -61,19 +61,22 @@ def plan_purge(
     options: PurgeOptions = AS_CONFIGURED,
     *,
     now: datetime | None = None,
+    remembers: bool = True,
     control: Control | None = None,
 ) -> PurgePlan:
     """Return what a purge would delete and every brake that holds; deletes nothing.
 
-    A complete plan remembers what it saw orphaned in r2maint's own table. `now` is the bucket's
-    time unless given. Raises: BucketError, DatabaseError or ConfigError when anything could not be
+    A complete plan remembers what it saw orphaned in r2maint's own table, unless `remembers` is
+    False, as it must be when `now` is another clock's. `now` is the bucket's time unless given.
+    Raises: BucketError, DatabaseError or ConfigError when anything could not be
     read as a whole, Stopped when asked to stop.
     """
     journal.require_tables([journal.home()])
     control = control or Control()
+    now = now or bucket.now()
     with Inventory() as inventory, ClassIndex() as classes:
         planner = _Planner(
-            config, bucket, options, now or bucket.now(), control, inventory, classes
+            config, bucket, options, now, control, inventory, classes, remembers=remembers
         )
         try:
             return planner.plan()
@@ -101,6 +104,7 @@ class _Planner:
     tally: PurgeTally = field(init=False)
     prices: Prices = field(init=False)
     has_marker: bool = False
+    remembers: bool = True
 
     def __post_init__(self) -> None:
         self.judge = PurgeJudge(self.config, self.options, self.now, self.inventory)
@@ -131,7 +135,7 @@ class _Planner:
         sightings = open_sightings(
             self.bucket.name, circumstances, self.now, standing, self.options
         )
-        items = Spool.of(self._items(sightings, trusted))
+        items = Spool.of(self._items(sightings, remember=trusted and self.remembers))
         self.counts["kept"] = managed.count - self.counts["unnamed"]
         found = replace(found, unnamed=self.counts["bare"], orphans=self.counts["orphans"])
         found = self._with_classes(found, items)
@@ -234,7 +238,7 @@ class _Planner:
 
     # Judging
 
-    def _items(self, sightings: Sightings, trusted: bool) -> Iterator[PurgeItem]:
+    def _items(self, sightings: Sightings, *, remember: bool) -> Iterator[PurgeItem]:
         # The whole bucket and every source were read, whatever --prefix and --limit act on: what is
         # seen orphaned counts for the next run.
         unnamed = self.inventory.iter_unnamed(self.prefixes)
@@ -243,13 +247,13 @@ class _Planner:
             items = self.judge.judge(batch, sightings)
             bare = [one.object for one in items if one.verdict in UNNAMED]
             self.counts["bare"] += len(bare)
-            if trusted:
+            if remember:
                 sightings.record(bare)
             told = [one for item in items if (one := self._counted(item))]
             due = [one.object.key for one in told if one.action is PurgeAction.PLAN]
             self.classes.add([one.key for one in bare], due)
             yield from told
-        if trusted:
+        if remember:
             sightings.forget_others()
         if self.options.everything:
             yield from self._unmanaged()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from r2maint.bucket import IMMUTABLE, Bucket, Headers, ObjectInfo, Upload, head, put
+from r2maint.bucket.clock import writers_time
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import BucketError, PreconditionFailed, Stopped
@@ -74,7 +75,7 @@ def apply_reoptimize(
         tally=replace(tally, candidates=plan.tally.candidates),
         converted=tally.candidates,
         applied=True,
-        freed_at=bucket.now() + config.undo_window,
+        freed_at=writers_time(bucket) + config.undo_window,
         stopped=stops[0] if stops else None,
         unremembered=ledger.unremembered,
     )

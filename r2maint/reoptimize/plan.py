@@ -13,6 +13,7 @@ import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
+from datetime import datetime
 
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
@@ -46,6 +47,7 @@ def plan_reoptimize(
     overrides: Collection[str] = (),
     sample: int = SAMPLE,
     processes: bool = True,
+    now: datetime | None = None,
 ) -> Reoptimization:
     """Return which pictures would be re-encoded, and what a sample of them says it would save.
 
@@ -53,7 +55,8 @@ def plan_reoptimize(
     key may be of our making; one GET per sampled one, whose new version is kept for `apply`. The
     rest of the database is read once, if there is anything to convert. `overrides` names the
     parameters of `recipe` ("to", "max_size") that win over `FIELDS`. The `limit` of `scope` is the
-    number of pictures converted. Raises: UsageError, DatabaseError, BucketError, Stopped.
+    number of pictures converted. `now` is the bucket's time unless given.
+    Raises: UsageError, DatabaseError, BucketError, Stopped.
     """
     recipe = recipe or Recipe()
     if not can_write(recipe.to):
@@ -91,7 +94,7 @@ def plan_reoptimize(
         scope=scope,
         stored=stored,
         prices=load_prices(config.prices),
-        freed_at=bucket.now() + config.undo_window,
+        freed_at=(now or bucket.now()) + config.undo_window,
         unremembered=ledger.unremembered,
     )
 

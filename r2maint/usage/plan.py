@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
@@ -35,11 +35,13 @@ def measure_usage(
     scope: Scope,
     control: Control,
     options: UsageOptions,
+    now: datetime | None = None,
 ) -> UsageReport:
     """Return what the bucket holds, by one listing and one reading of the references.
 
     Rows are read first, so that a file uploaded with its row in between is not called missing. One
     Class A request per 1,000 objects. A narrowed scope counts the objects its references name.
+    `now` is the bucket's time unless given.
     Raises: UsageError, ConfigError, DatabaseError, BucketError, Stopped.
     """
     prices = load_prices(config.prices)
@@ -57,7 +59,7 @@ def measure_usage(
         tally = UsageTally(
             by=options.by,
             depth=options.depth,
-            now=bucket.now(),
+            now=now or bucket.now(),
             names=attribution.names,
             types=sniffer or types_by_name,
         )

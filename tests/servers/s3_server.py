@@ -112,6 +112,10 @@ class Proxy:
         self.is_cut: Callable[[Request], bool] = lambda head: False
         """Asked first: does the connection break when half of the request's body was read? The server
         sees none of it."""
+        self.edit: Callable[[Request, dict[str, str], bytes], tuple[dict[str, str], bytes]] = (
+            lambda request, headers, body: (headers, body)
+        )
+        """What becomes of the headers and body of an answer of the server on their way."""
         self.requests: list[Request] = []
         self.url = ""
 
@@ -166,7 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _meet(self, request: Request, fault: Fault) -> None:
         if isinstance(fault, Answer):
             location = {"Location": fault.location} if fault.location else {}
-            self._send(fault.status, {"Content-Type": fault.content_type, **location}, fault.body)
+            date = {"Date": self.date_time_string(), "Content-Type": fault.content_type}
+            self._send(fault.status, {**date, **location}, fault.body)
             return
         if fault == RESET:
             self._reset()
@@ -174,6 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == DAMAGE:
             request = request._replace(body=request.body[:-1] + b"!")
         status, headers, body = self._forward(request)
+        headers, body = self.state.edit(request, {"Date": self.date_time_string(), **headers}, body)
         if fault == LOSE_ANSWER:
             self.close_connection = True
         elif fault == CUT_BODY:
@@ -202,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
         hop = ("content-length", "transfer-encoding", "connection")
         self.send_response_only(status)
-        for name, value in {"Date": self.date_time_string(), **headers}.items():
+        for name, value in headers.items():
             if name.lower() not in hop:
                 self.send_header(name, value)
         self.send_header("Content-Length", length)

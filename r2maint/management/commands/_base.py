@@ -20,6 +20,7 @@ from django.db import Error as DjangoDatabaseError
 from r2maint import conf
 from r2maint.alerts import log as log_alert
 from r2maint.bucket import Bucket, open_bucket
+from r2maint.bucket.clock import LOCAL_TIME, Clock
 from r2maint.bucket.lease import hold_lease
 from r2maint.conf import Config
 from r2maint.control import Control
@@ -49,6 +50,7 @@ class Work:
     addresses: Addresses
     control: Control
     scope: Scope
+    clock: Clock
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,8 +61,13 @@ class _Progress:
     control: Control
     interrupts: Interrupts
     bucket: str = ""
+    clock: Clock | None = None
     run_id: str | None = None
     cause: BaseException | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (LOCAL_TIME,) if self.clock and self.clock.is_local else ()
 
 
 class R2Command(BaseCommand):
@@ -205,7 +212,7 @@ class R2Command(BaseCommand):
         config = conf.load()
         progress.bucket = config.bucket
         work = self._open(config, progress.control, options)
-        progress.bucket = work.bucket.name
+        progress.bucket, progress.clock = work.bucket.name, work.clock
         if options.get("apply"):
             journal.require_tables([journal.home()])
         plan = self.plan(work, options)
@@ -234,9 +241,11 @@ class R2Command(BaseCommand):
             control.deadline = time.monotonic() + limit.total_seconds()
         if self._draws_progress(options):
             control.progress = bars_on(unwrapped(self.stderr))
+        bucket = self.open_bucket(config, options)
         return Work(
             config=config,
-            bucket=self.open_bucket(config, options),
+            bucket=bucket,
+            clock=Clock(bucket, may_write=bool(options.get("apply"))),
             addresses=Addresses.from_config(config),
             control=control,
             scope=_scope(options),
@@ -329,7 +338,7 @@ class R2Command(BaseCommand):
             ),
             refusals=_refusals(result),
             extra=self.extra(result),
-            notes=tuple(getattr(result, "notes", ())),
+            notes=(*getattr(result, "notes", ()), *progress.notes),
             headline=f"{self.name}, bucket {progress.bucket}: "
             + self._first_line(result, options, applied=applied),
             verdict=self.verdict(result),

@@ -91,10 +91,18 @@ def plan(work: Work, options: Options) -> Planned | None:
     }
     if options["empty_quarantine"]:
         asked = EmptyingOptions(older_than=options["older_than"], **more)
-        return plan_emptying(work.config, work.bucket, asked, control=work.control)
+        return plan_emptying(
+            work.config, work.bucket, asked, now=work.clock.now(), control=work.control
+        )
     if _is_given(options["abort_uploads"]):
         asked_of_uploads = AbortOptions(older_than=options["abort_uploads"], **more)
-        return plan_aborting(work.config, work.bucket, asked_of_uploads, control=work.control)
+        return plan_aborting(
+            work.config,
+            work.bucket,
+            asked_of_uploads,
+            now=work.clock.now(),
+            control=work.control,
+        )
     return None
 
 

@@ -209,14 +209,28 @@ class Command(R2Command):
         )
         if texts := options["explain"]:
             return explain(
-                work.config, work.addresses, work.bucket, texts, asked, control=work.control
+                work.config,
+                work.addresses,
+                work.bucket,
+                texts,
+                asked,
+                now=work.clock.now(),
+                control=work.control,
             )
         self._caches = None
         if options["purge_cache"]:
             self._caches = Caches.from_config(
                 work.config, control=work.control, api_url=self.api_url
             )
-        plan = plan_purge(work.config, work.bucket, asked, control=work.control)
+        now = work.clock.now()
+        plan = plan_purge(
+            work.config,
+            work.bucket,
+            asked,
+            now=now,
+            remembers=not work.clock.is_local,
+            control=work.control,
+        )
         if self._caches is None:
             return replace(plan, notes=(*plan.notes, _CACHED)) if plan.has_work else plan
         return replace(plan, uncached=owing_runs(self.name, work.bucket.name))

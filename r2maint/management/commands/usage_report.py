@@ -145,11 +145,12 @@ class Command(R2Command):
 
     def plan(self, work: Work, options: Options) -> UsageReport:
         chosen, horizons = _chosen(options), _horizons(options["forecast"])
+        now = work.clock.now()
         chosen = replace(
             chosen,
             # First: a token that is refused is seen before the whole bucket is listed.
             analytics=self._ask_analytics(work, options),
-            peaks=known_peaks(work.bucket.name, work.scope, until=work.bucket.now().date()),
+            peaks=known_peaks(work.bucket.name, work.scope, until=now.date()),
         )
         measured = measure_usage(
             work.config,
@@ -158,11 +159,12 @@ class Command(R2Command):
             scope=work.scope,
             control=work.control,
             options=chosen,
+            now=now,
         )
         looking = Looking(
             options=chosen,
             scope=work.scope,
-            at=work.bucket.now(),
+            at=work.clock.now(),
             horizons=horizons,
         )
         measured = look_over_time(measured, work.bucket.name, looking)
@@ -185,7 +187,7 @@ class Command(R2Command):
                 "Pass the one or the others.",
             )
         return ask_analytics(
-            work.config, now=work.bucket.now(), control=work.control, api_url=self.api_url
+            work.config, now=work.clock.now(), control=work.control, api_url=self.api_url
         )
 
     def headline(self, result: UsageReport, *, applied: bool) -> str:
