@@ -35,6 +35,7 @@ from r2maint.models import ChangeKind, ChangeState
 from r2maint.references.edit_cell import Swapped
 from r2maint.references.reference import Reference
 from r2maint.references.rewrite import swap
+from r2maint.references.rewrite_row import RewriteOutcome
 from r2maint.references.scope import Scope
 from r2maint.scratch.spool import Spool
 
@@ -139,10 +140,10 @@ class _Mover:
         A stop leaves the rest of them to the next run.
         """
         wanted = [rewrite for item in items for rewrite in item.rewrites]
-        outcomes: dict[Reference, Swapped] = {}
+        outcomes: dict[Reference, RewriteOutcome] = {}
         with suppress(Stopped):
-            for rewrite, how in swap(wanted, self.journal, control=self.control):
-                outcomes[rewrite.reference] = how
+            for outcome in swap(wanted, self.journal, control=self.control):
+                outcomes[outcome.rewrite.reference] = outcome
         yield from (_swapped(item, outcomes) for item in items)
 
 
@@ -298,17 +299,17 @@ def _failed(item: MigrationItem, reason: str) -> MigrationItem:
     return replace(item, action=MigrationAction.FAIL, reason=reason, rewrites=())
 
 
-def _swapped(item: MigrationItem, outcomes: Mapping[Reference, Swapped]) -> MigrationItem:
+def _swapped(item: MigrationItem, outcomes: Mapping[Reference, RewriteOutcome]) -> MigrationItem:
     """Return the item with what was done; rewrites a stop left undone count as nothing."""
     if not item.rewrites:
         return item
-    ended = [(r, outcomes[r.reference]) for r in item.rewrites if r.reference in outcomes]
-    done = tuple(rewrite for rewrite, how in ended if how is Swapped.DONE)
+    ended = [outcomes[r.reference] for r in item.rewrites if r.reference in outcomes]
+    done = tuple(each.rewrite for each in ended if each.how is Swapped.DONE)
     if len(done) == len(item.rewrites):
         return item
-    changed = sum(how in (Swapped.CHANGED, Swapped.GONE) for _, how in ended)
-    refused = [how.value for _, how in ended if how in _REFUSED]
-    reason = refused[0] if refused else item.reason
+    changed = sum(each.how in (Swapped.CHANGED, Swapped.GONE) for each in ended)
+    refused = [each for each in ended if each.how in _REFUSED]
+    reason = refused[0].reason if refused else item.reason
     return replace(item, rewrites=done, changed=changed, refused=len(refused), reason=reason)
 
 

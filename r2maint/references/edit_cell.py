@@ -45,8 +45,8 @@ class Swapped(StrEnum):
     BUSY = "busy"
     """The row stayed locked."""
     REFUSED = "refused"
-    """A constraint, trigger or policy of the database does not allow the new value, or it would not
-    stand as an address of its own in the text around it."""
+    """A constraint, trigger or policy of the database does not allow the new value or stores
+    another one, or it would not stand as an address of its own in the text around it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,8 +109,13 @@ def _apply_whole(text: str, edits: list[json_text.Edit]) -> tuple[str, list[bool
 
 def _lost_or_there(kind: ColumnKind, text: str, rewrite: Rewrite) -> Swapped:
     """Return DONE where the element already is what it should become."""
-    values = [token.value for token in _elements(kind, text, rewrite.reference.path)]
+    values = elements_at(kind, text, rewrite.reference.path)
     return Swapped.DONE if rewrite.new in values else Swapped.CHANGED
+
+
+def elements_at(kind: ColumnKind, text: str, path: str) -> list[str]:
+    """Return the values at a path of a cell; of JSON with duplicate keys, several."""
+    return [token.value for token in _elements(kind, text, path)]
 
 
 def _elements(kind: ColumnKind, text: str, path: str) -> list[json_text.JsonString]:

@@ -197,6 +197,26 @@ def values_at(raw: str, pointer: str) -> list[str]:
     return [token.value for token in strings(raw) if token.pointer == pointer]
 
 
+def is_same(one: str, other: str) -> bool:
+    """Tell whether two texts differ in nothing but how their string values are escaped."""
+    if one == other:
+        return True
+    try:
+        return list(_without_escapes(one)) == list(_without_escapes(other))
+    except ValueError:
+        return False
+
+
+def _without_escapes(raw: str) -> Iterator[str]:
+    """Yield what stands before each string value, the value itself, and what stands at the end."""
+    copied = 0
+    for token in strings(raw):
+        yield raw[copied : token.start]
+        yield token.value
+        copied = token.end
+    yield raw[copied:]
+
+
 def _encode(value: str, like: str) -> str:
     """Return `value` as a JSON string escaped the way the token `like` is."""
     text = json.dumps(value, ensure_ascii=like.isascii())

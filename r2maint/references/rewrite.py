@@ -1,8 +1,10 @@
 """Exchange cells by compare-and-swap on their stored text, journalled in the same transaction.
 
-A concurrent edit wins, always: an UPDATE touches a row only while the text is the one the new text
-was made from. Where another element or column was edited meanwhile, the row is read again and the
-rewrite still applies to what is there now. `save()` is never called: no hook of the project runs.
+Before a transaction is committed its rows are read back: where the database made something else of
+them, nothing was written. A concurrent edit wins, always: an UPDATE touches a row only while the
+text is the one the new text was made from. Where another element or column was edited meanwhile,
+the row is read again and the rewrite still applies to what is there now. `save()` is never called:
+no hook of the project runs.
 """
 
 from __future__ import annotations
@@ -33,10 +35,17 @@ from r2maint.models import Change, ChangeState
 from r2maint.references.column import Column
 from r2maint.references.discover_columns import find_column
 from r2maint.references.edit_cell import Rewrite, Swapped
+from r2maint.references.read_back import (
+    Altered,
+    Held,
+    describe,
+    find_altered,
+    run_deferred_triggers,
+)
 from r2maint.references.reference import Shape
 from r2maint.references.rewrite_row import (
     ATTEMPTS,
-    Outcome,
+    RewriteOutcome,
     RowRewrite,
     Step,
     read_rows,
@@ -53,13 +62,19 @@ _PAUSE = 0.05
 """Seconds before a second attempt; twice as long before a third."""
 _TOO_LONG = ("22001", 1406)
 """string_data_right_truncation of PostgreSQL, ER_DATA_TOO_LONG of MariaDB."""
-_RAISED_FOR_ROW = ("P0", "38", "39", "44")
-"""Classes of PostgreSQL's codes: what triggers and check options raise about one row."""
-_RAISED_BY_MARIADB = (1265, 1366, 1369, 1644, 4025)
-"""Truncated, no text of the column's character set, check option, SIGNAL, constraint."""
+_RAISED_FOR_ROW = ("P0", "38", "39", "44", "428C9", "55000")
+"""Classes of PostgreSQL's codes: what triggers and check options raise about one row; the codes of
+a generated column and of a view that takes no UPDATE."""
+_RAISED_BY_MARIADB = (1265, 1366, 1369, 1644, 4025, 1906, 1288, 1348)
+"""Truncated, no text of the column's character set, check option, SIGNAL, constraint; a generated
+column, a view and a view's column that take no UPDATE."""
+_RAISED_BY_SQLITE = ("cannot UPDATE generated column", "cannot modify ")
+"""How its messages begin of a generated column and of a view."""
 
 
-def swap(rewrites: Iterable[Rewrite], journal: Journal, *, control: Control) -> Iterator[Outcome]:
+def swap(
+    rewrites: Iterable[Rewrite], journal: Journal, *, control: Control
+) -> Iterator[RewriteOutcome]:
     """Exchange each element that still is what its reference says; yield how each ended.
 
     Lazy: rows are written as outcomes are taken, in transactions of at most 200 rows, ordered by
@@ -131,9 +146,9 @@ def _add(row: RowRewrite, rewrite: Rewrite) -> None:
     at = rewrite.reference
     column = row.columns.get(at.field) or find_column(at.database, at.model, at.field)
     if column is None:
-        row.settled.append((rewrite, Swapped.GONE))
+        row.settled.append(RewriteOutcome(rewrite, Swapped.GONE))
     elif _is_too_long(rewrite, column):
-        row.settled.append((rewrite, Swapped.TOO_LONG))
+        row.settled.append(RewriteOutcome(rewrite, Swapped.TOO_LONG))
     else:
         row.columns[at.field] = column
         row.pk = column.model_class._meta.pk.to_python(at.pk)
@@ -171,29 +186,72 @@ def _read(database: str, rows: list[RowRewrite]) -> None:
 
 def _commit_together(database: str, rows: list[RowRewrite], journal: Journal) -> list[Step]:
     """Write all rows in one transaction; when that fails, each row in one of its own."""
-    try:
-        return _commit(database, rows, journal)
-    except ProgrammingError:
-        # One statement for many rows says of what type each value is; that for one row does not.
-        pass
-    except DjangoDatabaseError as error:
-        _require_contained(database, error)
-    return [step for row in rows for step in _commit_alone(database, row, journal)]
-
-
-def _commit_alone(database: str, row: RowRewrite, journal: Journal) -> list[Step]:
-    for attempt in range(ATTEMPTS):
+    for is_first in (True, False):
         try:
-            return _commit(database, [row], journal)
+            return _commit(database, rows, journal, together=is_first)
+        except ProgrammingError:
+            # One statement for many rows says of what type each value is; that for one does not.
+            continue
+        except DjangoDatabaseError as error:
+            _require_contained(database, error)
+        except _NotAsWritten:
+            pass
+        break
+    # A trigger of one row may change another: each has an eye on all of them.
+    _read(database, rows)
+    watched = {id(row): Held(row, row.cells) for row in rows if row.pending and row.cells}
+    return [step for row in rows for step in _commit_alone(database, row, journal, watched)]
+
+
+def _commit_alone(
+    database: str, row: RowRewrite, journal: Journal, watched: dict[int, Held]
+) -> list[Step]:
+    """Write one row; of those that are watched no other may change with it."""
+    for attempt in range(ATTEMPTS):
+        others = [held for held in watched.values() if held.row is not row]
+        try:
+            steps = _commit(database, [row], journal, others=others)
+        except _NotAsWritten as failure:
+            if not _was_edited(database, row, failure.altered, watched):
+                row.refuse({each: describe(each, row, failure.altered) for each in row.pending})
+                return []
         except DjangoDatabaseError as error:
             _require_contained(database, error)
             if not is_contention(error):
                 row.settle_all(_refusal(error))
                 return []
-        time.sleep(_PAUSE * 2**attempt)
-        _read(database, [row])
+            time.sleep(_PAUSE * 2**attempt)
+            _read(database, [row])
+        else:
+            watched |= {id(row): Held(row, step.texts) for step in steps if step.is_written}
+            return steps
     row.settle_all(Swapped.BUSY)
     return []
+
+
+def _was_edited(
+    database: str, row: RowRewrite, altered: list[Altered], watched: dict[int, Held]
+) -> bool:
+    """Tell whether it was others who removed this row, or changed those that are watched.
+
+    All is as it was before our transaction, except for what they did.
+    """
+    if any(each.row is row for each in altered):
+        _read(database, [row])
+        return row.cells is None
+    with reading(database):
+        edited = find_altered(watched.values())
+    for each in edited:
+        del watched[id(each.row)]
+    return bool(edited)
+
+
+class _NotAsWritten(Exception):
+    """Rows hold something else than what they must after this transaction."""
+
+    def __init__(self, altered: list[Altered]) -> None:
+        super().__init__()
+        self.altered = altered
 
 
 class _OneStays(Exception):
@@ -206,11 +264,13 @@ class _OneStays(Exception):
 
 def _commit_whole(database: str, rows: list[RowRewrite], journal: Journal) -> list[Step]:
     """Write all rows in one transaction. Raises: _OneStays when that was none."""
-    _require_done(how for row in rows for _, how in row.settled)
+    _require_done(each.how for row in rows for each in row.settled)
     for attempt in range(ATTEMPTS):
         _read(database, rows)
         try:
             return _commit(database, rows, journal, whole=True, together=not attempt)
+        except _NotAsWritten as failure:
+            raise _OneStays(Swapped.REFUSED) from failure
         except DjangoDatabaseError as error:
             if isinstance(error, ProgrammingError) and not attempt:
                 continue  # as in `_commit_together`
@@ -234,11 +294,13 @@ def _commit(
     *,
     whole: bool = False,
     together: bool = True,
+    others: Iterable[Held] = (),
 ) -> list[Step]:
     """Journal these rows, then write them; nothing is settled unless both are committed.
 
-    With `whole` nothing is committed unless every element is what it should become: _OneStays.
-    Without `together` each row is a statement of its own.
+    Nothing is committed unless these rows and `others` hold what they must: _NotAsWritten; with
+    `whole` nothing is unless every element is what it should become: _OneStays. Without `together`
+    each row is a statement of its own.
     """
     journal.check_lease()
     steps = [Step(row) for row in rows if row.pending]
@@ -261,9 +323,19 @@ def _commit(
                 )
             for entry in [entry for step in steps for entry in step.moved()]:
                 Change.objects.using(database).filter(pk=entry.pk).update(made=entry.made)
+            _read_back(database, steps, others)
     for step in steps:
         step.row.settle(step.outcomes)
     return steps
+
+
+def _read_back(database: str, steps: Iterable[Step], others: Iterable[Held]) -> None:
+    """Raise _NotAsWritten unless all rows hold what they must, now that every trigger has run."""
+    if any(step.is_sent for step in steps):
+        run_deferred_triggers(database)
+        held = [Held(step.row, step.texts) for step in steps if step.must_be_there]
+        if altered := find_altered([*held, *others]):
+            raise _NotAsWritten(altered)
 
 
 # Afterwards
@@ -305,4 +377,8 @@ def _is_of_row(error: DjangoDatabaseError) -> bool:
     code = error_code(error)
     if isinstance(code, int):
         return isinstance(error, of_rows) or code in _RAISED_BY_MARIADB
-    return isinstance(error, of_rows) or code.startswith(_RAISED_FOR_ROW)
+    return (
+        isinstance(error, of_rows)
+        or code.startswith(_RAISED_FOR_ROW)
+        or str(error).startswith(_RAISED_BY_SQLITE)
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models.query import QuerySet
 
@@ -27,7 +27,18 @@ from r2maint.references.reference import Shape
 ATTEMPTS = 3
 """For one row that is locked, or that others keep editing."""
 
-Outcome = tuple[Rewrite, Swapped]
+
+class RewriteOutcome(NamedTuple):
+    """How one rewrite ended."""
+
+    rewrite: Rewrite
+    how: Swapped
+    detail: str = ""
+    """Of a REFUSED one, what the database stored instead, as far as that is known."""
+
+    @property
+    def reason(self) -> str:
+        return f"{self.how.value}: {self.detail}" if self.detail else self.how.value
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,10 +54,16 @@ class RowRewrite:
     """Stored text by field; None when the row is gone."""
     extra: dict[str, Any] = field(default_factory=dict)
     """What `Rewrite.extra` is about to replace."""
-    settled: list[Outcome] = field(default_factory=list)
+    settled: list[RewriteOutcome] = field(default_factory=list)
 
     def settle(self, outcomes: Mapping[Rewrite, Swapped]) -> None:
-        self.settled += [(rewrite, outcomes[rewrite]) for rewrite in self.pending]
+        self.settled += [RewriteOutcome(rewrite, outcomes[rewrite]) for rewrite in self.pending]
+        self.pending = []
+
+    def refuse(self, details: Mapping[Rewrite, str]) -> None:
+        self.settled += [
+            RewriteOutcome(each, Swapped.REFUSED, details[each]) for each in self.pending
+        ]
         self.pending = []
 
     def settle_all(self, outcome: Swapped) -> None:
@@ -93,6 +110,8 @@ class Step:
         self.entries: dict[Rewrite, Entry] = {}
         self.texts: dict[str, str] = {}
         """New text by field."""
+        self.is_sent = self.is_written = False
+        """Whether an UPDATE was sent, and whether the row holds `texts` now as far as it says."""
         self.made: dict[Rewrite, list[bool]] = {}
         self._decide(row.pending)
 
@@ -128,7 +147,11 @@ class Step:
         """
         for _ in range(ATTEMPTS):
             rewrites = self.open
-            if not rewrites or (self._update(rewrites) if is_done is None else is_done):
+            if not rewrites:
+                return
+            self.is_sent = True
+            if self._update(rewrites) if is_done is None else is_done:
+                self.is_written = True
                 self.outcomes.update(dict.fromkeys(rewrites, Swapped.DONE))
                 return
             is_done = None
@@ -136,6 +159,11 @@ class Step:
             self._decide(rewrites)
         # The row is as it was read and locked, and still the database leaves it alone.
         self.outcomes.update(dict.fromkeys(self.open, Swapped.REFUSED))
+
+    @property
+    def must_be_there(self) -> bool:
+        """Whether the row is to be read back: it was written, or is gone since it was."""
+        return self.is_written or (self.is_sent and Swapped.GONE in self.outcomes.values())
 
     def lost(self) -> list[Entry]:
         """Return the lines of rewrites that were to be made and were not."""

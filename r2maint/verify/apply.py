@@ -24,6 +24,7 @@ from r2maint.references.edit_cell import Rewrite, Swapped
 from r2maint.references.read_rows import still_named
 from r2maint.references.reference import Reference
 from r2maint.references.rewrite import swap
+from r2maint.references.rewrite_row import RewriteOutcome
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 from r2maint.verify.repairs.repair import OF_OTHERS, Repair, RepairAction, RepairKind, total
@@ -198,7 +199,7 @@ class _Repairer:
         ]
         # A stop is heard between batches: here it would lose what became of this one.
         swapped = swap(rewrites, self.journal, control=Control())
-        ends = {rewrite.reference: _SWAPPED[how] for rewrite, how in swapped}
+        ends = {each.rewrite.reference: _end_of(each) for each in swapped}
         return {step.reference: ends.get(step.reference, _GO_ON) for step in steps}
 
     def _ended(self, finding: Finding, repair: Repair, end: _End) -> Finding:
@@ -216,6 +217,11 @@ class _Repairer:
             detail="",
             advice="",
         )
+
+
+def _end_of(outcome: RewriteOutcome) -> _End:
+    action, reason = _SWAPPED[outcome.how]
+    return action, outcome.detail or reason
 
 
 def _fault(repair: Repair, answers: _Answers) -> str:

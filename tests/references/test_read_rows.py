@@ -453,7 +453,7 @@ def test_elements_of_arrays_are_read_and_rewritten(tags, settings):
     assert [r.reference.path for r in rewrites] == ["/0/1", "/0"]
     assert {c.kind for c in columns("postgres", "oddities.Tags")} == {ColumnKind.ARRAY}
     journal = open_journal(command="test", bucket="b", options={})
-    outcomes = [how for _, how in swap(rewrites, journal, control=Control())]
+    outcomes = [each.how for each in swap(rewrites, journal, control=Control())]
     assert outcomes == [Swapped.DONE] * 2
     row = rows.get()
     assert row.urls == [f'{BASE}n,{{"}}.png', *odd]

@@ -74,7 +74,7 @@ def migrated(config: Config, alias: str, count: int = 3) -> Journal:
         Rewrite(reference=r, new=f"{BASE}new/{r.target.key}", key=f"new/{r.target.key}")
         for r in references(config, alias)
     ]
-    ended = [how for _, how in swap(rewrites, journal, control=Control())]
+    ended = [each.how for each in swap(rewrites, journal, control=Control())]
     assert ended == [Swapped.DONE] * 3 * count
     journal.finish(state=RunState.FINISHED, summary={"rewritten": len(ended)})
     return journal

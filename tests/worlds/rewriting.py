@@ -33,7 +33,7 @@ def renamed(reference: Reference) -> Rewrite:
 
 
 def swapped(rewrites: list[Rewrite], journal: Journal) -> Counter[Swapped]:
-    return Counter(outcome for _, outcome in swap(rewrites, journal, control=Control()))
+    return Counter(each.how for each in swap(rewrites, journal, control=Control()))
 
 
 def submissions(alias: str, count: int, **values: Any) -> list[int]:

@@ -123,13 +123,20 @@ def _swap_back(items: list[UndoItem], journal: Journal) -> dict[ChangeId, UndoIt
     """Exchange the new values for the old ones; mark the changes whose old value is there."""
     rewrites = {change_id(item.change): way_back(item.change) for item in items}
     # A stop is heard between batches: here it would lose what became of this one.
-    outcomes = dict(swap(dict.fromkeys(rewrites.values()), journal, control=Control()))
+    swapped = swap(dict.fromkeys(rewrites.values()), journal, control=Control())
+    outcomes = {each.rewrite: each for each in swapped}
     ends: dict[ChangeId, UndoItem] = {}
     for item in items:
-        action, reason = ENDS[outcomes[rewrites[change_id(item.change)]]]
+        outcome = outcomes[rewrites[change_id(item.change)]]
+        action, reason = ENDS[outcome.how]
+        reason = _sentence(outcome.detail) or reason
         ends[change_id(item.change)] = replace(item, action=action, reason=reason)
     _mark([item.change for item in ends.values() if item.action is UndoAction.UNDO])
     return ends
+
+
+def _sentence(detail: str) -> str:
+    return f"{detail[:1].upper()}{detail[1:]}." if detail else ""
 
 
 def _put_back(
