@@ -23,7 +23,7 @@ from r2maint.migrate.remove_local import apply as remove_local
 from r2maint.migrate.remove_local.apply import apply_removal
 from r2maint.migrate.remove_local.plan import plan_removal
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
-from tests.appdirectory.models import App
+from tests.appdirectory.models import App, AppSubmission
 from tests.commands import apply, run
 from tests.conftest import DATABASES
 from tests.oddities.models import Article, Gallery, LegacyBanner
@@ -684,3 +684,75 @@ def test_the_whole_way_there_and_back_on_an_s3_server(remote, alias):
 
     assert path.read_bytes() == body
     assert dump(alias) == before
+
+
+# What names the object
+
+
+@pytest.mark.parametrize("value", ["", "https://elsewhere.example/x.png", "LOWER"])
+def test_a_file_whose_object_no_row_names_any_more_stays(moved, icon, value):
+    row = AppSubmission.objects.get()
+    lost = row.app_icon_url.replace("QAD", "qad").replace("icon", "ICON")
+    row.app_icon_url = lost if value == "LOWER" else value
+    row.save()
+
+    assert reasons(run(COMMAND, "--remove-local", moved)) == {"icon.png": "object_unnamed"}
+    done = apply(COMMAND, "--remove-local", moved, exit_code=3)
+
+    assert reasons(done) == {"icon.png": "object_unnamed"}
+    assert icon.exists()
+
+
+def test_a_file_whose_row_was_removed_stays(moved, icon):
+    AppSubmission.objects.all().delete()
+
+    assert reasons(run(COMMAND, "--remove-local", moved)) == {"icon.png": "object_unnamed"}
+    apply(COMMAND, "--remove-local", moved, exit_code=3)
+
+    assert icon.exists()
+
+
+def test_a_value_edited_between_plan_and_removal_keeps_its_file(moved, icon):
+    config = load()
+    at = config, Addresses.from_config(config), open_bucket(config)
+    plan = plan_removal(moved, *at, control=Control())
+    assert plan.counts["to_remove"] == 1
+    AppSubmission.objects.update(app_icon_url="")
+    journal = open_journal(command=COMMAND, bucket="quran-apps", options={"remove_local": moved})
+
+    done = apply_removal(plan, *at, journal, control=Control())
+
+    assert [item.reason for item in done.items] == ["object_unnamed"]
+    assert icon.exists()
+
+
+def test_another_row_that_names_the_object_lets_the_file_go(moved, icon):
+    url = AppSubmission.objects.get().app_icon_url
+    AppSubmission.objects.all().delete()
+    Article.objects.create(body=f"See {url}?v=2 for more.")
+
+    assert reasons(removed(moved)) == {"icon.png": "removed"}
+    assert not icon.exists()
+
+
+def test_a_file_of_extra_references_that_names_the_object_lets_the_file_go(
+    moved, icon, project, settings
+):
+    key = AppSubmission.objects.get().app_icon_url.removeprefix("https://media.example.org/")
+    AppSubmission.objects.all().delete()
+    (project / "app.ts").write_text(f'const icon = "/{key}"')
+    settings.R2MAINT |= {"EXTRA_REFERENCES": {"files": [str(project / "app.ts")]}}
+
+    assert reasons(removed(moved)) == {"icon.png": "removed"}
+
+
+def test_of_two_files_only_the_one_whose_object_is_named_goes(project):
+    for name in ("a.png", "b.png"):
+        picture(project, f"pictures/{name}")
+        submission(app_icon_url=f"/media/pictures/{name}")
+    run_id = apply(COMMAND)["run_id"]
+    AppSubmission.objects.filter(app_icon_url__contains="/b.").update(app_icon_url="")
+
+    done = apply(COMMAND, "--remove-local", run_id, exit_code=3)
+
+    assert reasons(done) == {"a.png": "removed", "b.png": "object_unnamed"}

@@ -1,8 +1,9 @@
 """Remove the local files a finished migration moved: the second phase, long after the first.
 
-A file goes only while the bucket holds its very bytes and nothing names it: the file is hashed
-again, its object read again, and the whole keep set read before the first removal and once more
-after the last one. What is named by then is brought back in the same run. Directories stay.
+A file goes only while the bucket holds its very bytes, something names its object, and nothing
+names the file: it is hashed again, its object read again, and the whole keep set read before the
+first removal and once more after the last one. What is named by then is brought back in the same
+run. Directories stay.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from r2maint.journal.journal import Journal
 from r2maint.keys import Addresses
 from r2maint.local_files.read_file import is_as_it_was
 from r2maint.local_files.restore_file import MovedFile, bring_back
+from r2maint.migrate.remove_local.found_names import MovedNames
 from r2maint.migrate.remove_local.plan import (
     BATCH,
     Remover,
@@ -41,7 +43,6 @@ from r2maint.migrate.remove_local.result import (
     count_items,
 )
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.object_index.objects import Inventory
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 
@@ -99,13 +100,13 @@ class _Execution:
     def _fates(self) -> Iterator[RemovalItem]:
         """Remove what still may go; yield what became of each file."""
         try:
-            with Inventory() as inventory:
-                self.remover.read_names(inventory, self.plan.items)
+            with MovedNames(self.remover.names) as found:
+                self.remover.read_names(found, self.plan.items)
                 tracked = self.remover.control.track(
                     self.plan.items, "Removing", len(self.plan.items), unit="file"
                 )
                 for batch in batched(tracked, BATCH):
-                    yield from self._remove_batch(self.remover.prove(batch, inventory))
+                    yield from self._remove_batch(self.remover.prove(batch, found))
         except Stopped as stop:
             self.stopped = stop
 
@@ -124,11 +125,11 @@ class _Execution:
         if hurried or not self._done().exists():
             return
         try:
-            with Inventory() as inventory, self._time_to_finish():
+            with MovedNames(self.remover.names) as found, self._time_to_finish():
                 removals = self._removals(ChangeState.DONE)
-                self.remover.read_names(inventory, map(_item_of, removals))
+                self.remover.read_names(found, map(_item_of, removals))
                 for change in self._removals(ChangeState.DONE):
-                    if self.remover.is_named(_item_of(change), inventory):
+                    if found.is_file_named(_item_of(change)):
                         self._restore(change)
         except Stopped as stop:
             self.stopped = stop

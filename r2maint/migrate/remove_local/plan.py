@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
-from r2maint.bucket import Bucket, StoredObject
+from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.errors import UsageError
 from r2maint.journal import journal
 from r2maint.journal.run_facts import find_run
-from r2maint.keepset.find_keys import FoundNames
 from r2maint.keepset.local_names import FileNames
 from r2maint.keepset.read_texts import KeepSet, Reading
 from r2maint.keys import Addresses
@@ -25,6 +23,7 @@ from r2maint.local_files.restore_file import (
     read_faults,
 )
 from r2maint.migrate.moved_files import iter_moved
+from r2maint.migrate.remove_local.found_names import MovedNames
 from r2maint.migrate.remove_local.result import (
     GONE,
     Removal,
@@ -33,7 +32,6 @@ from r2maint.migrate.remove_local.result import (
     count_items,
 )
 from r2maint.models import RunState
-from r2maint.object_index.objects import Inventory
 from r2maint.scratch.batches import batched
 from r2maint.scratch.spool import Spool
 
@@ -53,11 +51,11 @@ def plan_removal(
     """
     require_finished(run_id, bucket)
     remover = Remover(config, addresses, bucket, control)
-    with Inventory() as inventory:
+    with MovedNames(remover.names) as found:
         moved = control.track(iter_moved(run_id, addresses), "Hashing", unit="file")
         looked = Spool.of(map(remover.look, moved))
-        reading = remover.read_names(inventory, looked)
-        items = Spool.of(remover.judge(looked, inventory))
+        reading = remover.read_names(found, looked)
+        items = Spool.of(remover.judge(looked, found))
     return Removal(
         run_id=run_id, items=items, counts=count_items(items), reading_notes=reading.notes
     )
@@ -113,23 +111,14 @@ class Remover:
             return kept(item, "unreadable")
         return item if item.sha256 == original.sha256 else kept(item, "changed")
 
-    def read_names(self, inventory: Inventory, items: Iterable[RemovalItem]) -> Reading:
-        """Look for these files in the whole keep set; the inventory knows then which are named."""
-        wanted = (
-            StoredObject(self.names.name_of(item.real), item.bytes, "", _NEVER)
-            for item in filter(is_wanted, items)
-        )
-        inventory.add_objects(batched(wanted, BATCH), control=self.control)
-
-        def take(source: str, found: FoundNames) -> None:
-            inventory.add_names(found.names)
-
-        keep_set = KeepSet(self.config, self.bucket, now=journal.now())
-        return keep_set.read(
-            inventory.finder(),
-            take,
+    def read_names(self, found: MovedNames, items: Iterable[RemovalItem]) -> Reading:
+        """Look for these files and their objects in the whole keep set."""
+        found.look_for(filter(is_wanted, items))
+        return KeepSet(self.config, self.bucket, now=journal.now()).read(
+            found.file_finder(),
+            found.take,
             object_keys=self._object_keys,
-            part=self.names,
+            part=found.object_part(),
             control=self.control,
         )
 
@@ -137,16 +126,13 @@ class Remover:
         for page in self.bucket.list_pages():
             yield from (item.key for item in page)
 
-    def is_named(self, item: RemovalItem, inventory: Inventory) -> bool:
-        return inventory.is_named(self.names.name_of(item.real))
-
-    def judge(self, items: Iterable[RemovalItem], inventory: Inventory) -> Iterator[RemovalItem]:
+    def judge(self, items: Iterable[RemovalItem], found: MovedNames) -> Iterator[RemovalItem]:
         """Yield each item with what the keep set and a HEAD of its object make of it."""
         for some in batched(self.control.track(items, "Judging", unit="file"), BATCH):
             batch = self._told_apart(some)
             faults = head_faults(self.bucket, [item.original for item in wanted_of(batch)])
             for item in batch:
-                yield self._judged(item, next(faults) if is_wanted(item) else "", inventory)
+                yield self._judged(item, next(faults) if is_wanted(item) else "", found)
 
     def _told_apart(self, batch: Sequence[RemovalItem]) -> list[RemovalItem]:
         """Return the items; of other bytes than their object's, those it was made from are told."""
@@ -157,32 +143,30 @@ class Remover:
             kept(item, "reencoded") if faults.get(item) == "reencoded" else item for item in batch
         ]
 
-    def _judged(self, item: RemovalItem, fault: str, inventory: Inventory) -> RemovalItem:
+    def _judged(self, item: RemovalItem, fault: str, found: MovedNames) -> RemovalItem:
         if not is_wanted(item):
             return item
-        reason = "named" if self.is_named(item, inventory) else fault
+        reason = "named" if found.is_file_named(item) else fault
+        if not reason and not found.is_object_named(item):
+            reason = "object_unnamed"
         return kept(item, reason) if reason else item
 
-    def prove(self, items: list[RemovalItem], inventory: Inventory) -> list[RemovalItem]:
+    def prove(self, items: list[RemovalItem], found: MovedNames) -> list[RemovalItem]:
         """Return the items as they are at this moment: names, then objects, files last."""
-        items = [self._judged(item, "", inventory) for item in items]
+        items = [self._judged(item, "", found) for item in items]
         faults = read_faults(self.bucket, [item.original for item in wanted_of(items)])
         items = [
-            self._judged(item, next(faults) if is_wanted(item) else "", inventory) for item in items
+            self._judged(item, next(faults) if is_wanted(item) else "", found) for item in items
         ]
         return [self._look_again(item) for item in items]
 
     def _look_again(self, item: RemovalItem) -> RemovalItem:
         if not is_wanted(item):
             return item
-        found = self.look(item.original)
+        again = self.look(item.original)
         # Names were looked for below the root as it was then.
-        moved = is_wanted(found) and found.real != item.real
-        return kept(found, "changed") if moved else found
-
-
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-"""Of a file in the inventory nothing counts but its name."""
+        moved = is_wanted(again) and again.real != item.real
+        return kept(again, "changed") if moved else again
 
 
 def kept(item: RemovalItem, reason: str) -> RemovalItem:

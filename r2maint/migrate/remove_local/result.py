@@ -103,6 +103,7 @@ _TOLD = {
     "outside": "it is below no directory of LOCAL_MEDIA",
     "object_missing": "the bucket no longer holds its object",
     "object_differs": "its object holds other bytes",
+    "object_unnamed": "nothing names its object any more, so a purge may take that",
     "object_unread": "its object could not be read",
     "reencoded": "its object is a re-encoded version, not the file itself",
 }
