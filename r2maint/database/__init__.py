@@ -5,8 +5,9 @@ Django's failures as `DatabaseError`. `sqlite`, `postgresql` and `mariadb` read 
 catalogue each; `catalogue` chooses.
 """
 
+from r2maint.database.aliases import iter_aliases
 from r2maint.database.catalogue import list_tables
-from r2maint.database.connections import iter_aliases, reading
+from r2maint.database.connections import reading
 from r2maint.database.snapshot import open_snapshot
 from r2maint.database.text_table import Barred, TextTable
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from r2maint.database.connections import is_replica
-from r2maint.database.mariadb import list_mariadb, mariadb_id
-from r2maint.database.postgresql import list_postgresql, postgresql_id
-from r2maint.database.sqlite import list_sqlite, sqlite_id
+from r2maint.database.mariadb import list_mariadb
+from r2maint.database.postgresql import list_postgresql
+from r2maint.database.sqlite import list_sqlite
 from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import DatabaseError
 
@@ -41,19 +41,8 @@ def list_tables(connection: BaseDatabaseWrapper) -> tuple[TextTable | Barred, ..
     return tuple(lister(connection))
 
 
-def database_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
-    """Return what two aliases of one database have in common."""
-    identify = _IDENTITIES.get(connection.vendor)
-    return (connection.vendor, *identify(connection)) if identify else (connection.alias,)
-
-
 _LISTERS: dict[str, Callable[[BaseDatabaseWrapper], Iterator[TextTable | Barred]]] = {
     "sqlite": list_sqlite,
     "postgresql": list_postgresql,
     "mysql": list_mariadb,
-}
-_IDENTITIES: dict[str, Callable[[BaseDatabaseWrapper], tuple[object, ...]]] = {
-    "sqlite": sqlite_id,
-    "postgresql": postgresql_id,
-    "mysql": mariadb_id,
 }

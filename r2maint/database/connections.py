@@ -1,17 +1,19 @@
-"""The project's databases: which ones, what tables they have, and their failures as ours."""
+"""Connections to the project's databases: statements, transactions, and their failures as ours."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from django.db import Error as DjangoDatabaseError
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint.errors import DatabaseError, UsageError, suggest
+from r2maint.errors import DatabaseError
 
 LOCK_TIMEOUT = timedelta(seconds=1)
 _LOCKED = {"55P03", "40001", "40P01", "57014", 1205, 1213, 1020, 1969, 3572}
@@ -19,35 +21,6 @@ _LOCKED = {"55P03", "40001", "40P01", "57014", 1205, 1213, 1020, 1969, 3572}
 
 Source: https://mariadb.com/kb/en/mariadb-error-code-reference/
 """
-
-
-def iter_aliases(named: Sequence[str] = ()) -> Iterator[str]:
-    """Yield the aliases named, or else all: each database once, and no read-only replica.
-
-    Raises: UsageError for an alias that is not configured.
-    """
-    for alias in named:
-        if alias not in connections:
-            hint = suggest(alias, list(connections))
-            raise UsageError(f"--database names no database: {alias!r}.", hint)
-    seen: set[object] = set()
-    for alias in sorted(named or connections, key=lambda alias: alias != "default"):
-        identity = _identity(alias)
-        if identity not in seen and (named or not _is_replica_alias(alias)):
-            seen.add(identity)
-            yield alias
-
-
-def _identity(alias: str) -> object:
-    given = connections[alias].settings_dict
-    if given["NAME"] in ("", ":memory:"):
-        return alias
-    return tuple(str(given.get(name) or "") for name in ("ENGINE", "HOST", "PORT", "NAME"))
-
-
-def _is_replica_alias(alias: str) -> bool:
-    with reading(alias):
-        return is_replica(connections[alias])
 
 
 def is_replica(connection: BaseDatabaseWrapper) -> bool:
@@ -84,11 +57,43 @@ def table_names(alias: str) -> set[str]:
 @contextmanager
 def reading(alias: str, table: str = "") -> Iterator[None]:
     """Turn what the driver raises inside into a DatabaseError naming database and table."""
+    require_file(alias)
     try:
         yield
     except DjangoDatabaseError as error:
         what = f"table {table!r} in database {alias!r}" if table else f"database {alias!r}"
         raise DatabaseError(f"Cannot be read: {what} ({_why(error)}).", _hint(error)) from error
+
+
+def require_file(alias: str) -> None:
+    """Raise DatabaseError where SQLite would create the file of a database by opening it.
+
+    A relative NAME is another file in every working directory, and a new file names nothing.
+    """
+    connection: Any = connections[alias]
+    if connection.vendor != "sqlite" or connection.connection is not None:
+        return
+    path = _sqlite_path(str(connection.settings_dict["NAME"]))
+    if path is not None and not path.exists():
+        raise DatabaseError(
+            f"The file of a database does not exist: {alias!r} ({str(path.absolute())!r}).",
+            "Write its NAME in DATABASES as an absolute path, run where it is, or make it with"
+            f" manage.py migrate{database_option(alias)}.",
+        )
+
+
+def _sqlite_path(name: str) -> Path | None:
+    """Return the file that a NAME means to SQLite; None for a database in memory.
+
+    Source: https://www.sqlite.org/uri.html
+    """
+    if name.startswith("file:"):
+        parts = urlsplit(name)
+        options = parse_qs(parts.query)
+        if "memory" in options.get("mode", ()) or "memdb" in options.get("vfs", ()):
+            return None
+        name = unquote(parts.path)
+    return None if name in ("", ":memory:") else Path(name)
 
 
 _PLAIN = ("database is locked", "unable to open database file", "file is not a database")

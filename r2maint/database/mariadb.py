@@ -6,6 +6,7 @@ Source: https://mariadb.com/kb/en/information-schema-tables/
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -85,13 +86,19 @@ def list_mariadb(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Barred
     )
 
 
-def mariadb_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
-    """Return what two connections to one database have in common, and hardly any others."""
-    sql = (
-        "SELECT @@hostname, @@port, @@socket, @@datadir, DATABASE(), COUNT(*), MAX(CREATE_TIME)"
-        " FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()"
-    )
-    return (*fetch(connection, sql)[0], *fetch(connection, "SHOW VARIABLES LIKE 'server_uid'"))
+def mariadb_place(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
+    """Return the name of the database, which another server may have too."""
+    return fetch(connection, "SELECT DATABASE()")[0]
+
+
+def share_mariadb(one: BaseDatabaseWrapper, other: BaseDatabaseWrapper) -> bool:
+    """Tell whether a lock that one connection takes is there for the other: one server."""
+    name = [f"r2maint {secrets.token_hex(16)}"]
+    fetch(one, "SELECT GET_LOCK(%s, 0)", name)
+    try:
+        return fetch(other, "SELECT IS_USED_LOCK(%s)", name) != [(None,)]
+    finally:
+        fetch(one, "SELECT RELEASE_LOCK(%s)", name)
 
 
 def _require_mariadb(connection: Any) -> None:

@@ -5,11 +5,13 @@ Source: https://www.postgresql.org/docs/current/catalogs.html
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from r2maint.database.connections import fetch
@@ -63,6 +65,14 @@ SELECT prosrc FROM pg_catalog.pg_proc WHERE oid >= 16384
 _LARGE_OBJECTS = "SELECT lo_get(oid) FROM pg_catalog.pg_largeobject_metadata"
 
 
+_OWN_ID = "SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()"
+_LOCK = f"""
+SELECT 1 FROM pg_catalog.pg_locks
+ WHERE locktype = 'advisory' AND granted AND objsubid = 2
+   AND classid = (%s)::oid AND objid = (%s)::oid AND database = ({_OWN_ID})
+"""
+
+
 def list_postgresql(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Barred]:
     """Yield the tables of every schema, the text of the schema itself, and large objects."""
     rows = fetch(connection, _POSTGRESQL)
@@ -111,14 +121,22 @@ def _barred(table: TextTable, columns: list[tuple[Any, ...]]) -> Barred | None:
     return None
 
 
-def postgresql_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
-    """Return what a primary and its replicas share, where the role may ask for that."""
-    sql = "SELECT oid::text, datname FROM pg_database WHERE datname = current_database()"
-    database = fetch(connection, sql)[0]
-    if system := system_identifier(connection):
-        return (system, *database)
-    sql = "SELECT pg_postmaster_start_time()::text, current_setting('port')"
-    return (*fetch(connection, sql)[0], *database)
+def postgresql_place(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
+    """Return the id of the database, which a copy has too, and where its bare names are found."""
+    sql = f"SELECT ({_OWN_ID})::text, current_schemas(false)::text"
+    return fetch(connection, sql)[0]
+
+
+def share_postgresql(one: BaseDatabaseWrapper, other: BaseDatabaseWrapper) -> bool:
+    """Tell whether a lock that one connection takes is there for the other: one database."""
+    keys = [secrets.randbelow(2**31), secrets.randbelow(2**31)]
+    # In a transaction, because a pool gives each one a connection to the server of its own.
+    with transaction.atomic(using=one.alias):
+        fetch(one, "SELECT pg_advisory_xact_lock(%s, %s)", keys)
+        is_seen = bool(fetch(other, _LOCK, keys))
+        # A rollback gives the lock back also where a transaction of the caller's goes on.
+        transaction.set_rollback(True, using=one.alias)
+    return is_seen
 
 
 def system_identifier(connection: BaseDatabaseWrapper) -> str:

@@ -11,7 +11,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint.database.connections import is_test_transaction, session_settings
+from r2maint.database.connections import is_test_transaction, require_file, session_settings
 from r2maint.database.text_table import TextTable
 from r2maint.errors import DatabaseError
 
@@ -45,6 +45,7 @@ def open_snapshot(alias: str) -> Iterator[BaseDatabaseWrapper]:
     Inside a transaction of the caller's the moment is as good as that transaction's isolation.
     Raises: DatabaseError for whatever the database refuses while it is open.
     """
+    require_file(alias)
     connection = connections[alias]
     try:
         with _frozen(connection):

@@ -5,6 +5,7 @@ Source: https://www.sqlite.org/pragma.html#pragma_table_xinfo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -13,10 +14,16 @@ from r2maint.database.connections import fetch
 from r2maint.database.text_table import TextTable, quote_name
 
 
-def sqlite_id(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
-    """Return the path of the file; the alias for a database in memory."""
-    # One in memory has no path, and its name may be another one's too.
-    return (fetch(connection, "PRAGMA database_list")[0][2] or connection.alias,)
+def sqlite_place(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
+    """Return the files of the main and of the attached databases, as the file system knows them.
+
+    Every other database in memory is one of its own, whatever its name.
+    """
+    rows = fetch(connection, "PRAGMA database_list")
+    files = [(schema, file) for _, schema, file in rows if schema != "temp"]
+    if not all(file for _, file in files):
+        return (connection.alias,)
+    return tuple((schema, os.stat(file).st_dev, os.stat(file).st_ino) for schema, file in files)
 
 
 def list_sqlite(connection: BaseDatabaseWrapper) -> Iterator[TextTable]:

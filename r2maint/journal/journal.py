@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol
 
 from django.db import router
 
+from r2maint.database.aliases import iter_aliases
 from r2maint.database.connections import (
     database_option,
-    iter_aliases,
     refuse_open_transaction,
     require_transactions,
     short_transaction,

@@ -25,8 +25,9 @@ from r2maint import keys
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.database.catalogue import database_id, list_tables
-from r2maint.database.connections import is_replica, reading
+from r2maint.database.aliases import distinct_aliases
+from r2maint.database.catalogue import list_tables
+from r2maint.database.connections import fetch
 from r2maint.database.snapshot import SEPARATOR, iter_cells, open_snapshot, split
 from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import ConfigError, DatabaseError
@@ -138,7 +139,7 @@ class KeepSet:
     ) -> Iterator[tuple[BaseDatabaseWrapper, TextTable]]:
         """Yield those of the tables that are wanted, each while its snapshot is open."""
         omitted = _Omitted(self._config.not_references)
-        for alias in _iter_aliases(omitted):
+        for alias in distinct_aliases(omitted.aliases()):
             with open_snapshot(alias) as connection:
                 for table in filter(wanted, list(_readable(list_tables(connection), omitted))):
                     yield connection, table
@@ -150,11 +151,10 @@ class KeepSet:
         omitted = _Omitted({entry: ""})
         is_alias = entry in connections
         others = _Omitted(self._config.not_references)
-        for alias in (entry,) if is_alias else _iter_aliases(others):
+        for alias in (entry,) if is_alias else distinct_aliases(others.aliases()):
             with open_snapshot(alias) as connection:
                 for table in list_tables(connection):
-                    named = table.table if isinstance(table, Barred) else table
-                    if is_alias or omitted.omits(named):
+                    if is_alias or omitted.omits(_text_table(table)):
                         yield connection, table
 
     def texts(self, table: TextTable, column: str, text: str) -> Iterator[str]:
@@ -185,12 +185,23 @@ class KeepSet:
 
     def _iter_databases(self, notes: list[str]) -> Iterator[tuple[str, str, int]]:
         omitted = _Omitted(self._config.not_references)
-        locations = _name_locations(self._config)
-        for alias in _iter_aliases(omitted):
+        for alias in distinct_aliases(omitted.aliases()):
             with open_snapshot(alias) as connection:
-                for table in list(_readable(list_tables(connection), omitted)):
-                    yield from _iter_table(connection, table, locations)
+                yield from self._iter_database(connection, omitted)
         notes.extend(omitted.notes())
+
+    def _iter_database(
+        self, connection: BaseDatabaseWrapper, omitted: _Omitted
+    ) -> Iterator[tuple[str, str, int]]:
+        locations = _name_locations(self._config)
+        tables = list_tables(connection)
+        is_empty = True
+        for table in list(_readable(tables, omitted)):
+            for source, text, count in _iter_table(connection, table, locations):
+                is_empty = is_empty and not count
+                yield source, text, count
+        if is_empty and not any(_has_rows(connection, table) for table in omitted.among(tables)):
+            raise _nothing_in(connection.alias, tables)
 
     def _iter_journal(self) -> Iterator[tuple[str, str, int]]:
         yield JOURNAL, "", 0
@@ -209,7 +220,11 @@ class _Omitted:
         }
         self._used: set[str] = set()
 
-    def omits_alias(self, alias: str) -> bool:
+    def aliases(self) -> list[str]:
+        """Return the aliases that are read."""
+        return [alias for alias in connections if not self._omits_alias(alias)]
+
+    def _omits_alias(self, alias: str) -> bool:
         return self._use(alias) if alias in self._reasons else False
 
     def omits(self, table: TextTable) -> bool:
@@ -217,6 +232,10 @@ class _Omitted:
             if table.is_called(self._tables.get(name, name)):
                 return self._use(name)
         return False
+
+    def among(self, tables: Iterable[TextTable | Barred]) -> Iterator[TextTable | Barred]:
+        """Yield those that are left out."""
+        return (table for table in tables if self.omits(_text_table(table)))
 
     def _use(self, name: str) -> bool:
         self._used.add(name)
@@ -237,30 +256,33 @@ def _model(label: str) -> type[models.Model] | None:
         return None
 
 
-def _iter_aliases(omitted: _Omitted) -> Iterator[str]:
-    """Yield one alias for each database, that of the primary where a replica has one too."""
-    aliases = [alias for alias in connections if not omitted.omits_alias(alias)]
-    seen: set[object] = set()
-    replicas, ids = set(), {}
-    for alias in aliases:
-        with reading(alias):
-            ids[alias] = database_id(connections[alias])
-            if is_replica(connections[alias]):
-                replicas.add(alias)
-    for alias in sorted(aliases, key=lambda alias: alias in replicas):
-        if ids[alias] not in seen:
-            seen.add(ids[alias])
-            yield alias
-
-
 def _readable(tables: Iterable[TextTable | Barred], omitted: _Omitted) -> Iterator[TextTable]:
     own = {model._meta.db_table for model in apps.get_app_config("r2maint").get_models()}
     for table in tables:
-        barred = table if isinstance(table, Barred) else None
-        table = table.table if isinstance(table, Barred) else table
-        if omitted.omits(table) or table.name in own:
-            continue
-        yield _require_readable(barred or table)
+        if not omitted.omits(_text_table(table)) and _text_table(table).name not in own:
+            yield _require_readable(table)
+
+
+def _has_rows(connection: BaseDatabaseWrapper, table: TextTable | Barred) -> bool:
+    if isinstance(table, Barred):
+        return True  # it cannot be looked into, and need not be
+    return bool(fetch(connection, f"SELECT 1 FROM ({table.sql}) counted LIMIT 1"))
+
+
+def _nothing_in(alias: str, tables: Iterable[TextTable | Barred]) -> DatabaseError:
+    """Return the error of a database that names nothing because nothing is in it."""
+    labels = [_text_table(each).label for each in tables if _text_table(each).is_counted]
+    more = f" and {len(labels) - 3:,} more" if len(labels) > 3 else ""
+    found = f"no text in {', '.join(labels[:3])}{more}" if labels else "no table with text"
+    return DatabaseError(
+        f"A database holds nothing that could name an object: {alias!r} ({found}).",
+        "Check its entry in DATABASES: this looks like another database than the site's. If it is"
+        " meant to be empty, give the alias and the reason in R2MAINT['NOT_REFERENCES'].",
+    )
+
+
+def _text_table(table: TextTable | Barred) -> TextTable:
+    return table.table if isinstance(table, Barred) else table
 
 
 def _require_readable(table: TextTable | Barred) -> TextTable:

@@ -20,7 +20,8 @@ from django.db import connections, models, router
 from django.db.models.query import QuerySet
 
 from r2maint.conf import Config, FieldRule
-from r2maint.database.connections import iter_aliases, missing_table, reading, table_names
+from r2maint.database.aliases import iter_aliases
+from r2maint.database.connections import missing_table, reading, table_names
 from r2maint.errors import ConfigError, UsageError, suggest
 from r2maint.keys import Addresses
 from r2maint.local_files.storage_locations import StorageLocation, StoragePlace, storage_location

@@ -11,7 +11,8 @@ from django.db import connections
 from django.db.utils import DatabaseError as DjangoDatabaseError
 
 from r2maint.database import connections as databases
-from r2maint.database.catalogue import database_id, list_tables
+from r2maint.database.aliases import iter_aliases
+from r2maint.database.catalogue import list_tables
 from r2maint.database.snapshot import iter_cells, open_snapshot
 from r2maint.errors import DatabaseError
 from r2maint.journal import journal
@@ -204,7 +205,7 @@ def test_a_replica_is_refused(monkeypatch):
     monkeypatch.setattr(databases, "fetch", fetch)
     with pytest.raises(DatabaseError, match=r"is a replica.*'mariadb'"):
         named(KEY)
-    assert "mariadb" not in list(databases.iter_aliases())
+    assert "mariadb" not in list(iter_aliases())
 
 
 def test_mysql_is_refused_until_it_is_named(monkeypatch, settings):
@@ -213,18 +214,6 @@ def test_mysql_is_refused_until_it_is_named(monkeypatch, settings):
         named(KEY)
     change_settings(settings, NOT_REFERENCES={"mariadb": "other site"})
     assert named(KEY) == set()
-
-
-def test_two_connections_to_one_database_are_known_as_that():
-    other = connections["mariadb"].copy()
-    try:
-        assert database_id(other) == database_id(connections["mariadb"])
-        with another_schema() as name:
-            sql(f"USE `{name}`")
-            assert database_id(other) != database_id(connections["mariadb"])
-    finally:
-        connections["mariadb"].close()
-        other.close()
 
 
 def test_limits_of_the_site_are_lifted_for_the_reading_and_then_hold_again():

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +27,16 @@ from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake
 from tests.oddities.models import Article, Gallery, LegacyBanner, SoftDeleted
-from tests.worlds.texts import KEY, NOW, OTHER, change_settings, dropped, named, read
+from tests.worlds.texts import (
+    KEY,
+    NOW,
+    OTHER,
+    another_alias,
+    change_settings,
+    dropped,
+    named,
+    read,
+)
 
 pytestmark = pytest.mark.django_db(databases=DATABASES)
 
@@ -203,20 +213,13 @@ def test_text_with_nuls_in_it_is_read_whole():
 
 
 @contextmanager
-def another_database(settings, name: str) -> Iterator[Any]:
-    """A SQLite database of its own, under the alias "another"."""
-    given = {**connections.databases["default"], "NAME": name}
-    connections.databases["another"] = given
-    connection = connections.create_connection("another")
-    connections["another"] = connection
-    connection.inc_thread_sharing()
-    try:
+def another_database(name: str) -> Iterator[Any]:
+    """A SQLite database of its own, under the alias "another"; the driver's connection to it."""
+    if name != ":memory:":
+        Path(name).touch()
+    with another_alias("another", {**connections.databases["default"], "NAME": name}) as connection:
         connection.ensure_connection()
         yield connection.connection
-    finally:
-        connection.dec_thread_sharing()
-        connection.connection.close()
-        del connections["another"], connections.databases["another"]
 
 
 @pytest.fixture
@@ -225,16 +228,16 @@ def unblocked(django_db_blocker):
         yield
 
 
-def test_bytes_in_a_database_of_utf16_are_read(settings, tmp_path, unblocked):
-    with another_database(settings, str(tmp_path / "wide.sqlite3")) as raw:
+def test_bytes_in_a_database_of_utf16_are_read(tmp_path, unblocked):
+    with another_database(str(tmp_path / "wide.sqlite3")) as raw:
         raw.execute("PRAGMA encoding = 'UTF-16'")
         raw.execute("CREATE TABLE wide (b blob, t text)")
         raw.execute("INSERT INTO wide VALUES (?, ?)", [KEY.encode(), "é" + OTHER])
         assert named(KEY, OTHER) == {KEY, OTHER}
 
 
-def test_an_attached_database_and_a_temporary_table_are_read(settings, tmp_path, unblocked):
-    with another_database(settings, str(tmp_path / "one.sqlite3")) as raw:
+def test_an_attached_database_and_a_temporary_table_are_read(tmp_path, unblocked):
+    with another_database(str(tmp_path / "one.sqlite3")) as raw:
         raw.execute('ATTACH ? AS "the other"', [str(tmp_path / "two.sqlite3")])
         raw.execute('CREATE TABLE "the other".far (body text)')
         raw.execute('INSERT INTO "the other".far VALUES (?)', [KEY])
@@ -245,32 +248,76 @@ def test_an_attached_database_and_a_temporary_table_are_read(settings, tmp_path,
     assert reading.names["another.the other.far.body"] == 1
 
 
-def test_two_databases_in_memory_are_two(settings, unblocked):
-    with another_database(settings, ":memory:") as raw:
+def test_two_databases_in_memory_are_two(unblocked):
+    with another_database(":memory:") as raw:
         raw.execute("CREATE TABLE mine (body text)")
         raw.execute("INSERT INTO mine VALUES (?)", [KEY])
-        connections.databases["a third"] = connections.databases["another"]
-        connections["a third"] = third = connections.create_connection("a third")
-        try:
+        with another_alias("a third", connections.databases["another"]) as third:
             third.ensure_connection()
-            assert named(KEY, OTHER) == {KEY}
             third.connection.execute("CREATE TABLE mine (body text)")
             third.connection.execute("INSERT INTO mine VALUES (?)", [OTHER])
             assert named(KEY, OTHER) == {KEY, OTHER}
-        finally:
-            third.connection.close()
-            del connections["a third"], connections.databases["a third"]
 
 
-def test_a_database_that_does_not_answer_refuses(settings, tmp_path, unblocked):
+def test_a_database_that_does_not_answer_refuses(tmp_path, unblocked):
     given = {**connections.databases["default"], "NAME": str(tmp_path / "no/such/dir/db")}
-    connections.databases["down"] = given
-    connections["down"] = connections.create_connection("down")
-    try:
-        with pytest.raises(DatabaseError, match="'down'"):
+    with another_alias("down", given), pytest.raises(DatabaseError, match="'down'"):
+        named(KEY)
+
+
+# A database that holds nothing
+
+
+def test_a_file_that_does_not_exist_refuses_and_is_not_created(tmp_path, monkeypatch, unblocked):
+    monkeypatch.chdir(tmp_path)
+    given = connections.databases["default"]
+    for name in ("archive.sqlite3", "file:archive.sqlite3?mode=rwc", tmp_path / "archive.sqlite3"):
+        with another_alias("archive", {**given, "NAME": name}):
+            with pytest.raises(DatabaseError, match="does not exist: 'archive'") as raised:
+                named(KEY)
+            assert str(tmp_path / "archive.sqlite3") in raised.value.message
+            assert not (tmp_path / "archive.sqlite3").exists()
+
+
+@pytest.mark.parametrize("statement", ["", "CREATE TABLE old (u text, n int)"])
+def test_a_database_without_a_cell_refuses_until_it_is_left_out(
+    settings, tmp_path, unblocked, statement
+):
+    with another_database(str(tmp_path / "archive.sqlite3")) as raw:
+        raw.execute(statement)
+        with pytest.raises(DatabaseError, match=r"holds nothing.*: 'another'") as raised:
             named(KEY)
-    finally:
-        del connections["down"], connections.databases["down"]
+        assert "NOT_REFERENCES" in raised.value.hint
+        change_settings(settings, NOT_REFERENCES={"another": "not filled yet"})
+        assert named(KEY) == set()
+
+
+def test_a_database_of_the_server_without_tables_refuses(unblocked):
+    server = connections["postgres"]
+    with server._nodb_cursor() as cursor:
+        cursor.execute("DROP DATABASE IF EXISTS bare")
+        cursor.execute("CREATE DATABASE bare")
+    with another_alias("archive", {**server.settings_dict, "NAME": "bare"}) as connection:
+        with pytest.raises(DatabaseError, match=r"holds nothing.*: 'archive'.*no table"):
+            named(KEY)
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE old (n int); INSERT INTO old VALUES (1)")
+        with pytest.raises(DatabaseError, match=r"holds nothing.*: 'archive'"):
+            named(KEY)
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE log (u text)")
+            cursor.execute("INSERT INTO log VALUES (%s)", [KEY])
+        assert named(KEY, OTHER) == {KEY}
+
+
+def test_a_database_whose_rows_are_all_left_out_is_not_empty(settings, tmp_path, unblocked):
+    with another_database(str(tmp_path / "archive.sqlite3")) as raw:
+        raw.execute("CREATE TABLE append_log (u text)")
+        change_settings(settings, NOT_REFERENCES={"append_log": "a log"})
+        with pytest.raises(DatabaseError, match="holds nothing"):
+            named(KEY)
+        raw.execute("INSERT INTO append_log VALUES (?)", [KEY])
+        assert named(KEY) == set()
 
 
 def test_the_connection_gives_text_again_afterwards():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from django.db import connections
 
@@ -40,6 +41,22 @@ def named(*keys: str, **options) -> set[str]:
 
 def change_settings(settings, **values) -> None:
     settings.R2MAINT = {**settings.R2MAINT, **values}
+
+
+@contextmanager
+def another_alias(name: str, given: dict[str, Any]) -> Iterator[Any]:
+    """Let DATABASES have one more entry, and give its connection."""
+    connections.databases[name] = given
+    connections[name] = connection = connections.create_connection(name)
+    connection.inc_thread_sharing()
+    try:
+        yield connection
+    finally:
+        connection.dec_thread_sharing()
+        raw, connection.connection = connection.connection, None
+        if raw is not None:
+            raw.close()
+        del connections[name], connections.databases[name]
 
 
 @contextmanager
