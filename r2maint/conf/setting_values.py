@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -87,9 +87,24 @@ def unknown(where: str, word: object, known: Collection[str], kind: str = "setti
     return UnknownName(f"{where} has no {kind} {word!r}.", hint)
 
 
+_LISTED = 5
+"""Spellings in one error."""
+
+
 def wrong(name: str, why: str, hint: str = "") -> ConfigError:
     """Return the error about a malformed value; `why` never quotes a secret."""
     return ConfigError(f"{name} {why}.", hint)
+
+
+def require_one_meaning(entry: str, meanings: Sequence[str]) -> None:
+    """Raise ConfigError where an entry of NOT_REFERENCES has several meanings, spelled here."""
+    if len(meanings) > 1:
+        more = f" and {len(meanings) - _LISTED:,} more" if len(meanings) > _LISTED else ""
+        raise wrong(
+            "R2MAINT['NOT_REFERENCES']",
+            f"has an entry that means {len(meanings):,} things: {entry!r}",
+            f"Write which are meant: {', '.join(map(repr, meanings[:_LISTED]))}{more}.",
+        )
 
 
 def parse_text(name: str, value: Any, hint: str = "") -> str:

@@ -7,13 +7,13 @@ names to one server. Nor does what a server says of itself: a promoted copy says
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from django.db import Error as DjangoDatabaseError
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from r2maint.database.connections import is_replica, reading
+from r2maint.database.connections import absent_file, is_replica, reading
 from r2maint.database.mariadb import mariadb_place, share_mariadb
 from r2maint.database.postgresql import postgresql_place, share_postgresql
 from r2maint.database.sqlite import sqlite_place
@@ -22,9 +22,10 @@ from r2maint.errors import UsageError, suggest
 Place = tuple[object, ...]
 
 
-def iter_aliases(named: Sequence[str] = ()) -> Iterator[str]:
+def iter_aliases(named: Sequence[str] = (), *, excluded: Collection[str] = ()) -> Iterator[str]:
     """Yield the aliases named, or else all: each database once, and no read-only replica.
 
+    Of those that an entry of NOT_REFERENCES excludes, none whose file does not exist.
     Raises: UsageError for an alias that is not configured; DatabaseError.
     """
     for alias in named:
@@ -32,7 +33,15 @@ def iter_aliases(named: Sequence[str] = ()) -> Iterator[str]:
             hint = suggest(alias, list(connections))
             raise UsageError(f"--database names no database: {alias!r}.", hint)
     aliases = sorted(named or connections, key=lambda alias: alias != "default")
-    yield from distinct_aliases(alias for alias in aliases if named or not _is_replica(alias))
+    if not named:
+        present = (a for a in aliases if not (is_excluded(a, excluded) and absent_file(a)))
+        aliases = [alias for alias in present if not _is_replica(alias)]
+    yield from distinct_aliases(aliases)
+
+
+def is_excluded(alias: str, entries: Collection[str]) -> bool:
+    """Tell whether an entry of NOT_REFERENCES names the whole database: "archive", "archive.*"."""
+    return alias in entries or f"{alias}.*" in entries
 
 
 def _is_replica(alias: str) -> bool:

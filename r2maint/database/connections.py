@@ -70,16 +70,23 @@ def require_file(alias: str) -> None:
 
     A relative NAME is another file in every working directory, and a new file names nothing.
     """
-    connection: Any = connections[alias]
-    if connection.vendor != "sqlite" or connection.connection is not None:
-        return
-    path = _sqlite_path(str(connection.settings_dict["NAME"]))
-    if path is not None and not path.exists():
+    if path := absent_file(alias):
         raise DatabaseError(
-            f"The file of a database does not exist: {alias!r} ({str(path.absolute())!r}).",
-            "Write its NAME in DATABASES as an absolute path, run where it is, or make it with"
+            f"The file of a database does not exist: {alias!r} ({str(path)!r}).",
+            "Run where it is, or write its NAME in DATABASES as an absolute path. If it is new: Run"
             f" manage.py migrate{database_option(alias)}.",
         )
+
+
+def absent_file(alias: str) -> Path | None:
+    """Return the file that opening this alias would create; None where it creates none."""
+    connection: Any = connections[alias]
+    if connection.vendor != "sqlite" or connection.connection is not None:
+        return None
+    path = _sqlite_path(str(connection.settings_dict["NAME"]))
+    if path is None or path.exists() or not path.parent.is_dir():
+        return None
+    return path.absolute()
 
 
 def _sqlite_path(name: str) -> Path | None:

@@ -143,6 +143,7 @@ def _table(
     return TextTable(
         database=alias,
         name=name if is_own else f"{schema}.{name}",
+        schema=schema,
         columns=tuple(column for column, _ in read),
         sql=f"SELECT {', '.join(sql for _, sql in read)}"
         f" FROM {_quote(schema)}.{_quote(name)}{versions}",

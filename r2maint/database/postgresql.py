@@ -84,6 +84,7 @@ def list_postgresql(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Bar
     yield TextTable(
         database=alias,
         name="pg_catalog.definitions",
+        schema="pg_catalog",
         columns=("sql",),
         sql=_DEFINITIONS,
         is_counted=False,
@@ -106,6 +107,7 @@ def _postgresql_table(
     return TextTable(
         database=alias,
         name=name if columns[0][6] else f"{schema}.{name}",
+        schema=schema,
         columns=tuple(column[7] for column in columns),
         sql=f"SELECT {selected} FROM {only}{quote_name(schema)}.{quote_name(name)}",
     )

@@ -34,6 +34,7 @@ def list_sqlite(connection: BaseDatabaseWrapper) -> Iterator[TextTable]:
         yield TextTable(
             database=connection.alias,
             name="sqlite_master" if schema == "main" else f"{schema}.sqlite_master",
+            schema=schema,
             columns=("sql",),
             sql=f"SELECT sql FROM {quote_name(schema)}.sqlite_master",
             is_counted=False,
@@ -54,6 +55,7 @@ def _list_sqlite_schema(connection: BaseDatabaseWrapper, schema: str) -> Iterato
         yield TextTable(
             database=connection.alias,
             name=name if schema == "main" else f"{schema}.{name}",
+            schema=schema,
             columns=columns,
             sql=f"SELECT {selected} FROM {quote_name(schema)}.{quote_name(name)}",
         )

@@ -13,6 +13,8 @@ class TextTable:
     """The alias it is read through."""
     name: str
     """With its schema where the connection does not find it without."""
+    schema: str = ""
+    """Where it lies, "" where there are no schemas."""
     columns: tuple[str, ...]
     """One may stand twice, where it is read in two ways."""
     sql: str
@@ -25,9 +27,20 @@ class TextTable:
         """As reports name it: "default.app_submissions"."""
         return f"{self.database}.{self.name}"
 
+    @property
+    def bare_name(self) -> str:
+        """Without its schema: "app_submissions"."""
+        return self.name.removeprefix(f"{self.schema}.")
+
+    @property
+    def full_name(self) -> str:
+        """With alias and schema, as only this table is called: "default.public.events"."""
+        return ".".join(filter(None, (self.database, self.schema, self.bare_name)))
+
     def is_called(self, name: str) -> bool:
-        """Tell whether a person means this table by `name`."""
-        return name in (self.label, self.name, self.name.rpartition(".")[2])
+        """Tell whether a person may mean this table by `name`."""
+        bare = self.bare_name
+        return name in (self.label, self.full_name, self.name, bare, f"{self.schema}.{bare}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +50,11 @@ class Barred:
     table: TextTable
     reason: str
     hint: str
+
+
+def text_table(table: TextTable | Barred) -> TextTable:
+    """Return the table itself, which may or may not be read."""
+    return table.table if isinstance(table, Barred) else table
 
 
 def quote_name(name: str) -> str:

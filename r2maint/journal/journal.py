@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from django.db import router
 
+from r2maint import conf
 from r2maint.database.aliases import iter_aliases
 from r2maint.database.connections import (
     database_option,
@@ -219,7 +220,8 @@ def journal_aliases() -> list[str]:
 
     Each once, however many aliases it has, and no replica: what is found is also written to.
     """
-    aliases = sorted(iter_aliases(), key=lambda alias: alias != home())
+    found = iter_aliases(excluded=conf.load().not_references)
+    aliases = sorted(found, key=lambda alias: alias != home())
     return [alias for alias in aliases if Change._meta.db_table in table_names(alias)]
 
 

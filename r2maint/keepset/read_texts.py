@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from r2maint.conf import Config
 from r2maint.control import Control
 from r2maint.database.aliases import distinct_aliases
 from r2maint.database.catalogue import list_tables
-from r2maint.database.connections import fetch
+from r2maint.database.connections import fetch, reading
 from r2maint.database.snapshot import SEPARATOR, iter_cells, open_snapshot, split
-from r2maint.database.text_table import Barred, TextTable
+from r2maint.database.text_table import Barred, TextTable, text_table
 from r2maint.errors import ConfigError, DatabaseError
 from r2maint.journal import journal
+from r2maint.keepset.excluded_tables import ExcludedTables
 from r2maint.keepset.extra_sources import (
     iter_callables,
     iter_files,
@@ -138,24 +140,37 @@ class KeepSet:
         self, wanted: Callable[[TextTable], object]
     ) -> Iterator[tuple[BaseDatabaseWrapper, TextTable]]:
         """Yield those of the tables that are wanted, each while its snapshot is open."""
-        omitted = _Omitted(self._config.not_references)
-        for alias in distinct_aliases(omitted.aliases()):
+        excluded = self._excluded()
+        for alias in distinct_aliases(excluded.aliases()):
             with open_snapshot(alias) as connection:
-                for table in filter(wanted, list(_readable(list_tables(connection), omitted))):
+                for table in filter(wanted, list(_readable(list_tables(connection), excluded))):
                     yield connection, table
 
     def iter_omitted_tables(
         self, entry: str
     ) -> Iterator[tuple[BaseDatabaseWrapper, TextTable | Barred]]:
         """Yield the tables that one entry of NOT_REFERENCES leaves out, likewise."""
-        omitted = _Omitted({entry: ""})
-        is_alias = entry in connections
-        others = _Omitted(self._config.not_references)
-        for alias in (entry,) if is_alias else distinct_aliases(others.aliases()):
+        alias = entry.removesuffix(".*")
+        if alias in connections:
             with open_snapshot(alias) as connection:
-                for table in list_tables(connection):
-                    if is_alias or omitted.omits(_text_table(table)):
-                        yield connection, table
+                yield from ((connection, table) for table in list_tables(connection))
+            return
+        excluded = self._excluded({entry: ""})
+        for alias in self._aliases():
+            with open_snapshot(alias) as connection:
+                tables = list(filter(excluded.excludes, list_tables(connection)))
+                yield from ((connection, table) for table in tables)
+
+    def _excluded(self, reasons: Mapping[str, str] | None = None) -> ExcludedTables:
+        """Return NOT_REFERENCES, or some of its entries. Raises: ConfigError, DatabaseError."""
+        excluded = ExcludedTables(self._config.not_references if reasons is None else reasons)
+        if self._config.not_references:
+            excluded.look_up(chain.from_iterable(map(_list_tables, self._aliases())))
+        return excluded
+
+    def _aliases(self) -> Iterator[str]:
+        """Yield the aliases that are read, one of each database."""
+        return distinct_aliases(ExcludedTables(self._config.not_references).aliases())
 
     def texts(self, table: TextTable, column: str, text: str) -> Iterator[str]:
         """Yield what is searched of some cells of a column: the cells, and names in full."""
@@ -184,23 +199,24 @@ class KeepSet:
         yield from iter_objects(self._config, self._bucket, object_keys)
 
     def _iter_databases(self, notes: list[str]) -> Iterator[tuple[str, str, int]]:
-        omitted = _Omitted(self._config.not_references)
-        for alias in distinct_aliases(omitted.aliases()):
+        excluded = self._excluded()
+        for alias in distinct_aliases(excluded.aliases()):
             with open_snapshot(alias) as connection:
-                yield from self._iter_database(connection, omitted)
-        notes.extend(omitted.notes())
+                yield from self._iter_database(connection, excluded)
+        notes.extend(excluded.notes())
 
     def _iter_database(
-        self, connection: BaseDatabaseWrapper, omitted: _Omitted
+        self, connection: BaseDatabaseWrapper, excluded: ExcludedTables
     ) -> Iterator[tuple[str, str, int]]:
         locations = _name_locations(self._config)
         tables = list_tables(connection)
         is_empty = True
-        for table in list(_readable(tables, omitted)):
+        for table in list(_readable(tables, excluded)):
             for source, text, count in _iter_table(connection, table, locations):
                 is_empty = is_empty and not count
                 yield source, text, count
-        if is_empty and not any(_has_rows(connection, table) for table in omitted.among(tables)):
+        left_out = filter(excluded.excludes, tables)
+        if is_empty and not any(_has_rows(connection, table) for table in left_out):
             raise _nothing_in(connection.alias, tables)
 
     def _iter_journal(self) -> Iterator[tuple[str, str, int]]:
@@ -210,56 +226,18 @@ class KeepSet:
             yield JOURNAL, SEPARATOR.join(batch), len(batch)
 
 
-class _Omitted:
-    """NOT_REFERENCES, and which of its entries meant something."""
-
-    def __init__(self, reasons: Mapping[str, str]) -> None:
-        self._reasons = reasons
-        self._tables = {
-            name: model._meta.db_table for name in reasons if (model := _model(name)) is not None
-        }
-        self._used: set[str] = set()
-
-    def aliases(self) -> list[str]:
-        """Return the aliases that are read."""
-        return [alias for alias in connections if not self._omits_alias(alias)]
-
-    def _omits_alias(self, alias: str) -> bool:
-        return self._use(alias) if alias in self._reasons else False
-
-    def omits(self, table: TextTable) -> bool:
-        for name in self._reasons:
-            if table.is_called(self._tables.get(name, name)):
-                return self._use(name)
-        return False
-
-    def among(self, tables: Iterable[TextTable | Barred]) -> Iterator[TextTable | Barred]:
-        """Yield those that are left out."""
-        return (table for table in tables if self.omits(_text_table(table)))
-
-    def _use(self, name: str) -> bool:
-        self._used.add(name)
-        return True
-
-    def notes(self) -> Iterator[str]:
-        for name, reason in self._reasons.items():
-            if name in self._used:
-                yield f"Not read for references: {name} ({reason})."
-            else:
-                yield f"NOT_REFERENCES names no table that exists: {name!r}."
+def _list_tables(alias: str) -> tuple[TextTable | Barred, ...]:
+    with reading(alias):
+        return list_tables(connections[alias])
 
 
-def _model(label: str) -> type[models.Model] | None:
-    try:
-        return apps.get_model(label)
-    except (LookupError, ValueError):
-        return None
-
-
-def _readable(tables: Iterable[TextTable | Barred], omitted: _Omitted) -> Iterator[TextTable]:
+def _readable(
+    tables: Iterable[TextTable | Barred], excluded: ExcludedTables
+) -> Iterator[TextTable]:
+    # Also those of another schema: the journal is read through the alias that finds them.
     own = {model._meta.db_table for model in apps.get_app_config("r2maint").get_models()}
     for table in tables:
-        if not omitted.omits(_text_table(table)) and _text_table(table).name not in own:
+        if not excluded.excludes(table) and text_table(table).bare_name not in own:
             yield _require_readable(table)
 
 
@@ -271,7 +249,7 @@ def _has_rows(connection: BaseDatabaseWrapper, table: TextTable | Barred) -> boo
 
 def _nothing_in(alias: str, tables: Iterable[TextTable | Barred]) -> DatabaseError:
     """Return the error of a database that names nothing because nothing is in it."""
-    labels = [_text_table(each).label for each in tables if _text_table(each).is_counted]
+    labels = [each.label for each in map(text_table, tables) if each.is_counted]
     more = f" and {len(labels) - 3:,} more" if len(labels) > 3 else ""
     found = f"no text in {', '.join(labels[:3])}{more}" if labels else "no table with text"
     return DatabaseError(
@@ -279,10 +257,6 @@ def _nothing_in(alias: str, tables: Iterable[TextTable | Barred]) -> DatabaseErr
         "Check its entry in DATABASES: this looks like another database than the site's. If it is"
         " meant to be empty, give the alias and the reason in R2MAINT['NOT_REFERENCES'].",
     )
-
-
-def _text_table(table: TextTable | Barred) -> TextTable:
-    return table.table if isinstance(table, Barred) else table
 
 
 def _require_readable(table: TextTable | Barred) -> TextTable:

@@ -19,7 +19,7 @@ from django.core.files.storage import default_storage
 from django.db import connections, models, router
 from django.db.models.query import QuerySet
 
-from r2maint.conf import Config, FieldRule
+from r2maint.conf import Config, FieldRule, setting_values
 from r2maint.database.aliases import iter_aliases
 from r2maint.database.connections import missing_table, reading, table_names
 from r2maint.errors import ConfigError, UsageError, suggest
@@ -52,13 +52,19 @@ def discover(config: Config, addresses: Addresses, scope: Scope = EVERYTHING) ->
     """Return the columns that may hold references, ordered by database, model and field.
 
     Raises: UsageError for a model, field, database or filter that does not exist; ConfigError for
-    an entry of `FIELDS` that cannot hold a reference; DatabaseError for a missing table.
+    an entry of `FIELDS` that cannot hold a reference, or one of `NOT_REFERENCES` that fits two
+    things; DatabaseError for a missing table.
     """
     found = _narrow(list(_candidates(config)), scope)
+    present = [
+        (alias, candidate)
+        for alias in iter_aliases(scope.databases, excluded=config.not_references)
+        for candidate in _present(alias, found, scope)
+    ]
+    _require_one_meaning(present, config)
     columns = [
         _column(alias, candidate, _storage(candidate, config))
-        for alias in iter_aliases(scope.databases)
-        for candidate in _present(alias, found, scope)
+        for alias, candidate in present
         if not _is_excluded(alias, candidate, config)
     ]
     return tuple(sorted(columns, key=lambda c: (c.database, c.model, c.field)))
@@ -228,10 +234,20 @@ def _present(alias: str, found: Iterable[_Candidate], scope: Scope) -> Iterator[
             raise missing_table(alias, table)
 
 
+def _require_one_meaning(present: Iterable[tuple[str, _Candidate]], config: Config) -> None:
+    tables = {(alias, candidate.model._meta.db_table) for alias, candidate in present}
+    for entry in config.not_references:
+        meanings = [f"{entry}.*"] if entry in connections else []
+        meanings += sorted(f"{alias}.{table}" for alias, table in tables if table == entry)
+        setting_values.require_one_meaning(entry, meanings)
+
+
 def _is_excluded(alias: str, candidate: _Candidate, config: Config) -> bool:
     options = candidate.model._meta
     excluded = {name.lower() for name in config.not_references}
-    names = {alias.lower(), options.label_lower, options.db_table.lower()}
+    table = options.db_table
+    spelled = {alias, f"{alias}.*", options.label, table, f"{alias}.{table}"}
+    names = {name.lower() for name in spelled}
     return not candidate.is_named and bool(names & excluded)
 
 

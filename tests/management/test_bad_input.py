@@ -659,6 +659,7 @@ R2 = {
     ids=["no bucket", "no own tables", "no tables", "rejected", "both", "unknown", "check"],
 )
 def test_the_settings_of_the_tutorial_on_a_real_command_line(site, words, environment, code, told):
+    (site.place / "db.sqlite3").touch()
     ended = site.manage(*words.split(), **environment)
     assert (ended.returncode, ended.stdout.strip()) == (code, "")
     assert told in ended.stderr
