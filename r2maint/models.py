@@ -8,10 +8,48 @@ differ in case alone are two.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.checks import CheckMessage
 from django.db import models
+
+
+class UtcDateTimeField(models.DateTimeField):
+    """A moment: aware UTC in Python, the same moment in the database, with USE_TZ and without.
+
+    Without USE_TZ Django stores and returns times that do not say their zone, in TIME_ZONE. Here
+    they are UTC, as with USE_TZ, so that a project that changes the setting keeps its history, and
+    an hour that the clocks repeat is not ambiguous.
+    """
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        # The column is the same: no migration.
+        return name, "django.db.models.DateTimeField", args, kwargs
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> Any:
+        # The drivers drop the offset, and PostgreSQL tells the time of the session's zone.
+        if _is_naive(compiler.connection) and compiler.connection.vendor == "postgresql":
+            sql = f"({sql} AT TIME ZONE 'UTC')"
+        return sql, params
+
+    def from_db_value(self, value: datetime | None, expression: Any, connection: Any) -> Any:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        time = value if prepared else self.get_prep_value(value)
+        # PostgreSQL stores moments, and would take a time without a zone for one of TIME_ZONE.
+        if _is_naive(connection) and connection.vendor != "postgresql" and time is not None:
+            time = time.astimezone(UTC).replace(tzinfo=None)
+        return connection.ops.adapt_datetimefield_value(time)
+
+
+def _is_naive(connection: Any) -> bool:
+    """Tell whether USE_TZ is False, as a connection knows it."""
+    return connection.timezone is None
 
 
 class RunState(models.TextChoices):
@@ -54,8 +92,8 @@ class Run(models.Model):
     command = models.CharField(max_length=40)
     bucket = models.CharField(max_length=512)
     state = models.CharField(max_length=8, choices=RunState.choices, default=RunState.RUNNING)
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True)
+    started_at = UtcDateTimeField()
+    finished_at = UtcDateTimeField(null=True)
     options = models.JSONField(default=dict)
     summary = models.JSONField(default=dict)
 
@@ -100,7 +138,7 @@ class Change(models.Model):
     bytes = models.BigIntegerField(null=True)
     extra = models.JSONField(default=dict)
     """Further columns of the row that followed: {field: [before, after]}."""
-    at = models.DateTimeField()
+    at = UtcDateTimeField()
 
     class Meta:
         ordering = ["id"]
@@ -132,11 +170,11 @@ class Sighting(models.Model):
     key_digest = models.CharField(max_length=64)
     """SHA-256 of the key's identity, in hex: keys are too long for an index on every database."""
     etag = models.CharField(max_length=255)
-    modified_at = models.DateTimeField()
+    modified_at = UtcDateTimeField()
     circumstances = models.CharField(max_length=64)
     """Digest of the identity, settings and sources it was seen under."""
-    first_seen_at = models.DateTimeField()
-    last_seen_at = models.DateTimeField()
+    first_seen_at = UtcDateTimeField()
+    last_seen_at = UtcDateTimeField()
 
     class Meta:
         constraints = [
@@ -159,9 +197,9 @@ class Health(models.Model):
     """SHA-256 of the whole subject, in hex."""
     failures = models.IntegerField()
     """Runs in a row, up to the last one that could tell."""
-    first_failed_at = models.DateTimeField(null=True)
-    last_ok_at = models.DateTimeField(null=True)
-    last_seen_at = models.DateTimeField()
+    first_failed_at = UtcDateTimeField(null=True)
+    last_ok_at = UtcDateTimeField(null=True)
+    last_seen_at = UtcDateTimeField()
 
     class Meta:
         constraints = [
@@ -200,7 +238,7 @@ class Encoding(models.Model):
     """None unless it was made here, from `bytes_before`."""
     source_sha256 = models.CharField(max_length=64)
     """Of the bytes the recipe was tried on; "" where they were not read."""
-    at = models.DateTimeField()
+    at = UtcDateTimeField()
 
     class Meta:
         constraints = [
@@ -225,7 +263,7 @@ class Snapshot(models.Model):
     """Of the day's last report."""
     groups = models.JSONField(default=dict)
     """The bytes of each group: {"type": {"png": 1024}, "prefix/2": {…}}."""
-    at = models.DateTimeField()
+    at = UtcDateTimeField()
 
     class Meta:
         constraints = [
@@ -243,7 +281,7 @@ class Identity(models.Model):
     bucket = models.CharField(max_length=512, unique=True)
     owner_id = models.CharField(max_length=64)
     nonce = models.CharField(max_length=64)
-    renewed_at = models.DateTimeField()
+    renewed_at = UtcDateTimeField()
 
     def __str__(self) -> str:
         return str(self.bucket)

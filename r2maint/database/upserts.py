@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from django.db import connections, models, transaction
 from django.db.models.constants import OnConflict
-from django.utils import timezone as django_time
 
+from r2maint.models import UtcDateTimeField
 from r2maint.scratch.batches import batched
 
 PARAMETERS = 900
@@ -62,17 +62,12 @@ def _statement(alias: str, upsert: Upsert, rows: int) -> str:
     )
 
 
-def storable(time: datetime | None) -> datetime | None:
-    """Return what Django takes: in a project without USE_TZ, UTC that does not say so."""
-    is_plain = time is not None and django_time.is_naive(django_time.now())
-    return time.replace(tzinfo=None) if time is not None and is_plain else time
-
-
 def parameter(alias: str, time: datetime | None) -> Any:
     """Return a time as the driver of a database takes it."""
-    return _adapted(alias, storable(time))
+    return _adapted(alias, time, connections[alias].timezone)
 
 
 @lru_cache(maxsize=4096)
-def _adapted(alias: str, time: datetime | None) -> Any:
-    return connections[alias].ops.adapt_datetimefield_value(time)
+def _adapted(alias: str, time: datetime | None, timezone: tzinfo | None) -> Any:
+    # Settings decide by `timezone`, which a test may change.
+    return UtcDateTimeField().get_db_prep_value(time, connections[alias])

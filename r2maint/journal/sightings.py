@@ -11,6 +11,7 @@ from django.db import connections, transaction
 from django.db.models import Max
 
 from r2maint.bucket import StoredObject
+from r2maint.database.upserts import parameter
 from r2maint.journal import journal
 from r2maint.keys import digest
 from r2maint.models import Sighting
@@ -118,15 +119,10 @@ class Sightings:
 
     def _row(self, name: str, item: StoredObject) -> tuple[Any, ...]:
         alias = journal.home()
-        modified_at = _stored(alias, item.modified_at)
-        now, stamp = _stored(alias, self._now), _stored(alias, self._stamp)
+        modified_at = parameter(alias, item.modified_at)
+        now, stamp = parameter(alias, self._now), parameter(alias, self._stamp)
         head = (self._bucket, item.key, name, item.etag, modified_at)
         return (*head, self.circumstances, now, stamp)
-
-
-@lru_cache(maxsize=4096)
-def _stored(alias: str, time: datetime) -> Any:
-    return connections[alias].ops.adapt_datetimefield_value(time)
 
 
 def iter_seen(bucket: str, keys: Iterable[str]) -> Iterator[tuple[str, str, datetime]]:

@@ -10,7 +10,6 @@ from typing import Any
 from django.db.models.functions import Greatest
 
 from r2maint.database.connections import reading, table_names
-from r2maint.database.upserts import storable
 from r2maint.journal import journal
 from r2maint.models import Snapshot
 from r2maint.pricing import INFREQUENT_ACCESS, STANDARD
@@ -125,7 +124,7 @@ def _columns(seen: Day, at: datetime) -> dict[str, Any]:
         "infrequent_access_bytes": seen.infrequent_access,
         "summary": dict(seen.summary),
         "groups": {listing: _largest(groups) for listing, groups in seen.groups.items()},
-        "at": storable(at),
+        "at": at,
     }
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db import connections, transaction
 
 from r2maint.database.connections import reading, table_names
-from r2maint.database.upserts import Upsert, parameter, storable
+from r2maint.database.upserts import Upsert, parameter
 from r2maint.journal import journal
 from r2maint.keys import redact
 from r2maint.models import Health
@@ -44,8 +44,8 @@ class Records:
                 ):
                     found[by_digest[name]] = History(
                         failures=failures,
-                        first_failed_at=_aware(first_failed_at),
-                        last_ok_at=_aware(last_ok_at),
+                        first_failed_at=first_failed_at,
+                        last_ok_at=last_ok_at,
                     )
         return found
 
@@ -74,13 +74,11 @@ class Records:
 
     def _renew_known(self, digests: list[str], now: datetime) -> int:
         """Renew what is remembered already, and return how many rows that is."""
-        rows, time = self._rows().filter(digest__in=digests), storable(now)
+        rows = self._rows().filter(digest__in=digests)
         if connections[self._alias].features.has_select_for_update:
             # In one order, as in `write`.
             list(rows.order_by("digest").select_for_update().values_list("pk"))
-        return int(
-            rows.update(failures=0, first_failed_at=None, last_ok_at=time, last_seen_at=time)
-        )
+        return int(rows.update(failures=0, first_failed_at=None, last_ok_at=now, last_seen_at=now))
 
     def delete(self, subjects: Iterable[str]) -> None:
         """Forget these."""
@@ -92,7 +90,7 @@ class Records:
         """Forget, at every level of the bucket, what was not seen since."""
         rows = Health.objects.using(self._alias).filter(bucket=self._bucket)
         with self._reading():
-            rows.filter(last_seen_at__lt=storable(moment)).delete()
+            rows.filter(last_seen_at__lt=moment).delete()
 
     def failing(self) -> Suspects:
         """Return those that failed when they were last seen."""
@@ -186,7 +184,3 @@ def digest(subject: str) -> str:
 
 def _slot(name: str) -> int:
     return int(name[:8], 16) % _SLOTS
-
-
-def _aware(time: datetime | None) -> datetime | None:
-    return time.replace(tzinfo=UTC) if time is not None and not time.tzinfo else time
