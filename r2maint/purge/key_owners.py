@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from django.apps import apps
@@ -11,6 +12,7 @@ from django.db import connections, models, router
 from django.db.models.query import QuerySet
 
 from r2maint.database.connections import reading, table_names
+from r2maint.errors import DatabaseError
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -21,7 +23,7 @@ Ids = set[int] | set[UUID]
 def possible_owners(keys: Sequence[str]) -> str:
     """Return which models have a row for an id in each of these keys, in words; "" for none.
 
-    A few queries by primary key for each model. Raises: DatabaseError.
+    A few queries by primary key for each model. A table that cannot be read has no row for any.
     """
     numbers = [{int(found) for found in _NUMBER.findall(key)} for key in keys]
     uuids = [{UUID(found) for found in _UUID.findall(key)} for key in keys]
@@ -49,5 +51,7 @@ def _known(model: type[models.Model], wanted: set[object]) -> set[object]:
     if alias not in connections or model._meta.db_table not in table_names(alias):
         return set()
     rows: QuerySet[models.Model] = QuerySet(model, using=alias)
-    with reading(alias, model._meta.db_table):
+    # It is a hint: whether the tables can be read as a whole, the keep set has decided.
+    with suppress(DatabaseError), reading(alias, model._meta.db_table):
         return set(rows.filter(pk__in=wanted).values_list("pk", flat=True))
+    return set()

@@ -87,8 +87,11 @@ def test_what_is_stored_has_the_time_of_the_bucket(bucket):
 
 
 def test_the_lease_holds_without_a_date(bucket):
-    with hold_lease(bucket, run_id="1", command="purge_orphans"):
-        with pytest.raises(LeaseHeld), hold_lease(bucket, run_id="2", command="purge_orphans"):
-            pass
+    with (
+        hold_lease(bucket, run_id="1", command="purge_orphans"),
+        pytest.raises(LeaseHeld),
+        hold_lease(bucket, run_id="2", command="purge_orphans"),
+    ):
+        pass
     with hold_lease(bucket, run_id="3", command="purge_orphans") as lease:
         assert lease.token == 2
