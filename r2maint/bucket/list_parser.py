@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from botocore.parsers import ResponseParserFactory, RestXMLParser
 
 from r2maint.bucket.protocol import Page, StoredObject
+from r2maint.bucket.sdk_values import plain_etag
 from r2maint.errors import BucketError
 
 Entry = tuple[str, str, str, str, str]
@@ -139,7 +140,7 @@ def _entry(node: ElementTree.Element) -> Entry:
         return (
             fields["Key"],
             fields["LastModified"],
-            fields.get("ETag", "").strip('"'),
+            plain_etag(fields.get("ETag", "")),
             fields["Size"],
             fields.get("StorageClass", ""),
         )

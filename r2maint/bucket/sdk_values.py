@@ -40,8 +40,17 @@ def info(key: str, answer: Answer) -> ObjectInfo:
 
 
 def etag(answer: Answer) -> str:
-    """Return the ETag without its quotes."""
-    return str(answer.get("ETag", "")).strip('"')
+    """Return the ETag of an answer as `plain_etag` writes it."""
+    return plain_etag(str(answer.get("ETag", "")))
+
+
+def plain_etag(text: str) -> str:
+    """Return an ETag without quotes and without the mark of a weak one.
+
+    A gateway that compresses answers calls the ETag weak in some of them (`W/"…"`): it is the same
+    version all the same, and only plain ETags are compared with each other.
+    """
+    return text.strip().removeprefix("W/").strip('"')
 
 
 def date(answer: Answer) -> datetime:

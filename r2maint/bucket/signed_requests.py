@@ -23,7 +23,7 @@ from r2maint.bucket import r2_limits, upload_many
 from r2maint.bucket.protocol import Copy, Headers, ObjectInfo, Result, Upload
 from r2maint.bucket.sdk_client import CONNECT_SECONDS, READ_SECONDS, RETRIED, ca_bundle
 from r2maint.bucket.sdk_errors import RequestTarget, explain, no_answer
-from r2maint.bucket.sdk_values import parsed_date
+from r2maint.bucket.sdk_values import parsed_date, plain_etag
 from r2maint.bucket.small_files import read_small
 from r2maint.conf.bucket_connection import Connection
 from r2maint.errors import BucketError, NoClock, PreconditionFailed
@@ -44,7 +44,7 @@ _STREAMED_ABOVE_BYTES = 2**20
 _DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 _ERROR = re.compile(rb"<(Code|Message)>([^<]*)</")
 _COPIED = re.compile(rb"<(?:\w+:)?CopyObjectResult\b")
-_COPIED_ETAG = re.compile(rb"<(?:\w+:)?ETag>(?:&quot;|&#34;|\")?([^<&\"]*)")
+_COPIED_ETAG = re.compile(rb"<(?:\w+:)?ETag>([^<]*)")
 _SERVED = {
     "content_type": "content-type",
     "cache_control": "cache-control",
@@ -180,7 +180,7 @@ class Wire:
             answer = self._answer(outcome, upload.key, "PutObject")
         except PreconditionFailed:
             return self._stored_by_lost_attempt(outcome, digest)
-        etag = answer.headers.get("etag", "").strip('"')
+        etag = plain_etag(answer.headers.get("etag", ""))
         r2_limits.require_same_bytes(upload.key, etag, digest.md5)
         return ObjectInfo(
             key=upload.key,
@@ -363,7 +363,7 @@ def _lines_of_copy(copy: Copy) -> Iterator[str]:
 
 def _etag_of_copy(answer: Answer) -> str:
     found = _COPIED_ETAG.search(answer.body[:4096])
-    return found[1].decode("utf-8", "replace") if found else ""
+    return plain_etag(html.unescape(found[1].decode("utf-8", "replace"))) if found else ""
 
 
 def _info(key: str, answer: Answer) -> ObjectInfo:
@@ -371,7 +371,7 @@ def _info(key: str, answer: Answer) -> ObjectInfo:
     return ObjectInfo(
         key=key,
         size=int(told.get("content-length", 0)),
-        etag=told.get("etag", "").strip('"'),
+        etag=plain_etag(told.get("etag", "")),
         modified_at=parsed_date(told.get("last-modified", "")),
         headers=Headers(
             **{name: told.get(header, "") for name, header in _SERVED.items()},

@@ -717,3 +717,33 @@ def test_a_token_that_may_not_read_lifecycle_rules_is_refused(bucket, between):
 
     with pytest.raises(AccessDenied):
         bucket.expiries()
+
+
+# ETags
+
+
+ETAGS = {"quoted": '"{}"', "weak": 'W/"{}"', "plain": "{}"}
+
+
+@pytest.mark.parametrize("shape", ETAGS.values(), ids=ETAGS)
+def test_an_etag_means_the_same_however_an_answer_writes_it(bucket, between, shape):
+    md5 = hashlib.md5(b"x").hexdigest()
+    written = shape.format(md5).replace('"', "&quot;").encode()
+
+    def edit(request, headers, body):
+        if "ETag" in headers:
+            headers = {**headers, "ETag": shape.format(md5)}
+        return headers, re.sub(rb"<ETag>[^<]*</ETag>", b"<ETag>" + written + b"</ETag>", body)
+
+    between.edit = edit
+    copies = [Copy(source="k", target=target, if_match=md5) for target in ("c", "./c")]
+    found = [
+        put(bucket, Upload(key="k", body=b"x")),
+        put(bucket, Upload(key="a/../b", body=b"x")),
+        get(bucket, "k").info,
+        head(bucket, "k"),
+        head(bucket, "a/../b"),
+        *(one.value for one in bucket.copy_many(copies)),
+        *(item for page in bucket.list_pages() for item in page),
+    ]
+    assert {one.etag for one in found} == {md5}

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from r2maint.bucket.protocol import StoredObject
 from r2maint.bucket.r2_limits import is_md5
+from r2maint.bucket.sdk_values import plain_etag
 from r2maint.http import Answer, Failure, Reason
 from r2maint.http.retry import TOO_MANY, is_passing
 from r2maint.images.formats import is_served_as, plain_type, type_of_name
@@ -90,7 +91,7 @@ def other_version(answer: Answer, stored: StoredObject) -> str:
     size = _size(answer)
     if size is not None and size != stored.size:
         return f"its public URL serves {size:,} bytes, the bucket holds {stored.size:,}"
-    etag = answer.headers.get("etag", "").removeprefix("W/").strip('"')
+    etag = plain_etag(answer.headers.get("etag", ""))
     if etag != stored.etag and is_md5(etag) and is_md5(stored.etag):
         return "its public URL serves another version: its ETag is not that of the bucket"
     return ""
