@@ -54,7 +54,8 @@ def main(count: int) -> None:
         between.fault = late
         lost = [entry(n, len(body)) for n in range(count)]
         many = _timed(lambda: all(one.done for one in restore_all(bucket, lost, control=Control())))
-        single = (restore(bucket, f"one/{n}", f"copy/{n}") for n in range(count))
+        apart = [one._replace(key=f"one/{n}") for n, one in enumerate(lost)]
+        single = (restore(bucket, one) for one in apart)
         one = _timed(lambda: all(ended.done for ended in single))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"one by one / many at once: wall {one[0] / many[0]:.1f}, CPU {one[1] / many[1]:.1f}")

@@ -13,6 +13,7 @@ R2MaintError                 1   could not run
 │   ├── NoClock                  the server does not tell its time
 │   ├── NoSuchKey                ┐
 │   ├── PreconditionFailed       │ about one object: the run goes on
+│   ├── ObjectTooLarge           │
 │   ├── ObjectLocked             │
 │   └── ObjectRejected           ┘
 ├── CloudflareError          1   Cloudflare's API gave no answer to go by
@@ -110,6 +111,10 @@ class NoSuchKey(BucketError):
 
 class PreconditionFailed(BucketError):
     code = "precondition_failed"
+
+
+class ObjectTooLarge(BucketError):
+    code = "too_large"
 
 
 class ObjectLocked(BucketError):

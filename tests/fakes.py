@@ -23,6 +23,7 @@ from r2maint.bucket.protocol import (
     Result,
     StoredObject,
     Upload,
+    require_size,
 )
 from r2maint.errors import (
     BucketError,
@@ -172,9 +173,12 @@ class R2Fake:
     def head_many(self, keys: Iterable[str]) -> Iterator[Result[str, ObjectInfo]]:
         return self._many("head", keys, lambda key: key, lambda key: self._find(key).info)
 
-    def get_many(self, keys: Iterable[str]) -> Iterator[Result[str, Download]]:
+    def get_many(
+        self, keys: Iterable[str], *, max_bytes: int | None = None
+    ) -> Iterator[Result[str, Download]]:
         def act(key: str) -> Download:
             stored = self._find(key)
+            require_size(key, len(stored.body), max_bytes)
             return Download(info=stored.info, body=stored.body)
 
         return self._many("get", keys, lambda key: key, act)
@@ -185,9 +189,10 @@ class R2Fake:
 
         return self._many("get", keys, lambda key: key, act)
 
-    def download(self, key: str, path: Path) -> ObjectInfo:
+    def download(self, key: str, path: Path, *, max_bytes: int | None = None) -> ObjectInfo:
         self._call("get", key)
         stored = self._find(key)
+        require_size(key, len(stored.body), max_bytes)
         path.write_bytes(stored.body)
         return stored.info
 

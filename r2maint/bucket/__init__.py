@@ -87,9 +87,9 @@ def head(bucket: Bucket, key: str) -> ObjectInfo | None:
         return None
 
 
-def get(bucket: Bucket, key: str) -> Download:
-    """Return one object whole; raises NoSuchKey and any other BucketError."""
-    return _only(bucket.get_many([key]))
+def get(bucket: Bucket, key: str, *, max_bytes: int | None = None) -> Download:
+    """Return one object whole; raises NoSuchKey, ObjectTooLarge and any other BucketError."""
+    return _only(bucket.get_many([key], max_bytes=max_bytes))
 
 
 def put(bucket: Bucket, upload: Upload) -> ObjectInfo:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -39,6 +39,7 @@ from r2maint.bucket.protocol import (
     Result,
     StoredObject,
     Upload,
+    require_size,
 )
 from r2maint.errors import (
     BucketError,
@@ -143,8 +144,10 @@ class DirectoryBucket:
     def head_many(self, keys: Iterable[str]) -> Iterator[Result[str, ObjectInfo]]:
         return self._many(keys, lambda index, key: _info(_find(index, key)))
 
-    def get_many(self, keys: Iterable[str]) -> Iterator[Result[str, Download]]:
-        return self._many(keys, self._get)
+    def get_many(
+        self, keys: Iterable[str], *, max_bytes: int | None = None
+    ) -> Iterator[Result[str, Download]]:
+        return self._many(keys, partial(self._get, max_bytes))
 
     def peek_many(self, keys: Iterable[str], *, count: int) -> Iterator[Result[str, bytes]]:
         def act(index: sqlite3.Connection, key: str) -> bytes:
@@ -153,10 +156,11 @@ class DirectoryBucket:
 
         return self._many(keys, act)
 
-    def download(self, key: str, path: Path) -> ObjectInfo:
+    def download(self, key: str, path: Path, *, max_bytes: int | None = None) -> ObjectInfo:
         with self._index() as index, self._translated():
             row, source = self._open(index, key)
         with source, path.open("wb") as target:
+            require_size(key, row[1], max_bytes)
             shutil.copyfileobj(source, target)
         return _info(row)
 
@@ -200,9 +204,10 @@ class DirectoryBucket:
 
     # Reading
 
-    def _get(self, index: sqlite3.Connection, key: str) -> Download:
+    def _get(self, max_bytes: int | None, index: sqlite3.Connection, key: str) -> Download:
         row, source = self._open(index, key)
         with source:
+            require_size(key, row[1], max_bytes)
             return Download(info=_info(row), body=source.read())
 
     def _open(self, index: sqlite3.Connection, key: str) -> tuple[Row, BinaryIO]:

@@ -21,8 +21,15 @@ from datetime import timedelta
 
 from r2maint.bucket import get, head, put
 from r2maint.bucket.clock import writers_time
+from r2maint.bucket.own_objects import MAX_BYTES, read_fields
 from r2maint.bucket.protocol import Bucket, Download, Headers, Upload
-from r2maint.errors import BucketError, LeaseHeld, NoSuchKey, PreconditionFailed
+from r2maint.errors import (
+    BucketError,
+    LeaseHeld,
+    NoSuchKey,
+    ObjectTooLarge,
+    PreconditionFailed,
+)
 
 KEY = ".r2maint/lease"
 LASTS = timedelta(seconds=60)
@@ -56,12 +63,9 @@ class Note:
     def read(cls, body: bytes) -> Note:
         """Return the note in `body`; raises LeaseHeld when it is none."""
         try:
-            return cls(**json.loads(body))
-        except (ValueError, TypeError) as error:
-            raise LeaseHeld(
-                f"The lease cannot be read: {KEY!r}.",
-                "Another version of r2maint may have written it; delete it if none is running.",
-            ) from error
+            return read_fields(cls, body)
+        except ValueError as error:
+            raise _unreadable() from error
 
 
 class Lease:
@@ -198,9 +202,11 @@ def _acquire(bucket: Bucket, *, run_id: str, command: str) -> Lease:
 
 def _read(bucket: Bucket) -> Download | None:
     try:
-        return get(bucket, KEY)
+        return get(bucket, KEY, max_bytes=MAX_BYTES)
     except NoSuchKey:
         return None
+    except ObjectTooLarge as error:
+        raise _unreadable() from error
 
 
 def _write(bucket: Bucket, note: Note, *, if_match: str) -> str:
@@ -213,6 +219,14 @@ def _write(bucket: Bucket, note: Note, *, if_match: str) -> str:
         if_match=if_match,
     )
     return put(bucket, upload).etag
+
+
+def _unreadable() -> LeaseHeld:
+    return LeaseHeld(
+        f"The lease cannot be read: {KEY!r}.",
+        "Another program, or another version of r2maint, may have written it; delete it if no run"
+        " is under way.",
+    )
 
 
 def _held(bucket: Bucket, note: Note, left: timedelta) -> LeaseHeld:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from r2maint.errors import BucketError
+from r2maint.errors import BucketError, ObjectTooLarge
 
 R = TypeVar("R")
 V = TypeVar("V")
@@ -141,6 +141,12 @@ class Result(Generic[R, V]):
     error: BucketError | None = None
 
 
+def require_size(key: str, size: int, max_bytes: int | None) -> None:
+    """Raise ObjectTooLarge for an object of more bytes than a caller wants to read."""
+    if max_bytes is not None and size > max_bytes:
+        raise ObjectTooLarge(f"The object is larger than {max_bytes:,} bytes: {key!r}.")
+
+
 class Bucket(Protocol):
     """Listing in pages, everything else many at once.
 
@@ -197,8 +203,14 @@ class Bucket(Protocol):
     def head_many(self, keys: Iterable[str]) -> Iterator[Result[str, ObjectInfo]]:
         """Yield what is stored under each key, or NoSuchKey. One Class B request each."""
 
-    def get_many(self, keys: Iterable[str]) -> Iterator[Result[str, Download]]:
-        """Yield each object whole, or NoSuchKey. One Class B request each."""
+    def get_many(
+        self, keys: Iterable[str], *, max_bytes: int | None = None
+    ) -> Iterator[Result[str, Download]]:
+        """Yield each object whole, or NoSuchKey. One Class B request each.
+
+        The bytes are those that are stored, whatever Content-Encoding they have. An object of more
+        than `max_bytes` is ObjectTooLarge, and no more than these are read.
+        """
 
     def peek_many(self, keys: Iterable[str], *, count: int) -> Iterator[Result[str, bytes]]:
         """Yield the first `count` bytes of each object that holds any, or NoSuchKey.
@@ -206,8 +218,11 @@ class Bucket(Protocol):
         One Class B request each.
         """
 
-    def download(self, key: str, path: Path) -> ObjectInfo:
-        """Write one object to `path`, streaming; raises NoSuchKey."""
+    def download(self, key: str, path: Path, *, max_bytes: int | None = None) -> ObjectInfo:
+        """Write one object to `path` as `get_many` reads it, streaming.
+
+        Raises: NoSuchKey; ObjectTooLarge.
+        """
 
     def put_many(self, uploads: Iterable[Upload]) -> Iterator[Result[Upload, ObjectInfo]]:
         """Store each upload; PreconditionFailed where its condition does not hold.

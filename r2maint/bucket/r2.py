@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -30,8 +31,9 @@ from r2maint.bucket.protocol import (
     Result,
     StoredObject,
     Upload,
+    require_size,
 )
-from r2maint.bucket.sdk_client import make_client
+from r2maint.bucket.sdk_client import make_client, taking_gzip
 from r2maint.bucket.sdk_errors import RequestTarget, translated
 from r2maint.bucket.signed_requests import Wire
 from r2maint.bucket.upload_many import Sender
@@ -48,6 +50,7 @@ BATCH_SIZE = 1000
 _BODY_ATTEMPTS = 4
 _NO_RULES = "NoSuchLifecycleConfiguration"
 _CHUNK_BYTES = 2**16
+_new_md5 = partial(hashlib.md5, usedforsecurity=False)
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -183,8 +186,10 @@ class R2Bucket:
             self._probe()
         return result
 
-    def get_many(self, keys: Iterable[str]) -> Iterator[Result[str, Download]]:
-        return in_order(self._get, keys, workers=self._workers)
+    def get_many(
+        self, keys: Iterable[str], *, max_bytes: int | None = None
+    ) -> Iterator[Result[str, Download]]:
+        return in_order(partial(self._get, max_bytes), keys, workers=self._workers)
 
     def peek_many(self, keys: Iterable[str], *, count: int) -> Iterator[Result[str, bytes]]:
         otherwise = partial(self._peek, count)
@@ -202,38 +207,60 @@ class R2Bucket:
             with closing(answer["Body"]) as body:
                 return bytes(body.read(count))
 
-    def _get(self, key: str) -> Download:
+    def _get(self, max_bytes: int | None, key: str) -> Download:
         body = io.BytesIO()
-        return Download(info=self._read_into(key, body), body=body.getvalue())
+        return Download(info=self._read_stored(key, body, max_bytes), body=body.getvalue())
 
-    def download(self, key: str, path: Path) -> ObjectInfo:
+    def download(self, key: str, path: Path, *, max_bytes: int | None = None) -> ObjectInfo:
         part = path.with_name(path.name + ".part")
         try:
             with part.open("wb") as file:
-                info = self._read_into(key, file)
+                info = self._read_stored(key, file, max_bytes)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
         return info
 
-    def _read_into(self, key: str, target: BinaryIO) -> ObjectInfo:
+    def _read_stored(self, key: str, target: BinaryIO, max_bytes: int | None) -> ObjectInfo:
+        """Write the bytes that are stored to `target`.
+
+        R2 and proxies unpack what is stored with Content-Encoding gzip for a client that does not
+        take gzip. So bytes that are not those of the ETag are asked for once more by one that does.
+        """
+        info, md5 = self._read_into(key, target, max_bytes)
+        if r2_limits.is_md5(info.etag) and info.etag != md5:
+            with taking_gzip():
+                info, _ = self._read_into(key, target, max_bytes)
+        return info
+
+    def _read_into(
+        self, key: str, target: BinaryIO, max_bytes: int | None
+    ) -> tuple[ObjectInfo, str]:
         """Write one object to `target`, again from its beginning when its body breaks off."""
         with self._about(key):
             for _ in range(_BODY_ATTEMPTS - 1):
                 try:
-                    return self._read_once(key, target)
+                    return self._read_once(key, target, max_bytes)
                 except (HTTPClientError, IncompleteReadError):
                     continue
-            return self._read_once(key, target)
+            return self._read_once(key, target, max_bytes)
 
-    def _read_once(self, key: str, target: BinaryIO) -> ObjectInfo:
+    def _read_once(
+        self, key: str, target: BinaryIO, max_bytes: int | None
+    ) -> tuple[ObjectInfo, str]:
+        """Return what the answer tells of the object, and the MD5 of its body."""
         target.seek(0)
         target.truncate()
-        answer = self._client.get_object(Bucket=self.name, Key=key)
+        answer, md5 = self._client.get_object(Bucket=self.name, Key=key), _new_md5()
         with closing(answer["Body"]) as body:
+            require_size(key, answer.get("ContentLength", 0), max_bytes)
             for chunk in body.iter_chunks(_CHUNK_BYTES):
                 target.write(chunk)
-        return sdk_values.info(key, answer)
+                require_size(key, target.tell(), max_bytes)
+                md5.update(chunk)
+        # An answer that was unpacked on its way may have no length.
+        answer.setdefault("ContentLength", target.tell())
+        return sdk_values.info(key, answer), md5.hexdigest()
 
     @contextmanager
     def _about(self, key: str) -> Iterator[None]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,6 +56,7 @@ def make_client(connection: Connection, *, workers: int, limiter: Limiter) -> S3
     # The stubs know no handler that answers; botocore takes the first answer as a delay.
     client.meta.events.register_last("needs-retry.s3", cast("Any", retry_delay))
     client.meta.events.register("before-send.s3", limiter.wait)
+    client.meta.events.register("before-send.s3.GetObject", _ask_for_stored_bytes)
     return client
 
 
@@ -96,6 +100,24 @@ def _config(workers: int) -> ClientConfig:
         read_timeout=READ_SECONDS,
         max_pool_connections=max(workers, 1) + 2,
     )
+
+
+_ENCODING = ContextVar("_ENCODING", default="identity")
+
+
+@contextmanager
+def taking_gzip() -> Iterator[None]:
+    """Let the GetObject requests of this thread say that gzip is welcome."""
+    token = _ENCODING.set("gzip")
+    try:
+        yield
+    finally:
+        _ENCODING.reset(token)
+
+
+def _ask_for_stored_bytes(*, request: Any, **event: object) -> None:
+    # After the request is signed: servers and proxies on the way change this header.
+    request.headers["Accept-Encoding"] = _ENCODING.get()
 
 
 def _stay_here(*, context: dict[str, Any], **event: object) -> None:

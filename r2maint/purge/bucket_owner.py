@@ -16,16 +16,18 @@ from dataclasses import asdict, dataclass, replace
 
 from django.db import connections
 
-from r2maint.bucket import Bucket, Headers, Upload, get, put
+from r2maint.bucket import Bucket, Headers, Upload, get, head, put
+from r2maint.bucket.own_objects import MAX_BYTES, read_fields
 from r2maint.database.connections import reading
 from r2maint.database.postgresql import system_identifier
-from r2maint.errors import NoSuchKey
+from r2maint.errors import NoSuchKey, ObjectTooLarge
 from r2maint.journal import journal
 from r2maint.models import Identity
 
 KEY = ".r2maint/owner"
 
 _HEADERS = Headers(content_type="application/json", cache_control="no-store")
+_UNREADABLE = "the bucket's marker cannot be read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +75,12 @@ def read_standing(bucket: Bucket, *, listed: bool = True) -> Standing:
     """
     row = Identity.objects.using(journal.home()).filter(bucket=bucket.name).first()
     try:
-        download = get(bucket, KEY) if listed else None
+        download = get(bucket, KEY, max_bytes=MAX_BYTES) if listed else None
     except NoSuchKey:
         download = None
+    except ObjectTooLarge:
+        there = head(bucket, KEY)
+        return Standing(fault=_UNREADABLE, etag=there.etag if there else "")
     if download is None:
         fault = "the bucket's marker is gone" if row else "the bucket has no marker yet"
         return Standing(fault=fault, is_first=row is None)
@@ -124,7 +129,7 @@ def settle(bucket: Bucket, standing: Standing) -> None:
 
 def _fault(marker: Marker | None, row: Identity | None) -> str:
     if marker is None:
-        return "the bucket's marker cannot be read"
+        return _UNREADABLE
     if row is None or row.owner_id != marker.owner_id:
         return "the bucket belongs to another database"
     if marker.digest(row.nonce) not in (marker.nonce, marker.next):
@@ -167,8 +172,8 @@ def _place() -> tuple[str, str]:
 
 def _read(body: bytes) -> Marker | None:
     try:
-        return Marker(**json.loads(body))
-    except (ValueError, TypeError):
+        return read_fields(Marker, body)
+    except ValueError:
         return None
 
 

@@ -7,8 +7,12 @@ from dataclasses import replace
 from itertools import count
 
 from r2maint.bucket import Bucket
+from r2maint.errors import BucketError
 from r2maint.models import Change, ChangeKind, ChangeState
 from r2maint.quarantine.manifest import Manifest, find_manifests, read_manifest
+
+HEADERS = "headers"
+"""In `Change.extra` of a deletion that a manifest tells of: the recorded headers of the object."""
 
 
 def find_lost_runs(bucket: Bucket, known: Collection[str]) -> list[Manifest]:
@@ -32,7 +36,13 @@ def iter_lost_changes(bucket: Bucket, run_id: str) -> Iterator[Change]:
     numbers = count(1)
     manifests = [one for one in find_manifests(bucket) if _named(bucket, one).run_id == run_id]
     for manifest in reversed(manifests):
-        for entry in read_manifest(bucket, manifest.key)[1]:
+        told, entries = read_manifest(bucket, manifest.key)
+        if told != run_id:
+            raise BucketError(
+                f"A manifest names one run in its metadata and another inside: {manifest.key!r}.",
+                "It was changed since it was written. Nothing is restored by it.",
+            )
+        for entry in entries:
             yield Change(
                 id=next(numbers),
                 run_id=run_id,
@@ -43,6 +53,7 @@ def iter_lost_changes(bucket: Bucket, run_id: str) -> Iterator[Change]:
                 key=entry.key,
                 etag=entry.etag,
                 bytes=entry.size,
+                extra={HEADERS: dict(entry.headers)},
                 at=manifest.written_at,
             )
 

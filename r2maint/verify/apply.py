@@ -19,7 +19,7 @@ from r2maint.journal.entries import Entry
 from r2maint.journal.journal import Journal, home
 from r2maint.keys import Addresses, redact
 from r2maint.models import Change, ChangeKind, ChangeState
-from r2maint.quarantine.manifest import restore
+from r2maint.quarantine.manifest import LostObject, restore
 from r2maint.references.edit_cell import Rewrite, Swapped
 from r2maint.references.read_rows import still_named
 from r2maint.references.reference import Reference
@@ -178,7 +178,7 @@ class _Repairer:
                 bytes=info.size if info else None,
             )
             self.journal.intend([step])
-            ended = restore(self.bucket, key, copy)
+            ended = restore(self.bucket, LostObject(key, copy, step.bytes, step.etag))
             state = ChangeState.DONE if ended.done else ChangeState.CONFLICT
             self.journal.settle([step], state)
             yield key, _GO_ON if ended.done else (RepairAction.FAIL, ended.reason)

@@ -87,11 +87,9 @@ def test_what_is_stored_has_the_time_of_the_bucket(bucket):
 
 
 def test_the_lease_holds_without_a_date(bucket):
-    with (
-        hold_lease(bucket, run_id="1", command="purge_orphans"),
-        pytest.raises(LeaseHeld),
-        hold_lease(bucket, run_id="2", command="purge_orphans"),
-    ):
+    first = hold_lease(bucket, run_id="1", command="purge_orphans")
+    second = hold_lease(bucket, run_id="2", command="purge_orphans")
+    with first, pytest.raises(LeaseHeld), second:
         pass
     with hold_lease(bucket, run_id="3", command="purge_orphans") as lease:
         assert lease.token == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
 import threading
@@ -719,7 +720,36 @@ def test_a_token_that_may_not_read_lifecycle_rules_is_refused(bucket, between):
         bucket.expiries()
 
 
-# ETags
+# Stored bytes, and the ETags of one version
+
+
+def unpacking(request, headers, body):
+    """Unpack gzip for clients that do not take it, as R2 does; the ETag stays."""
+    takes = header(request, "accept-encoding") or ""
+    if request.method != "GET" or headers.get("Content-Encoding") != "gzip" or "gzip" in takes:
+        return headers, body
+    return {k: v for k, v in headers.items() if k != "Content-Encoding"}, gzip.decompress(body)
+
+
+@pytest.mark.parametrize("key", ["a.svgz", "a/../b.svgz"])
+def test_what_is_stored_packed_is_read_packed(bucket, between, tmp_path, key):
+    body = gzip.compress(b"<svg/>" * 500, mtime=0)
+    put(bucket, Upload(key=key, body=body, headers=Headers(content_encoding="gzip")))
+    between.edit = unpacking
+    found = get(bucket, key)
+    assert (found.body, found.info.headers.content_encoding) == (body, "gzip")
+    info = bucket.download(key, tmp_path / "file")
+    assert ((tmp_path / "file").read_bytes(), info.size) == (body, len(body))
+
+
+def test_an_object_is_asked_for_as_it_is_stored(bucket, between):
+    put(bucket, Upload(key="k", body=b"x"))
+    between.requests.clear()
+    get(bucket, "k")
+    (request,) = between.requests
+    assert header(request, "accept-encoding") == "identity"
+    # Servers on the way change it, so it is not signed.
+    assert "accept-encoding" not in header(request, "authorization")
 
 
 ETAGS = {"quoted": '"{}"', "weak": 'W/"{}"', "plain": "{}"}

@@ -161,3 +161,26 @@ def test_the_marker_tells_neither_host_nor_name(bucket):
     assert marker["host"]
     assert marker["name"]
     assert not {host, name} & set(marker.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"nonce": 1}, {"salt": None}, {"owner_id": []}, {"next": True}, {"more": "x"}],
+    ids=["a number", "null", "a list", "a boolean", "an unknown field"],
+)
+def test_a_forged_marker_refuses_and_is_not_taken_for_none(bucket, change):
+    purge(bucket)
+    told = json.loads(bucket.body(bucket_owner.KEY))
+    bucket.add(bucket_owner.KEY, json.dumps({**told, **change}).encode())
+    assert brakes(plan(bucket, AGAIN)) == ["identity"]
+    assert "cannot be read" in message(plan(bucket, AGAIN), "identity")
+    assert not read_standing(bucket).is_first
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 60_000, b" " * 2**20])
+def test_a_damaged_or_huge_marker_refuses_until_it_is_adopted(bucket, body):
+    purge(bucket)
+    bucket.add(bucket_owner.KEY, body)
+    assert "cannot be read" in message(plan(bucket, AGAIN), "identity")
+    bucket_owner.adopt(bucket, read_standing(bucket))
+    assert read_standing(bucket).fault == ""

@@ -198,7 +198,7 @@ def test_a_manifest_that_still_has_copies_stays_and_restores_them(bucket):
     Article.objects.create(body=ORPHANS[1])
     empty(bucket)
     (manifest,) = list_manifests(bucket)
-    results = [restore(bucket, e.key, e.copy) for e in read_manifest(bucket, manifest)[1]]
+    results = [restore(bucket, entry) for entry in read_manifest(bucket, manifest)[1]]
     assert {one.key: one.done for one in results} == {key: key == ORPHANS[1] for key in ORPHANS}
     assert bucket.body(ORPHANS[1]) == ORPHANS[1].encode()
 

@@ -7,9 +7,10 @@ undone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 from r2maint.bucket import Bucket
 from r2maint.conf import Config
@@ -20,6 +21,7 @@ from r2maint.journal.journal import Journal, home, journal_aliases
 from r2maint.keys import Addresses
 from r2maint.local_files.restore_file import MovedFile
 from r2maint.models import Change, ChangeKind, ChangeState, Run, RunState
+from r2maint.quarantine.lost_runs import HEADERS
 from r2maint.quarantine.manifest import restore_all
 from r2maint.references.rewrite import swap
 from r2maint.runs.undo.judge_changes import (
@@ -179,10 +181,18 @@ class _Deleted:
         size: int | None = self.item.change.bytes
         return size
 
+    @property
+    def etag(self) -> str:
+        return str(self.item.change.etag)
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """Those that a manifest tells; the journal leaves them to the copy."""
+        return dict(self.item.change.extra.get(HEADERS, {}))
+
     def step(self) -> Entry:
-        etag = self.item.change.etag
         return Entry(
-            kind=ChangeKind.RESTORE, key=self.key, old=self.copy, etag=etag, bytes=self.size
+            kind=ChangeKind.RESTORE, key=self.key, old=self.copy, etag=self.etag, bytes=self.size
         )
 
 
