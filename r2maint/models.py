@@ -104,6 +104,10 @@ class Run(models.Model):
         return f"{self.id} {self.command} {self.state}"
 
 
+SPELLING = ""
+"""No field has this name."""
+
+
 class Change(models.Model):
     """One step of a run, written before it is taken (or in the same transaction)."""
 
@@ -137,7 +141,8 @@ class Change(models.Model):
     etag = models.CharField(max_length=255, blank=True, default="")
     bytes = models.BigIntegerField(null=True)
     extra = models.JSONField(default=dict)
-    """Further columns of the row that followed: {field: [before, after]}."""
+    """Further columns of the row that followed: {field: [before, after]}; under `SPELLING`, how the
+    element's JSON was escaped before."""
     at = UtcDateTimeField()
 
     class Meta:

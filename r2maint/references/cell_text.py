@@ -103,10 +103,19 @@ def _statement(
 ) -> str:
     connection = connections[alias]
     quote = connection.ops.quote_name
-    sets = [f"{quote(name)} = %s" for name in (*(name for name, _ in cells), *others)]
+    sets = [f"{quote(name)} = {_new_sql(quote(name), kind)}" for name, kind in cells]
+    sets += [f"{quote(name)} = %s" for name in others]
     conditions = [f"{quote(pk_column)} = %s"]
     conditions += [equals_sql(connection.vendor, quote(name), kind) for name, kind in cells]
     return f"UPDATE {quote(table)} SET {', '.join(sets)} WHERE {' AND '.join(conditions)}"
+
+
+def _new_sql(operand: str, kind: ColumnKind) -> str:
+    """Return the SQL of a cell's new value, whose text is the parameter.
+
+    An array keeps its bounds, which neither JSON nor a list of Python can say: "[0:1]={a,b}".
+    """
+    return f"(array_dims({operand}) || '=' || %s)::text[]" if kind is ColumnKind.ARRAY else "%s"
 
 
 def can_update_together(columns: Iterable[Column]) -> bool:
@@ -198,5 +207,18 @@ def _joined(connection: Any, columns: Sequence[Column], source: str) -> str:
     )
 
 
-def _parameter(column: Column, text: str) -> Any:
-    return json.loads(text) if column.kind is ColumnKind.ARRAY else text
+def _parameter(column: Column, text: str) -> str:
+    return _array_literal(json.loads(text)) if column.kind is ColumnKind.ARRAY else text
+
+
+def _array_literal(value: list[Any] | str | None) -> str:
+    """Return an array as PostgreSQL reads it from text.
+
+    Source: https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+    """
+    if isinstance(value, list):
+        return f"{{{','.join(map(_array_literal, value))}}}"
+    if value is None:
+        return "NULL"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -26,6 +26,8 @@ class Rewrite:
     """Further columns of the row that follow: field -> value (an image's width and height)."""
     made: tuple[bool, ...] = ()
     """EMBEDDED: which of the occurrences are meant, as `Exchanged.made` has it; () means all."""
+    spelled: tuple[str, ...] = ()
+    """In JSON: the tokens of `new`, as `Exchanged.spelled` has them; () means like the old ones."""
 
     def __hash__(self) -> int:
         # Looked up many times, and the hash of every field takes longer than a comparison.
@@ -61,6 +63,8 @@ class Exchanged:
 
     Rewrites count one after the other: undone in the opposite order, each finds what it left.
     """
+    spelled: dict[Rewrite, list[str]] = field(default_factory=dict)
+    """In JSON: the tokens of the old value as they stood, where a way back must know them."""
 
 
 def exchange(column: Column, text: str | None, rewrites: list[Rewrite]) -> Exchanged:
@@ -83,28 +87,28 @@ def _exchange_whole(kind: ColumnKind, text: str, rewrites: list[Rewrite]) -> Exc
     chosen: dict[tuple[str, str], Rewrite] = {}
     for rewrite in rewrites:
         chosen.setdefault((rewrite.reference.path, rewrite.reference.value), rewrite)
-    edits = [(path, old, rewrite.new) for (path, old), rewrite in chosen.items()]
-    if kind in (ColumnKind.JSON, ColumnKind.ARRAY):
-        new, applied = _apply_json(text, edits)
-    else:
-        new, applied = _apply_whole(text, edits)
-    made = {rewrite for rewrite, is_made in zip(chosen.values(), applied, strict=True) if is_made}
+    applied = _apply(kind, text, chosen)
+    made = {each for each, is_made in zip(chosen.values(), applied.found, strict=True) if is_made}
     rest = [rewrite for rewrite in rewrites if rewrite not in made]
     return Exchanged(
-        text=new, settled={rewrite: _lost_or_there(kind, text, rewrite) for rewrite in rest}
+        text=applied.text,
+        settled={rewrite: _lost_or_there(kind, text, rewrite) for rewrite in rest},
+        spelled={chosen[element]: tokens for element, tokens in applied.tokens.items()},
     )
 
 
-def _apply_json(text: str, edits: list[json_text.Edit]) -> tuple[str, list[bool]]:
+def _apply(
+    kind: ColumnKind, text: str, chosen: Mapping[tuple[str, str], Rewrite]
+) -> json_text.Applied:
+    edits = [(path, old, rewrite.new) for (path, old), rewrite in chosen.items()]
+    if kind not in (ColumnKind.JSON, ColumnKind.ARRAY):
+        new = next((new for _, old, new in edits if old == text), text)
+        return json_text.Applied(new, [not path and old == text for path, old, _ in edits], {})
+    spelled = {each: rewrite.spelled for each, rewrite in chosen.items() if rewrite.spelled}
     try:
-        return json_text.apply(text, edits)
+        return json_text.apply(text, edits, spelled)
     except ValueError:
-        return text, [False] * len(edits)
-
-
-def _apply_whole(text: str, edits: list[json_text.Edit]) -> tuple[str, list[bool]]:
-    applied = [not path and old == text for path, old, _ in edits]
-    return next((new for _, old, new in edits if old == text), text), applied
+        return json_text.Applied(text, [False] * len(edits), {})
 
 
 def _lost_or_there(kind: ColumnKind, text: str, rewrite: Rewrite) -> Swapped:

@@ -37,6 +37,8 @@ _PLAIN_LIST = re.compile(
     rf"{_SPACE}\[{_SPACE}{_PLAIN}(?:{_SPACE},{_SPACE}{_PLAIN})*{_SPACE}\]{_SPACE}\Z"
 )
 
+_AS_BEFORE: Mapping[tuple[str, str], Sequence[str]] = {}
+
 
 class JsonString(NamedTuple):
     """One string value; object keys are not values."""
@@ -140,31 +142,63 @@ def _match(pattern: re.Pattern[str], raw: str, position: int) -> re.Match[str]:
     return found
 
 
+class Applied(NamedTuple):
+    """What some edits made of a text."""
+
+    text: str
+    found: list[bool]
+    """For each edit whether it still applied."""
+    tokens: dict[tuple[str, str], list[str]]
+    """By (pointer, old value) the tokens that were exchanged, where their spelling is not the one
+    that an edit back would choose."""
+
+
 def replace(raw: str, edits: Sequence[Edit]) -> str | None:
     """Return `raw` with each edit's token exchanged, or None when one of them is not there."""
-    text, found = apply(raw, edits)
-    return text if all(found) else None
+    applied = apply(raw, edits)
+    return applied.text if all(applied.found) else None
 
 
-def apply(raw: str, edits: Sequence[Edit]) -> tuple[str, list[bool]]:
-    """Return `raw` with the edits that still apply, and for each edit whether it did.
+def apply(
+    raw: str, edits: Sequence[Edit], spelled: Mapping[tuple[str, str], Sequence[str]] = _AS_BEFORE
+) -> Applied:
+    """Return `raw` with the edits that still apply.
 
     An edit applies to every token at its pointer whose value is its old value (several where keys
-    are duplicated). All other characters stay. Raises: ValueError when `raw` is not JSON.
+    are duplicated). All other characters stay. `spelled` gives the new tokens of some edits as
+    `Applied.tokens` had them. Raises: ValueError when `raw` is not JSON.
     """
     wanted = {(pointer, old): new for pointer, old, new in edits}
-    found: set[tuple[str, str]] = set()
+    tokens: dict[tuple[str, str], list[str]] = {}
     pieces: list[str] = []
     copied = 0
     for token in strings(raw):
         element = (token.pointer, token.value)
         if element in wanted:
-            found.add(element)
             like = raw[token.start : token.end]
-            pieces += raw[copied : token.start], _encode(wanted[element], like)
+            mine = tokens.setdefault(element, [])
+            given = spelled.get(element, ())[len(mine) : len(mine) + 1]
+            mine.append(like)
+            pieces += raw[copied : token.start], _token(wanted[element], like, *given)
             copied = token.end
     pieces.append(raw[copied:])
-    return "".join(pieces), [(pointer, old) in found for pointer, old, _ in edits]
+    found = [(pointer, old) in tokens for pointer, old, _ in edits]
+    odd = {each: some for each, some in tokens.items() if _is_odd(each[1], wanted[each], some)}
+    return Applied("".join(pieces), found, odd)
+
+
+def _token(value: str, like: str, given: str = "") -> str:
+    """Return a value as a JSON string: as it is given, if that means it, else like another one."""
+    try:
+        is_meant = bool(given) and json.loads(given) == value
+    except ValueError:
+        is_meant = False
+    return given if is_meant else _encode(value, like)
+
+
+def _is_odd(old: str, new: str, tokens: Sequence[str]) -> bool:
+    """Tell whether a token of the old value is spelled unlike what an edit back would make."""
+    return any(_encode(old, _encode(new, token)) != token for token in set(tokens))
 
 
 def apply_cuts(raw: str, cuts: Mapping[int, Sequence[Cut]]) -> str:

@@ -322,7 +322,9 @@ def _commit(
                     state=ChangeState.CONFLICT
                 )
             for entry in [entry for step in steps for entry in step.moved()]:
-                Change.objects.using(database).filter(pk=entry.pk).update(made=entry.made)
+                Change.objects.using(database).filter(pk=entry.pk).update(
+                    made=entry.made, extra=entry.extra
+                )
             _read_back(database, steps, others)
     for step in steps:
         step.row.settle(step.outcomes)

@@ -12,7 +12,7 @@ from django.db.models.query import QuerySet
 
 from r2maint.journal.entries import Entry
 from r2maint.keys import Kind
-from r2maint.models import ChangeKind, ChangeState
+from r2maint.models import SPELLING, ChangeKind, ChangeState
 from r2maint.references.cell_text import (
     StoredText,
     Swap,
@@ -113,6 +113,7 @@ class Step:
         self.is_sent = self.is_written = False
         """Whether an UPDATE was sent, and whether the row holds `texts` now as far as it says."""
         self.made: dict[Rewrite, list[bool]] = {}
+        self.spelled: dict[Rewrite, list[str]] = {}
         self._decide(row.pending)
 
     @property
@@ -137,6 +138,7 @@ class Step:
                 entry.run_id, entry.at = run_id, at
                 entry.state = ChangeState.CONFLICT if outcome else ChangeState.DONE
                 entry.made = self.made.get(rewrite, [])
+                entry.extra |= self._spelling(rewrite)
                 self.entries[rewrite] = entry
         return self.entries.values()
 
@@ -176,13 +178,19 @@ class Step:
             entry.state = ChangeState.CONFLICT
         return lost
 
+    def _spelling(self, rewrite: Rewrite) -> dict[str, list[list[str]]]:
+        tokens = self.spelled.get(rewrite)
+        return {SPELLING: [tokens, []]} if tokens else {}
+
     def moved(self) -> list[Entry]:
         """Return the lines whose occurrences are others since the row was read again."""
         moved = []
         for rewrite, entry in self.entries.items():
             made = self.made.get(rewrite, [])
-            if entry.state == ChangeState.DONE and entry.made != made:
-                entry.made = made
+            extra = {k: v for k, v in entry.extra.items() if k != SPELLING}
+            extra |= self._spelling(rewrite)
+            if entry.state == ChangeState.DONE and (entry.made, entry.extra) != (made, extra):
+                entry.made, entry.extra = made, extra
                 moved.append(entry)
         return moved
 
@@ -191,7 +199,7 @@ class Step:
         return update_row(self.row.columns, self.swap, extra)
 
     def _decide(self, rewrites: list[Rewrite]) -> None:
-        self.texts = {}
+        self.texts, self.spelled = {}, {}
         if self.row.cells is None:
             self.outcomes.update(dict.fromkeys(rewrites, Swapped.GONE))
             return
@@ -200,6 +208,7 @@ class Step:
             result = exchange(column, self.row.cells[name], mine)
             self.outcomes.update(result.settled)
             self.made.update(result.made)
+            self.spelled.update(result.spelled)
             if len(result.settled) < len(set(mine)):
                 self.texts[name] = result.text
 

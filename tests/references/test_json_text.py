@@ -176,7 +176,7 @@ def test_an_element_that_is_not_there_is_not_replaced(edit):
 
 def test_edits_that_still_apply_are_made_beside_one_that_does_not():
     edits = [("/0", "a", "A"), ("/1", "gone", "B"), ("/2", "c", "C")]
-    assert apply('["a","b","c"]', edits) == ('["A","b","C"]', [True, False, True])
+    assert apply('["a","b","c"]', edits)[:2] == ('["A","b","C"]', [True, False, True])
 
 
 def test_ten_thousand_levels_are_scanned_without_recursion():

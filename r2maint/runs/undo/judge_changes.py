@@ -15,7 +15,7 @@ from r2maint.database.connections import reading
 from r2maint.errors import NoSuchKey
 from r2maint.journal.journal import REPAIR_COMMAND
 from r2maint.keys import Addresses, Kind, Target, Via
-from r2maint.models import Change, ChangeKind, Run
+from r2maint.models import SPELLING, Change, ChangeKind, Run
 from r2maint.quarantine.manifest import GONE, NO_COPY, TAKEN, THERE
 from r2maint.references import json_text
 from r2maint.references.cell_text import StoredText
@@ -221,4 +221,5 @@ def way_back(change: Change) -> Rewrite:
         key=change.old_key,
         extra=extra,
         made=tuple(change.made),
+        spelled=tuple(change.extra.get(SPELLING, ((), ()))[0]),
     )
