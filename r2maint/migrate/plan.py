@@ -276,9 +276,18 @@ def _is_picture(source: Source) -> bool:
 
 def make_namer(config: Config, addresses: Addresses, scope: Scope) -> Namer:
     """Return a namer that knows the columns in scope. Raises: UsageError, DatabaseError."""
-    columns = discover(config, addresses, scope)
+    columns = [each for each in discover(config, addresses, scope) if not each.is_joined_on]
     named = {(column.database, column.model, column.field): column for column in columns}
     return Namer(config=config, addresses=addresses, columns=named)
+
+
+def _count_joined(
+    config: Config, addresses: Addresses, scope: Scope, control: Control
+) -> Counter[str]:
+    """Return how many local files each column names that other tables join on: it stays."""
+    columns = [each for each in discover(config, addresses, scope) if each.is_joined_on]
+    found = iter_references(columns, addresses, scope, control=control)
+    return Counter(f"{r.model}.{r.field}" for r in found if r.target.kind is Kind.LOCAL)
 
 
 def plan_migration(
@@ -321,6 +330,7 @@ def plan_migration(
     return Migration(
         items=items,
         counts=counts,
+        joined=_count_joined(config, addresses, scope, control),
         forecast=_forecast(counts, planner.requests, config),
         databases=frozenset(databases),
         local_media=tuple(prefix for prefix, _ in config.local_media),

@@ -13,7 +13,7 @@ from r2maint.images import Recipe
 from r2maint.keys import redact
 from r2maint.migrate.cost import MigrationCost
 from r2maint.references.edit_cell import Rewrite
-from r2maint.references.reference import Reference
+from r2maint.references.reference import JOINED_ON, Reference
 from r2maint.rendering import Refusal, format_bytes, format_count
 from r2maint.scratch.spool import Spool
 
@@ -118,6 +118,8 @@ class Migration:
     """The URL prefixes of local media that were looked for."""
     absent_media: tuple[str, ...] = ()
     """Directories of local media that are not there."""
+    joined: Mapping[str, int] = field(default_factory=dict)
+    """Values left in columns that other tables join on, by "app.Model.field"."""
     applied: bool = False
     stopped: Stopped | None = None
     refusals: tuple[Refusal, ...] = ()
@@ -166,6 +168,11 @@ def _notes(result: Migration) -> Iterator[str]:
         yield f"A directory of local media is not there: {directory}. Is it mounted on this host?"
     if result.has_work and not result.applied:
         yield result.forecast.as_sentence()
+    for name, count in sorted(result.joined.items()):
+        yield (
+            f"Left as before: {format_count(count, 'value')} of {name}, which name local media:"
+            f" {JOINED_ON}. Rewrite both sides in one transaction of your own."
+        )
     yield from _left(counts)
 
 

@@ -51,6 +51,8 @@ class Column:
     """In a local directory: that directory."""
     base_url: str = ""
     """In a local directory: the address the storage gives it; "" for none."""
+    is_joined_on: bool = False
+    """Rows of other tables find theirs by its values (`to_field`): it is never rewritten alone."""
     width_field: str = ""
     height_field: str = ""
 

@@ -6,7 +6,7 @@ Local concrete fields only: an inherited column belongs to the table that owns i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class _Candidate:
     kind: ColumnKind
     rule: FieldRule = _NO_RULE
     is_named: bool = False
+    is_joined_on: bool = False
 
 
 def discover(config: Config, addresses: Addresses, scope: Scope = EVERYTHING) -> tuple[Column, ...]:
@@ -55,7 +56,11 @@ def discover(config: Config, addresses: Addresses, scope: Scope = EVERYTHING) ->
     an entry of `FIELDS` that cannot hold a reference, or one of `NOT_REFERENCES` that fits two
     things; DatabaseError for a missing table.
     """
-    found = _narrow(list(_candidates(config)), scope)
+    joined = _joined_on()
+    found = [
+        replace(each, is_joined_on=(each.model, each.field.name) in joined)
+        for each in _narrow(list(_candidates(config)), scope)
+    ]
     present = [
         (alias, candidate)
         for alias in iter_aliases(scope.databases, excluded=config.not_references)
@@ -96,6 +101,17 @@ def _named(config: Config) -> Iterator[tuple[tuple[Model, str], _Candidate]]:
                 )
             candidate = _Candidate(model=owner, field=each, kind=kind, rule=rule, is_named=True)
             yield (owner, each.name), candidate
+
+
+def _joined_on() -> set[tuple[Model, str]]:
+    """Return the fields that relations of any model lead to; keys of many columns too."""
+    return {
+        (target.model, target.name)
+        for model in apps.get_models(include_auto_created=True)
+        for each in model._meta.local_fields
+        if isinstance(each, models.ForeignObject)
+        for target in each.foreign_related_fields
+    }
 
 
 def _is_own(model: Model) -> bool:
@@ -272,6 +288,7 @@ def _column(alias: str, candidate: _Candidate, stored: StorageLocation) -> Colum
         location=stored.prefix,
         local_root=stored.root,
         base_url=stored.base_url,
+        is_joined_on=candidate.is_joined_on,
         width_field=getattr(each, "width_field", None) or "",
         height_field=getattr(each, "height_field", None) or "",
     )

@@ -8,6 +8,9 @@ from typing import NamedTuple
 from r2maint.keys import Addresses, Target, redact
 from r2maint.references.column import Column
 
+JOINED_ON = "rows of other tables find theirs by this column (to_field)"
+"""Why `value_for` gives none for some columns."""
+
 
 class Shape(StrEnum):
     """How a value spells what it names."""
@@ -51,6 +54,8 @@ class Reference(NamedTuple):
 
 def value_for(reference: Reference, column: Column, key: str, addresses: Addresses) -> str | None:
     """Return the text that names `key` in the place of a reference; None when none can."""
+    if column.is_joined_on:
+        return None
     if reference.shape is Shape.NAME:
         return column.name_of(key)
     return addresses.url_for(key) if addresses.public_url else None

@@ -20,7 +20,7 @@ from r2maint.references.column import Column, ColumnKind
 from r2maint.references.discover_columns import discover
 from r2maint.references.edit_cell import Rewrite
 from r2maint.references.read_rows import iter_references
-from r2maint.references.reference import Reference, Shape, value_for
+from r2maint.references.reference import JOINED_ON, Reference, Shape, value_for
 from r2maint.references.scope import Scope
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
@@ -174,6 +174,9 @@ def _reason_to_keep(selected: Selected, writer: Writer) -> tuple[str, str]:
     if len(databases := {each.database for each in selected.references}) > 1:
         # No transaction spans them.
         return "not_swappable", f"named in several databases: {', '.join(sorted(databases))}"
+    columns = map(writer.column, selected.references)
+    if joined := next((c for c in columns if c and c.is_joined_on), None):
+        return "not_swappable", f"{joined.model}.{joined.field}: {JOINED_ON}"
     try:
         writer.new_key(selected, sha256=_ANY_SHA256, ext=".webp")
     except ValueError:

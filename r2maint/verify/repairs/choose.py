@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from r2maint.bucket.protocol import StoredObject
 from r2maint.keys import Addresses, Via, identity
 from r2maint.references.column import Column
-from r2maint.references.reference import Reference, Shape, value_for
+from r2maint.references.reference import JOINED_ON, Reference, Shape, value_for
 from r2maint.verify.repairs.repair import OF_OTHERS, Repair, RepairAction, RepairKind
 from r2maint.verify.result import Finding
 from r2maint.verify.verdicts.outcomes import Outcome
@@ -112,6 +112,7 @@ class Mender:
         if column is None or not repair.new:
             what = "the storage of this field cannot name that key"
             why = what if reference.shape is Shape.NAME else "PUBLIC_URL is not configured"
+            why = JOINED_ON if column and column.is_joined_on else why
             return replace(repair, action=RepairAction.FAIL, reason=why)
         room = None if reference.shape is Shape.EMBEDDED else column.max_length
         if room is not None and len(repair.new) > room:
