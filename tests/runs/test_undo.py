@@ -32,6 +32,7 @@ from r2maint.runs.undo.plan import plan_undo
 from r2maint.runs.undo.result import Only, Undo, UndoAction
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
+from tests.worlds.texts import another_alias
 
 pytestmark = pytest.mark.django_db(databases=DATABASES)
 BASE = "https://media.example.org/"
@@ -122,12 +123,11 @@ def test_undo_puts_every_value_back(config, alias):
 
 
 @pytest.fixture
-def twin(db, alias, monkeypatch) -> Iterator[str]:
-    """A second alias of the same database, as projects have for a replica or a pool."""
-    monkeypatch.setitem(connections.settings, "twin", connections.settings[alias])
-    yield "twin"
-    connections["twin"].close()
-    del connections["twin"]
+def twin(db, alias, django_db_blocker) -> Iterator[None]:
+    """A second alias of the same database, as projects have for a pool."""
+    given = connections[alias].settings_dict
+    with django_db_blocker.unblock(), another_alias("twin", given):
+        yield
 
 
 @pytest.mark.django_db(transaction=True, databases=DATABASES)
