@@ -94,6 +94,8 @@ def _named(text: str, column: str, names: Names, texts: Texts) -> frozenset[str]
 
 def _identifying(connection: BaseDatabaseWrapper, table: TextTable) -> dict[str, str]:
     """Return what tells a row from others: name -> SQL. Nothing private is among it."""
+    if not table.is_counted:
+        return {}  # the schema has no rows of its own
     keys = dict(_primary_key(connection, table))
     if keys and not any(map(_is_private, keys.items())):
         return {name: connection.ops.quote_name(name) for name in keys}

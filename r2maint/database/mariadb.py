@@ -37,23 +37,42 @@ SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.TABLE_TYPE, t.ENGINE, v.VIEW_DEFINITION,
    AND c.DATA_TYPE NOT IN ({_NO_TEXT})
  ORDER BY t.TABLE_SCHEMA, t.TABLE_NAME, c.ORDINAL_POSITION
 """
-_DEFINITIONS = " UNION ALL ".join(
-    f"SELECT CONVERT({text} USING binary) FROM information_schema.{view}"
-    f" WHERE {schema} = DATABASE()"
-    for text, view, schema in (
-        ("COLUMN_DEFAULT", "COLUMNS", "TABLE_SCHEMA"),
-        ("GENERATION_EXPRESSION", "COLUMNS", "TABLE_SCHEMA"),
-        ("VIEW_DEFINITION", "VIEWS", "TABLE_SCHEMA"),
-        ("CHECK_CLAUSE", "CHECK_CONSTRAINTS", "CONSTRAINT_SCHEMA"),
-        ("ACTION_STATEMENT", "TRIGGERS", "TRIGGER_SCHEMA"),
-        ("ROUTINE_DEFINITION", "ROUTINES", "ROUTINE_SCHEMA"),
-        ("EVENT_DEFINITION", "EVENTS", "EVENT_SCHEMA"),
-    )
-)
-"""What the schema says. Of triggers, routines and events only those with a right to them see it."""
+_SCHEMA_TEXTS = {
+    "SCHEMATA": ("SCHEMA_NAME", "SCHEMA_COMMENT"),
+    "TABLES": ("TABLE_SCHEMA", "TABLE_COMMENT", "CREATE_OPTIONS"),
+    "COLUMNS": (
+        "TABLE_SCHEMA",
+        "COLUMN_NAME",
+        "COLUMN_TYPE",
+        "COLUMN_DEFAULT",
+        "COLUMN_COMMENT",
+        "GENERATION_EXPRESSION",
+    ),
+    "STATISTICS": ("TABLE_SCHEMA", "INDEX_COMMENT"),
+    "PARTITIONS": (
+        "TABLE_SCHEMA",
+        "PARTITION_EXPRESSION",
+        "SUBPARTITION_EXPRESSION",
+        "PARTITION_DESCRIPTION",
+        "PARTITION_COMMENT",
+    ),
+    "VIEWS": ("TABLE_SCHEMA", "VIEW_DEFINITION"),
+    "CHECK_CONSTRAINTS": ("CONSTRAINT_SCHEMA", "CHECK_CLAUSE"),
+    "TRIGGERS": ("TRIGGER_SCHEMA", "ACTION_STATEMENT"),
+    "ROUTINES": ("ROUTINE_SCHEMA", "ROUTINE_DEFINITION", "ROUTINE_COMMENT", "DTD_IDENTIFIER"),
+    "PARAMETERS": ("SPECIFIC_SCHEMA", "DTD_IDENTIFIER", "PARAMETER_DEFAULT"),
+    "EVENTS": ("EVENT_SCHEMA", "EVENT_DEFINITION", "EVENT_COMMENT"),
+}
+"""What a schema says: view of the information schema -> column with the schema, columns of text."""
+_COLUMNS = """
+SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS
+ WHERE TABLE_SCHEMA = 'information_schema'
+"""
 _IS_UTF8 = {None, "binary", "ascii", "utf8", "utf8mb3", "utf8mb4"}
 _IS_WIDE = {"ucs2", "utf16", "utf16le", "utf32"}
 _FROM = re.compile(r"\b(?:from|join)[\s(]+`((?:[^`]|``)+)`\.`", re.IGNORECASE)
+_CALL = re.compile(r"`\(")
+"""A stored function, as the server writes its call in the definition of a view."""
 _NO_SUCH_TABLE = 1146
 
 
@@ -81,8 +100,21 @@ def list_mariadb(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Barred
         database=connection.alias,
         name="information_schema",
         columns=("sql",),
-        sql=_DEFINITIONS,
+        sql=_definitions(connection, schemas),
         is_counted=False,
+    )
+
+
+def _definitions(connection: BaseDatabaseWrapper, schemas: list[str]) -> str:
+    """Return the statement that selects what the schemas say, as far as this version knows it."""
+    known = set(fetch(connection, _COLUMNS))
+    names = ", ".join("'" + schema.replace("'", "''") + "'" for schema in schemas)
+    return " UNION ALL ".join(
+        f"SELECT CONVERT({column} USING binary) FROM information_schema.{view}"
+        f" WHERE {schema} IN ({names})"
+        for view, (schema, *columns) in _SCHEMA_TEXTS.items()
+        for column in columns
+        if (view, column) in known
     )
 
 
@@ -172,8 +204,13 @@ def _barred(table: TextTable, engine: str | None) -> Barred:
 
 
 def _shows_others(definition: str | None, schema: str) -> bool:
-    """Tell whether a view may show tables of other databases; without SHOW VIEW it might."""
-    return not definition or any(found != schema for found in _FROM.findall(definition))
+    """Tell whether a view may show tables of other databases.
+
+    Without SHOW VIEW it might, and so might one that calls a stored function.
+    """
+    if not definition or _CALL.search(definition):
+        return True
+    return any(found != schema for found in _FROM.findall(definition))
 
 
 def _quote(name: str) -> str:

@@ -15,12 +15,27 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from r2maint.database.connections import fetch
+from r2maint.database.postgresql_schema import definitions
 from r2maint.database.text_table import Barred, TextTable, quote_name
 
 # Categories of https://www.postgresql.org/docs/current/catalog-pg-type.html that hold no free text:
 # booleans, dates, enums, geometry, addresses, numbers, ranges, time spans and bits. Types that a
-# project made itself (their ids begin at 16384) may hold text whatever their category.
-_POSTGRESQL = """
+# project made itself (their ids begin at 16384) may hold text whatever their category and name;
+# of an extension, those are known that hold numbers.
+_NO_TEXT = """
+    coalesce(e.oid, t.oid) < 16384
+    AND (coalesce(e.typcategory, t.typcategory) IN ('B', 'D', 'E', 'G', 'I', 'N', 'R', 'T', 'V')
+         OR coalesce(e.typname, t.typname) IN ('uuid', 'tsvector', 'tsquery'))
+    OR EXISTS (SELECT FROM pg_catalog.pg_depend d
+                 JOIN pg_catalog.pg_extension x ON x.oid = d.refobjid
+                WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.deptype = 'e'
+                  AND d.refclassid = 'pg_catalog.pg_extension'::regclass
+                  AND d.objid = coalesce(e.oid, t.oid)
+                  AND (x.extname, coalesce(e.typname, t.typname)) IN
+                      (('vector', 'vector'), ('vector', 'halfvec'), ('vector', 'sparsevec'),
+                       ('postgis', 'geometry'), ('postgis', 'geography')))
+"""
+_POSTGRESQL = f"""
 WITH RECURSIVE plain AS (
     SELECT oid, oid AS base FROM pg_catalog.pg_type WHERE typtype <> 'd'
     UNION ALL
@@ -39,28 +54,21 @@ SELECT n.nspname, c.relname, c.relkind::text,
   JOIN pg_catalog.pg_type t ON t.oid = p.base
   LEFT JOIN plain q ON q.oid = t.typelem AND t.typcategory = 'A'
   LEFT JOIN pg_catalog.pg_type e ON e.oid = q.base
- WHERE c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition AND c.relispopulated
+ WHERE c.relkind IN ('r', 'p', 'f', 'm') AND c.relispopulated
+   AND (NOT c.relispartition OR {{detached}})
    AND (n.nspname NOT LIKE 'pg\\_%' OR n.oid = pg_my_temp_schema())
    AND n.nspname <> 'information_schema'
-   AND NOT (coalesce(e.oid, t.oid) < 16384 AND coalesce(e.typcategory, t.typcategory)
-            IN ('B', 'D', 'E', 'G', 'I', 'N', 'R', 'T', 'V'))
-   AND coalesce(e.typname, t.typname) NOT IN
-       ('uuid', 'tsvector', 'tsquery', 'vector', 'halfvec', 'sparsevec', 'geometry', 'geography')
+   AND NOT ({_NO_TEXT})
  ORDER BY n.nspname, c.relname, a.attnum
 """
 
 
-# What the schema says, except of the system itself.
-_DEFINITIONS = """
-SELECT pg_get_expr(adbin, adrelid) FROM pg_catalog.pg_attrdef
-UNION ALL
-SELECT pg_get_viewdef(oid) FROM pg_catalog.pg_class WHERE relkind IN ('v', 'm') AND oid >= 16384
-UNION ALL
-SELECT pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint WHERE contype = 'c'
-UNION ALL
-SELECT pg_get_triggerdef(oid) FROM pg_catalog.pg_trigger WHERE NOT tgisinternal
-UNION ALL
-SELECT prosrc FROM pg_catalog.pg_proc WHERE oid >= 16384
+_DETACHED = (
+    "EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND i.inhdetachpending)"
+)
+"""A partition that DETACH CONCURRENTLY began to detach: its parent shows no row of it any more.
+
+From version 14 on.
 """
 _LARGE_OBJECTS = "SELECT lo_get(oid) FROM pg_catalog.pg_largeobject_metadata"
 
@@ -75,7 +83,9 @@ SELECT 1 FROM pg_catalog.pg_locks
 
 def list_postgresql(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Barred]:
     """Yield the tables of every schema, the text of the schema itself, and large objects."""
-    rows = fetch(connection, _POSTGRESQL)
+    version = int(fetch(connection, "SELECT current_setting('server_version_num')")[0][0])
+    detached = _DETACHED if version >= 140000 else "false"
+    rows = fetch(connection, _POSTGRESQL.format(detached=detached))
     for (schema, name), group in groupby(rows, key=itemgetter(0, 1)):
         columns = list(group)
         table = _postgresql_table(connection.alias, schema, name, columns)
@@ -86,7 +96,7 @@ def list_postgresql(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Bar
         name="pg_catalog.definitions",
         schema="pg_catalog",
         columns=("sql",),
-        sql=_DEFINITIONS,
+        sql=definitions(version),
         is_counted=False,
     )
     if fetch(connection, "SELECT 1 FROM pg_catalog.pg_largeobject_metadata LIMIT 1"):

@@ -143,6 +143,18 @@ def test_a_table_of_another_database_is_read_where_a_model_or_a_view_leads_to_it
         assert named(KEY) == {KEY}
 
 
+def test_a_view_is_read_that_a_function_feeds_from_another_database():
+    with another_schema() as other:
+        made = "CREATE FUNCTION fed() RETURNS text READS SQL DATA RETURN"
+        sql(f"{made} (SELECT b.path FROM `{other}`.banner b)")
+        sql("CREATE VIEW shown AS SELECT fed() AS path")
+        try:
+            assert named(KEY) == {KEY}
+        finally:
+            sql("DROP VIEW shown")
+            sql("DROP FUNCTION fed")
+
+
 def test_a_view_of_the_same_database_is_no_source():
     sql("CREATE VIEW shown AS SELECT a.body FROM oddities_article a")
     try:
@@ -265,6 +277,44 @@ def test_a_reading_that_ends_early_leaves_the_rest_on_the_server():
 def test_what_the_schema_says_is_read():
     with table(f"n int, c varchar(100) DEFAULT '{KEY}', d varchar(100) AS (CONCAT('{OTHER}', n))"):
         assert named(KEY, OTHER, "submissions/b.png") == {KEY, OTHER}
+
+
+@pytest.mark.parametrize(
+    ("made", "dropped_by"),
+    [
+        ("TABLE said (n int) COMMENT '{}'", "TABLE said"),
+        ("TABLE said (n int COMMENT '{}')", "TABLE said"),
+        ("TABLE said (n enum('{}'))", "TABLE said"),
+        ("TABLE said (n int CHECK (n <> '{}'))", "TABLE said"),
+        ("TABLE said (n int, INDEX i (n) COMMENT '{}')", "TABLE said"),
+        (
+            "TABLE said (n varchar(99)) PARTITION BY LIST COLUMNS (n)"
+            " (PARTITION p VALUES IN ('{}'))",
+            "TABLE said",
+        ),
+        (
+            "TABLE said (n int) PARTITION BY LIST (n) (PARTITION p VALUES IN (1) COMMENT '{}')",
+            "TABLE said",
+        ),
+        ("VIEW said AS SELECT '{}'", "VIEW said"),
+        ("FUNCTION said() RETURNS text RETURN '{}'", "FUNCTION said"),
+        ("FUNCTION said() RETURNS text COMMENT '{}' RETURN 1", "FUNCTION said"),
+        ("PROCEDURE said(a enum('{}')) SELECT 1", "PROCEDURE said"),
+        (
+            "TRIGGER said BEFORE INSERT ON oddities_article FOR EACH ROW SET @a = '{}'",
+            "TRIGGER said",
+        ),
+        ("EVENT said ON SCHEDULE EVERY 1 YEAR DO SET @a = '{}'", "EVENT said"),
+        ("EVENT said ON SCHEDULE EVERY 1 YEAR COMMENT '{}' DO SET @a = 1", "EVENT said"),
+    ],
+    ids=lambda text: "" if text.endswith("said") else text[:30],
+)
+def test_whatever_the_schema_says_is_read(made, dropped_by):
+    sql(f"CREATE {made.format(KEY)}")
+    try:
+        assert named(KEY, OTHER) == {KEY}
+    finally:
+        sql(f"DROP {dropped_by}")
 
 
 # Rewriting
