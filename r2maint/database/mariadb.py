@@ -68,6 +68,15 @@ _COLUMNS = """
 SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS
  WHERE TABLE_SCHEMA = 'information_schema'
 """
+_BODILESS = """
+SELECT 1 FROM information_schema.ROUTINES
+ WHERE ROUTINE_SCHEMA IN ({schemas}) AND ROUTINE_BODY = 'SQL' AND ROUTINE_DEFINITION IS NULL
+ LIMIT 1
+"""
+_GRANT = re.compile(r"GRANT (.+?) ON (?:\*|`((?:[^`]|``)+)`)\.\* TO ")
+_ROUTINES = {"EXECUTE", "SHOW CREATE ROUTINE"}
+"""Who has one of them in a schema sees that a routine is there."""
+_ALL = {"TRIGGER", "EVENT", "EXECUTE"}
 _IS_UTF8 = {None, "binary", "ascii", "utf8", "utf8mb3", "utf8mb4"}
 _IS_WIDE = {"ucs2", "utf16", "utf16le", "utf32"}
 _FROM = re.compile(r"\b(?:from|join)[\s(]+`((?:[^`]|``)+)`\.`", re.IGNORECASE)
@@ -96,12 +105,64 @@ def list_mariadb(connection: BaseDatabaseWrapper) -> Iterator[TextTable | Barred
             yield table if engine == "InnoDB" else _barred(table, engine)
         elif _shows_others(view, schema):
             yield table
-    yield TextTable(
+    said = TextTable(
         database=connection.alias,
         name="information_schema",
         columns=("sql",),
         sql=_definitions(connection, schemas),
         is_counted=False,
+    )
+    grants = list(_missing_grants(connection, schemas))
+    yield _hidden(said, grants) if grants else said
+
+
+def _missing_grants(connection: BaseDatabaseWrapper, schemas: list[str]) -> Iterator[str]:
+    """Yield what the user lacks to see every trigger, event and routine.
+
+    The information schema leaves out those of others, or shows them without their bodies.
+    """
+    sees_routines = _may_read_routines(connection)
+    for schema in schemas:
+        granted = _privileges(connection, schema)
+        needed = [{"TRIGGER"}, {"EVENT"}, *([] if sees_routines else [_ROUTINES])]
+        lacking = [min(any_of) for any_of in needed if not any_of & granted]
+        if lacking:
+            yield f"{', '.join(lacking)} ON {_quote(schema)}.*"
+    marks = ", ".join(["%s"] * len(schemas))
+    if not sees_routines and fetch(connection, _BODILESS.format(schemas=marks), schemas):
+        yield "SELECT ON mysql.proc"
+
+
+def _may_read_routines(connection: BaseDatabaseWrapper) -> bool:
+    try:
+        fetch(connection, "SELECT 1 FROM mysql.proc LIMIT 0")
+    except DjangoDatabaseError:
+        return False
+    return True
+
+
+def _privileges(connection: BaseDatabaseWrapper, schema: str) -> set[str]:
+    """Return what the user may do in a whole schema, also by the roles that are in force."""
+    found: set[str] = set()
+    for (grant,) in fetch(connection, "SHOW GRANTS"):
+        match = _GRANT.match(grant)
+        if match and (match[2] is None or _is_like(schema, match[2].replace("``", "`"))):
+            found |= set(match[1].split(", "))
+    return found | _ALL if "ALL PRIVILEGES" in found else found
+
+
+def _is_like(schema: str, pattern: str) -> bool:
+    """Tell whether a name matches the pattern of a grant: "_" and "%", unless escaped."""
+    parts = re.findall(r"\\.|.", pattern)
+    wild = {"_": ".", "%": ".*"}
+    return bool(re.fullmatch("".join(wild.get(p) or re.escape(p[-1]) for p in parts), schema))
+
+
+def _hidden(table: TextTable, grants: list[str]) -> Barred:
+    return Barred(
+        table=table,
+        reason="triggers, events or bodies of routines may be hidden from the user",
+        hint=f"GRANT {' and '.join(grants)} to it",
     )
 
 

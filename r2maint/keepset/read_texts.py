@@ -215,7 +215,7 @@ class KeepSet:
             for source, text, count in _iter_table(connection, table, locations):
                 is_empty = is_empty and not count
                 yield source, text, count
-        left_out = filter(excluded.excludes, tables)
+        left_out = (t for t in tables if text_table(t).is_counted and excluded.excludes(t))
         if is_empty and not any(_has_rows(connection, table) for table in left_out):
             raise _nothing_in(connection.alias, tables)
 

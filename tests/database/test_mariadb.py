@@ -14,6 +14,7 @@ from r2maint.database import connections as databases
 from r2maint.database.aliases import iter_aliases
 from r2maint.database.catalogue import list_tables
 from r2maint.database.snapshot import iter_cells, open_snapshot
+from r2maint.database.text_table import Barred, text_table
 from r2maint.errors import DatabaseError
 from r2maint.journal import journal
 from r2maint.references.edit_cell import Rewrite, Swapped
@@ -204,7 +205,52 @@ def test_a_user_from_whom_tables_may_be_hidden_is_refused(grants):
 @pytest.mark.parametrize("grant", ["SELECT ON `{name}`.*", "SELECT ON *.*"])
 def test_a_user_who_may_read_the_whole_database_is_enough(grant):
     with as_user(grant), open_snapshot("mariadb") as connection:
-        assert "mariadb.oddities_article" in {t.label for t in list_tables(connection)}
+        tables = map(text_table, list_tables(connection))
+        assert "mariadb.oddities_article" in {table.label for table in tables}
+
+
+SEES_ALL = "SELECT, TRIGGER, EVENT, EXECUTE ON `{name}`.*"
+
+
+def hidden() -> str:
+    """Return what is to be granted, or "" where the user sees all that the schema says."""
+    with open_snapshot("mariadb") as connection:
+        (said,) = (t for t in list_tables(connection) if text_table(t).name == "information_schema")
+    return said.hint if isinstance(said, Barred) else ""
+
+
+@pytest.mark.parametrize(
+    ("grants", "lacking"),
+    [
+        (["ALL ON `{name}`.*"], ""),
+        ([SEES_ALL], ""),
+        (["SELECT, TRIGGER, EVENT, EXECUTE ON *.*"], ""),
+        ([r"SELECT, TRIGGER, EVENT, EXECUTE ON `r2maint\_%`.*"], ""),
+        (["SELECT, TRIGGER, EVENT ON `{name}`.*", "SELECT ON mysql.proc"], ""),
+        (["SELECT ON `{name}`.*"], "TRIGGER, EVENT, EXECUTE ON"),
+        (["SELECT ON *.*"], "TRIGGER, EVENT ON"),
+        (["SELECT, EVENT, EXECUTE ON `{name}`.*"], "TRIGGER ON"),
+        (
+            ["SELECT, EVENT, EXECUTE ON `{name}`.*", "TRIGGER ON `{name}`.app_submissions"],
+            "TRIGGER ON",
+        ),
+    ],
+    ids=lambda given: given if isinstance(given, str) else given[0][:30],
+)
+def test_a_user_from_whom_triggers_and_the_like_may_be_hidden_is_told(grants, lacking):
+    with as_user(*grants):
+        assert hidden().startswith(f"GRANT {lacking}") if lacking else not hidden()
+
+
+def test_the_hidden_body_of_a_routine_refuses(settings):
+    sql(f"CREATE FUNCTION said() RETURNS text RETURN '{KEY}'")
+    try:
+        with as_user(SEES_ALL):
+            assert hidden() == "GRANT SELECT ON mysql.proc to it"
+        with as_user(SEES_ALL, "SELECT ON mysql.proc"):
+            assert not hidden()
+    finally:
+        sql("DROP FUNCTION said")
 
 
 def test_a_replica_is_refused(monkeypatch):
