@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from r2maint.database.connections import is_replica
-from r2maint.database.mariadb import list_mariadb
-from r2maint.database.postgresql import list_postgresql
+from r2maint.database.mariadb import configured_source, list_mariadb
+from r2maint.database.postgresql import list_postgresql, subscription
 from r2maint.database.sqlite import list_sqlite
 from r2maint.database.text_table import Barred, TextTable
 from r2maint.errors import DatabaseError
@@ -25,11 +25,10 @@ def list_tables(connection: BaseDatabaseWrapper) -> tuple[TextTable | Barred, ..
     Raises: DatabaseError for a replica and for a database this cannot read.
     """
     if is_replica(connection):
-        raise DatabaseError(
-            f"The database is a replica, which may lag behind: {connection.alias!r}.",
-            "Run on the primary. If that is read through another alias, give this one and the"
-            " reason in R2MAINT['NOT_REFERENCES'].",
-        )
+        raise _lags(connection, "The database is a replica")
+    follows = _FOLLOWS.get(connection.vendor)
+    if follows is not None and (what := follows(connection)):
+        raise _lags(connection, what)
     lister = _LISTERS.get(connection.vendor)
     if lister is None:
         raise DatabaseError(
@@ -41,6 +40,19 @@ def list_tables(connection: BaseDatabaseWrapper) -> tuple[TextTable | Barred, ..
     return tuple(lister(connection))
 
 
+def _lags(connection: BaseDatabaseWrapper, what: str) -> DatabaseError:
+    return DatabaseError(
+        f"{what}, which may lag behind: {connection.alias!r}.",
+        "Run on the primary. If that is read through another alias, give this one and the reason in"
+        " R2MAINT['NOT_REFERENCES']; if it follows no other any more, take its configuration away.",
+    )
+
+
+_FOLLOWS: dict[str, Callable[[BaseDatabaseWrapper], str]] = {
+    "postgresql": subscription,
+    "mysql": configured_source,
+}
+"""What a database that may be written to is configured to follow; "" for nothing."""
 _LISTERS: dict[str, Callable[[BaseDatabaseWrapper], Iterator[TextTable | Barred]]] = {
     "sqlite": list_sqlite,
     "postgresql": list_postgresql,

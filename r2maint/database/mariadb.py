@@ -179,6 +179,17 @@ def _definitions(connection: BaseDatabaseWrapper, schemas: list[str]) -> str:
     )
 
 
+def configured_source(connection: BaseDatabaseWrapper) -> str:
+    """Say that the server is a replica by its configuration, whether or not its threads run."""
+    if fetch(connection, "SELECT @@GLOBAL.gtid_slave_pos")[0][0]:
+        return "The server is a replica by its gtid_slave_pos"
+    try:
+        rows = fetch(connection, "SHOW ALL SLAVES STATUS")
+    except DjangoDatabaseError:
+        return ""  # who may not ask knows the position alone
+    return "The server is configured as a replica" if rows else ""
+
+
 def mariadb_place(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
     """Return the name of the database, which another server may have too."""
     return fetch(connection, "SELECT DATABASE()")[0]

@@ -151,6 +151,12 @@ def share_postgresql(one: BaseDatabaseWrapper, other: BaseDatabaseWrapper) -> bo
     return is_seen
 
 
+def subscription(connection: BaseDatabaseWrapper) -> str:
+    """Say that another server fills tables of this database, enabled at the moment or not."""
+    sql = f"SELECT 1 FROM pg_catalog.pg_subscription WHERE subdbid = ({_OWN_ID}) LIMIT 1"
+    return "The database subscribes to tables of another" if fetch(connection, sql) else ""
+
+
 def system_identifier(connection: BaseDatabaseWrapper) -> str:
     """Return what PostgreSQL calls its cluster; "" elsewhere and for a role that may not know."""
     allowed = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"

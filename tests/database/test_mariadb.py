@@ -266,6 +266,26 @@ def test_a_replica_is_refused(monkeypatch):
     assert "mariadb" not in list(iter_aliases())
 
 
+@pytest.mark.parametrize(
+    ("statement", "end"),
+    [
+        ("CHANGE MASTER TO MASTER_HOST = 'nowhere.invalid'", "RESET SLAVE ALL"),
+        ("CHANGE MASTER 'other' TO MASTER_HOST = 'nowhere.invalid'", "RESET SLAVE 'other' ALL"),
+        ("SET GLOBAL gtid_slave_pos = '0-7-5'", "SET GLOBAL gtid_slave_pos = ''"),
+    ],
+    ids=["stopped", "stopped, one of several", "only its position"],
+)
+def test_a_server_that_is_configured_as_a_replica_refuses(settings, statement, end):
+    sql(statement)
+    try:
+        with pytest.raises(DatabaseError, match="may lag behind: 'mariadb'"):
+            named(KEY)
+        change_settings(settings, NOT_REFERENCES={"mariadb": "a replica of the primary"})
+        assert named(KEY) == set()
+    finally:
+        sql(end)
+
+
 def test_mysql_is_refused_until_it_is_named(monkeypatch, settings):
     monkeypatch.setattr(connections["mariadb"], "mysql_is_mariadb", False)
     with pytest.raises(DatabaseError, match="MySQL cannot be searched"):

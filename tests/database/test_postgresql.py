@@ -9,7 +9,9 @@ from django.db import connections
 from django.db.utils import DatabaseError as DjangoDatabaseError
 
 from r2maint.database.postgresql_schema import definitions
+from r2maint.errors import DatabaseError
 from tests.conftest import DATABASES
+from tests.servers.postgresql import copied
 from tests.worlds.texts import KEY, OTHER, another_alias, change_settings, named, read
 
 pytestmark = [
@@ -21,6 +23,18 @@ pytestmark = [
 def sql(statement: str, *values: object) -> None:
     with connections["postgres"].cursor() as cursor:
         cursor.execute(statement, values or None)
+
+
+@pytest.fixture
+def beside(django_db_blocker) -> Iterator[None]:
+    """A database of its own, under the alias "beside"."""
+    server = connections["postgres"]
+    with django_db_blocker.unblock():
+        with server._nodb_cursor() as cursor:
+            cursor.execute("DROP DATABASE IF EXISTS beside WITH (FORCE)")
+            cursor.execute("CREATE DATABASE beside")
+        with another_alias("beside", {**server.settings_dict, "NAME": "beside"}):
+            yield
 
 
 ATOMIC = "LANGUAGE sql BEGIN ATOMIC SELECT '{}'::text; END"
@@ -111,19 +125,37 @@ def test_the_statement_for_older_versions_names_nothing_newer():
     sql(definitions(120000))
 
 
+# Replicas
+
+
+def test_a_subscriber_refuses(beside, settings):
+    with connections["beside"].cursor() as cursor:
+        cursor.execute(
+            "CREATE SUBSCRIPTION said CONNECTION 'host=nowhere.invalid' PUBLICATION p"
+            " WITH (connect = false)"
+        )
+        try:
+            with pytest.raises(DatabaseError, match=r"subscribes .* may lag behind: 'beside'"):
+                named(KEY)
+            change_settings(settings, NOT_REFERENCES={"beside": "filled from the primary"})
+            assert named(KEY) == set()
+        finally:
+            cursor.execute("ALTER SUBSCRIPTION said SET (slot_name = NONE)")
+            cursor.execute("DROP SUBSCRIPTION said")
+
+
+def test_a_standby_refuses(django_db_blocker):
+    given = connections["postgres"].settings_dict
+    with (
+        django_db_blocker.unblock(),
+        copied(given["HOST"], standby=True) as host,
+        another_alias("standby", {**given, "HOST": host}),
+        pytest.raises(DatabaseError, match=r"is a replica.*'standby'"),
+    ):
+        named(KEY)
+
+
 # Partitions
-
-
-@pytest.fixture
-def beside(django_db_blocker) -> Iterator[None]:
-    """A database of its own, under the alias "beside"."""
-    server = connections["postgres"]
-    with django_db_blocker.unblock():
-        with server._nodb_cursor() as cursor:
-            cursor.execute("DROP DATABASE IF EXISTS beside WITH (FORCE)")
-            cursor.execute("CREATE DATABASE beside")
-        with another_alias("beside", {**server.settings_dict, "NAME": "beside"}):
-            yield
 
 
 def test_a_partition_half_detached_is_read(beside):
