@@ -108,6 +108,7 @@ class KeyFinder:
         self._token = re.compile(f"(?:{any_root})[^{_STOPS}]*") if roots else _TOKEN
         self._unpacker = Unpacker(roots)
         self._cut = False
+        self._has_bare = False
         self._odd: list[str] = []
         self.certain: set[str] = set()
         """Keys that could not be told from text, and count as named."""
@@ -120,6 +121,10 @@ class KeyFinder:
 
     def _add(self, batch: Sequence[str], characters: set[str]) -> None:
         self._filter.update(batch)
+        # A key without an extension: nothing but its last character tells where it ends.
+        self._has_bare = self._has_bare or any(
+            "." not in name[name.rfind("/") + 1 :] for name in batch
+        )
         self._add_beginnings(batch)
         # One search over the whole batch: hardly any key of most buckets has a stop in it.
         if _STOP.search("".join(batch)):
@@ -206,7 +211,8 @@ class KeyFinder:
         """Add the keys in one token; return where in it a key begins that goes on behind it."""
         heads = []
         for start in self._starts(token):
-            suffix = token[start:] if start else token
+            # One character more than a key may have, so that what is cut off here is none.
+            suffix = token[start : start + _LONGEST + 1]
             named = suffix in self._filter
             if named:
                 found.names.add(suffix)
@@ -246,7 +252,8 @@ class KeyFinder:
     def _add_doubted_ends(self, token: str, found: FoundNames) -> None:
         """Add the keys that what seems a key begins with, if it is none."""
         ends = FoundNames()
-        if self._add_ends(token, ends, _first_end(token)) and not self._is_key(token):
+        first = 1 if self._has_bare else _first_end(token)
+        if self._add_ends(token, ends, first) and not self._is_key(token):
             found.names |= ends.names
 
     def _is_file(self, token: str) -> bool:
@@ -254,7 +261,7 @@ class KeyFinder:
 
         A page has no extension, and a path with escapes is looked at again without them.
         """
-        if self._root is None or "%" in token or "+" in token:
+        if self._root is None or len(token) > _LONGEST or "%" in token or "+" in token:
             return False
         if keys.identity(token) in self._filter:
             return False
@@ -283,16 +290,17 @@ def _has_loose_end(token: str) -> bool:
 
 
 def _first_end(token: str) -> int:
-    """Return where a key may end, at the earliest, that goes on as an alphanumeric ASCII token."""
+    """Return where a key with an extension may end first, in a token that ends as one."""
     return token.find(".") + 1 or len(token) if token.isascii() else 1
 
 
 def _may_end(token: str, edge: int) -> bool:
     """Tell whether the key before `edge` may end there though the token goes on.
 
-    "a.webp-old" may mean "a.webp"; "submissions/1/icon" does not mean an object "submissions/1".
+    "a.webp-old" may mean "a.webp", and "uploads/1:80" may mean "uploads/1"; a "/" alone parts more
+    than it ends: "submissions/1/icon" does not mean an object "submissions/1".
     """
-    if not token[edge].isascii() or _PUNCTUATION.fullmatch(token, edge):
+    if token[edge] != "/" or _PUNCTUATION.fullmatch(token, edge):
         return True
     return "." in token[token.rfind("/", 0, edge) + 1 : edge]
 

@@ -131,6 +131,43 @@ def test_a_directory_is_not_named_by_what_lies_in_it():
     assert not finds("https://m/submissions/1/icon.webp", "submissions/1")
 
 
+UUID = "submissions/0b7c2a90-55d1-4f2e-9a35-6f0e3f1c77aa"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"{UUID}{mark}more" for mark in "!$%*+-.:=@^_`|~"]
+    + [f"{UUID}.Then we go", f"A={UUID}:{UUID}2", f"https://m/{UUID}@2x.png", f"{UUID}:80/x"],
+)
+@pytest.mark.parametrize("roots", [("submissions/",), None], ids=["roots", "no roots"])
+def test_a_key_without_an_extension_ends_at_any_punctuation(text, roots):
+    assert finds(text, UUID, roots)
+    assert UUID in find(text, UUID, "submissions/a b.png", roots=roots).names
+
+
+@pytest.mark.parametrize("text", [f"{UUID}7", f"{UUID}x", f"{UUID}/more", f"x{UUID[:-1]}:more"])
+def test_a_key_without_an_extension_is_not_named_by_a_longer_word_or_path(text):
+    assert not finds(text, UUID)
+
+
+def test_a_key_without_an_extension_is_not_meant_where_a_longer_key_is():
+    names = ["submissions/1", "submissions/1-small"]
+    finder = KeyFinder([names], ("submissions/",), is_key=names.__contains__)
+    assert finder.find("submissions/1-small").names == {names[1]}
+
+
+def test_a_filter_that_is_wrong_about_a_word_loses_no_key_without_an_extension():
+    finder = KeyFinder([[UUID]], ("submissions/",))
+    finder._filter.update([f"{UUID}:80"])
+    assert UUID in finder.find(f"see {UUID}:80 there").names
+
+
+def test_a_path_longer_than_any_key_is_neither_named_nor_absent():
+    path = f"submissions/{'a:' * 1000}b.webp"
+    found = find(path, ICON)
+    assert (found.names, found.absent) == (set(), set())
+
+
 def test_a_root_inside_a_path_begins_a_key_too():
     text = "https://m/submissions/old/submissions/QAD-000001/icon.webp"
     assert finds(text, ICON)
