@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import fnmatch
 import gzip
 import io
 import lzma
@@ -208,7 +207,7 @@ def _wanted(patterns: Iterable[str], object_keys: Iterable[str]) -> Iterator[tup
         (pattern, key)
         for key in object_keys
         for pattern in patterns
-        if fnmatch.fnmatchcase(keys.identity(key), keys.identity(pattern))
+        if keys.matches_glob(key, pattern)
     )
 
 

@@ -6,6 +6,7 @@ and is compared by `identity`. Nothing else quotes, joins, compares or makes key
 """
 
 from r2maint.keys.addresses import Addresses, Kind, Target, Via
+from r2maint.keys.globs import matches_glob
 from r2maint.keys.key_templates import (
     DEFAULT_TEMPLATE,
     check_template,
@@ -40,6 +41,7 @@ __all__ = [
     "is_composed",
     "join",
     "key_from_template",
+    "matches_glob",
     "order",
     "quote_key",
     "redact",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from r2maint.bucket import StoredObject
 from r2maint.conf import Config
 from r2maint.journal.sightings import Sightings
 from r2maint.keepset.read_texts import storage_locations
-from r2maint.keys import identity
+from r2maint.keys import identity, matches_glob
 from r2maint.object_index.objects import Inventory, outermost
 from r2maint.purge.result import PurgeOptions
 from r2maint.purge.variants.kin import kin_starts
@@ -104,7 +103,7 @@ class PurgeJudge:
         }
         for setting, patterns in shields.items():
             for pattern in patterns:
-                if fnmatch.fnmatchcase(identity(key), identity(pattern)):
+                if matches_glob(key, pattern):
                     return f"{setting} {pattern!r}"
         return ""
 

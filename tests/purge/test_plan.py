@@ -143,6 +143,15 @@ def test_a_plan_names_the_largest_the_oldest_and_the_youngest(bucket):
     assert [one["key"] for one in document["youngest"]][:2] == [ORPHAN, "submissions/2/29.webp"]
 
 
+def test_a_pattern_protects_the_keys_that_hold_its_brackets_and_those_it_means(bucket, settings):
+    patterns = ["submissions/[slug]/*", "submissions/photo [1].webp"]
+    change_settings(settings, PROTECTED=patterns)
+    for key in ("[slug]/a.webp", "s/a.webp", "photo [1].webp", "photo 1.webp", "photo 2.webp"):
+        bucket.add(f"submissions/{key}", b"12345", age=5 * WEEK)
+    left = told(plan(bucket))["not_counted"]
+    assert [one["objects"] for one in left if one["what"] == "protected"] == [4]
+
+
 def test_what_is_not_counted_is_told_with_its_reason(bucket, settings):
     change_settings(settings, PROTECTED=["submissions/*.json"], DERIVED=["{stem}__sized__*"])
     purge(bucket)

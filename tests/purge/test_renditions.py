@@ -46,6 +46,10 @@ def is_kept(pattern: str, key: str, *named: str) -> bool:
         ("{stem}[1].*", "a/photo[1].webp", "a/photo.jpg"),
         ("{stem}[!a]*", "a/photo-1.webp", "a/photo.jpg"),
         ("{stem}[z-a].*", "a/photo[z-a].webp", "a/photo.jpg"),
+        ("[{stem}].*", "a/[photo].webp", "a/photo.jpg"),
+        ("[thumb]-{stem}.*", "a/[thumb]-photo.webp", "a/photo.jpg"),
+        ("{stem} [*].webp", "a/photo [9x9].webp", "a/photo.jpg"),
+        ("{stem}[]].webp", "a/photo].webp", "a/photo.jpg"),
     ],
 )
 def test_a_rendition_is_kept_while_its_original_is_named(pattern, key, original):

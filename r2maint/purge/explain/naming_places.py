@@ -5,7 +5,6 @@ Of what stands there only the words that name the key are told: a cell may hold 
 
 from __future__ import annotations
 
-import fnmatch
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from r2maint.keepset.extra_sources import open_file
 from r2maint.keepset.find_keys import FoundNames, KeyFinder, NamingToken, token_of
 from r2maint.keepset.read_texts import JOURNAL, KeepSet, Reading, storage_locations
 from r2maint.keepset.source_lines import iter_lines, shown
-from r2maint.keys import identity
+from r2maint.keys import matches_glob
 from r2maint.models import Change, ChangeKind, Run
 from r2maint.object_index.objects import Inventory
 from r2maint.rendering.admin_links import admin_url
@@ -245,11 +244,7 @@ class Search:
 
     def _objects(self, sources: set[str]) -> Iterator[tuple[str, NamingPlace]]:
         patterns = [source[7:] for source in sources if source.startswith("object:")]
-        read = (
-            key
-            for key in self._keys()
-            if any(fnmatch.fnmatchcase(identity(key), identity(one)) for one in patterns)
-        )
+        read = (key for key in self._keys() if any(matches_glob(key, one) for one in patterns))
         for pattern, key, texts in self.keep_set.iter_objects(read):
             found = {name: text for text in texts for name in self._found_whole(text)}
             for name, text in found.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from r2maint.control import Control
 from r2maint.journal import journal
 from r2maint.journal.sightings import Sightings
 from r2maint.keepset.read_texts import KeepSet, Reading
-from r2maint.keys import Addresses, identity
+from r2maint.keys import Addresses, identity, matches_glob
 from r2maint.object_index.objects import Inventory
 from r2maint.purge.bucket_owner import read_standing
 from r2maint.purge.explain.key_history import find_history, find_sighting, known_keys
@@ -205,8 +204,7 @@ class _Explainer:
             yield self._search(self.others, tuple(map(identity, sorted(roots))), wanted)
 
     def _is_read(self, item: StoredObject) -> bool:
-        patterns = map(identity, self.config.extra_references.objects)
-        return any(fnmatch.fnmatchcase(identity(item.key), pattern) for pattern in patterns)
+        return any(matches_glob(item.key, one) for one in self.config.extra_references.objects)
 
     def _search(self, inventory: Inventory, prefixes: tuple[str, ...], wanted: set[str]) -> Search:
         return Search(

@@ -16,7 +16,11 @@ from typing import Any, NamedTuple
 from r2maint.keys.text import identity
 from r2maint.purge.variants.rendition_presets import PRESETS
 
-_PART = re.compile(r"\{(stem|name|path_stem|path|dir)\}|(\*)|(\?)|(\[!?[^\]]+\])")
+_PART = re.compile(
+    r"\{(stem|name|path_stem|path|dir)\}|(\*)|(\?)"
+    # Brackets around a placeholder are a file's own.
+    r"|(\[!?\]?(?:(?!\{(?:stem|name|path_stem|path|dir)\})[^\]])*\])"
+)
 _IN_PLACE = ("stem", "name")
 
 HasOriginal = Callable[[str], bool]
@@ -164,10 +168,14 @@ def _one_of(text: str) -> str:
     """Return what matches one of some characters, or the text as it stands: keys hold brackets."""
     negated = text[1] == "!"
     inner = text[2:-1] if negated else text[1:-1]
+    if not inner:
+        return re.escape(text)
+    # Brackets of the file's own may hold wildcards as well: "[*].webp".
+    itself = rf"\[{_expression(text[1:-1])}\]"
     escaped = "".join(letter if letter == "-" else re.escape(letter) for letter in inner)
     one = f"[{'^' if negated else ''}{escaped}]"
     try:
         re.compile(one)
     except re.error:
-        return re.escape(text)
-    return f"(?:{re.escape(text)}|{one})"
+        return itself
+    return f"(?:{itself}|{one})"
