@@ -24,6 +24,7 @@ from r2maint.bucket import Bucket
 from r2maint.conf import Config
 from r2maint.database.snapshot import CHUNK, OVERLAP, SEPARATOR
 from r2maint.errors import ConfigError
+from r2maint.keepset.walk_files import matching_files
 from r2maint.scratch.batches import batched
 
 Piece = tuple[str, str, int]
@@ -66,13 +67,6 @@ def iter_files(config: Config) -> Iterator[Piece]:
         for path in files:
             for text in _file_pieces(path):
                 yield source, text, 1
-
-
-def matching_files(base: Path, pattern: str) -> list[Path]:
-    """Return the files that a glob of EXTRA_REFERENCES means, in order."""
-    anchor = Path(pattern).anchor
-    found = Path(anchor or base).glob(pattern.removeprefix(anchor))
-    return sorted(path for path in found if path.is_file())
 
 
 @contextmanager

@@ -39,9 +39,9 @@ from r2maint.keepset.extra_sources import (
     iter_files,
     iter_object_texts,
     iter_objects,
-    matching_files,
 )
 from r2maint.keepset.find_keys import FoundNames, KeyFinder
+from r2maint.keepset.walk_files import matching_files
 from r2maint.keys.text import decode, normal_host
 from r2maint.scratch.batches import batched
 

@@ -15,8 +15,9 @@ from typing import TextIO
 
 from r2maint.conf import Config
 from r2maint.control import Control
-from r2maint.keepset.extra_sources import matching_files
+from r2maint.errors import ConfigError
 from r2maint.keepset.source_lines import iter_lines, shown
+from r2maint.keepset.walk_files import matching_files
 from r2maint.keys import Addresses, Via, redact
 
 MAX_LINES = 1000
@@ -78,9 +79,7 @@ def _iter_lines(
 ) -> Iterator[SourceLine]:
     seen: set[Path] = set()
     for pattern in config.extra_references.files:
-        paths = matching_files(config.base_dir, pattern)
-        if not paths:
-            remarks.append(f"EXTRA_REFERENCES['files'] matches no file: {pattern!r}.")
+        paths = _matching(config, pattern, remarks)
         fresh = [path for path in paths if path not in seen]
         seen.update(fresh)
         for path in control.track(fresh, "Reading files", len(fresh), unit="file"):
@@ -89,6 +88,17 @@ def _iter_lines(
                 if found := _judge(url, addresses):
                     kind, new = found
                     yield SourceLine(file=name, line=number, url=url, kind=kind, new=new)
+
+
+def _matching(config: Config, pattern: str, remarks: list[str]) -> list[Path]:
+    try:
+        found = matching_files(config.base_dir, pattern)
+    except ConfigError as error:
+        remarks.append(str(error))
+        return []
+    if not found:
+        remarks.append(f"EXTRA_REFERENCES['files'] matches no file: {pattern!r}.")
+    return found
 
 
 def _read(path: Path, remarks: list[str]) -> Iterator[tuple[int, str]]:
