@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from r2maint.database.snapshot import SEPARATOR
 
 _URL = "http"
-"""What is looked for when too much, or too little, can begin a key."""
-_MAX_BEGINNINGS = 8
+"""What is looked for when it is not known what begins a key, or that is too short."""
 _SHORTEST = 4
-"""Bytes: fewer leave too few characters of base64 to look for."""
+"""Characters of base64, or bytes: fewer stand in any text by chance."""
+_MAX_CORES = 48
+"""Looking for each costs a pass; more are looked for by one slower expression."""
 _RUN = re.compile(r"[A-Za-z0-9+/_-]+")
 _URL_SAFE = str.maketrans("-_", "+/")
 # `signing.dumps(…, compress=True)`: a dot, and the base64 of what zlib begins with. Source:
@@ -31,10 +32,12 @@ class Unpacker:
 
     def __init__(self, beginnings: Iterable[str] | None) -> None:
         """Take what every key begins with one of; None when that is not known."""
-        stems = {root.rstrip("/").encode() for root in beginnings or ()}
-        if not 0 < len(stems) <= _MAX_BEGINNINGS or min(map(len, stems)) < _SHORTEST:
-            stems = {_URL.encode()}
-        self._cores = sorted({core for stem in stems for core in _cores(stem)})
+        stems = {stem for root in beginnings or () for stem in _stems(root)}
+        if not stems or any(len(root.rstrip("/")) < _SHORTEST for root in beginnings or ()):
+            stems.add(_URL.encode())
+        found = {core for stem in stems for core in _cores(stem)}
+        self._cores = sorted(core for core in found if len(core[0]) >= _SHORTEST)
+        self._any_core = _expression(core for core, _ in self._cores)
 
     def iter_texts(self, text: str) -> Iterator[str]:
         """Yield each further text; of base64 what follows the beginning that was found."""
@@ -59,11 +62,39 @@ class Unpacker:
 
     def _iter_groups(self, text: str) -> Iterator[int]:
         """Yield where a group of four characters begins that holds the first ones of a core."""
-        for core, offset in self._cores:
+        for core, offset in self._cores_in(text):
             at = text.find(core)
             while at >= 0:
                 yield max(at - offset, 0)
                 at = text.find(core, at + 1)
+
+    def _cores_in(self, text: str) -> Iterable[tuple[str, int]]:
+        if len(self._cores) <= _MAX_CORES:
+            return self._cores
+        starts = set(self._any_core.findall(text))
+        return (core for core in self._cores if core[0][:_SHORTEST] in starts)
+
+
+def _expression(cores: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds the first characters of each core, overlapping ones too."""
+    by_first: dict[str, set[str]] = {}
+    for core in cores:
+        by_first.setdefault(core[0], set()).add(re.escape(core[1:_SHORTEST]))
+    ways = (f"{re.escape(first)}(?:{'|'.join(sorted(rest))})" for first, rest in by_first.items())
+    return re.compile(f"(?=({'|'.join(sorted(ways))}))")
+
+
+def _stems(root: str) -> Iterator[bytes]:
+    """Yield what a key below `root` begins with; of a short root, with what comes after or before.
+
+    The slash may be escaped for JSON or for a URL.
+    """
+    stem = root.rstrip("/").encode()
+    if len(stem) >= _SHORTEST:
+        yield stem
+        return
+    for ending in (b"/", b"%2", b"\\/") if stem else ():
+        yield from (start + stem + ending for start in (b"", b"/", b'"'))
 
 
 def _cores(stem: bytes) -> Iterator[tuple[str, int]]:

@@ -240,6 +240,23 @@ def test_what_only_looks_packed_does_no_harm(packed):
     assert find(f"{packed} {ICON}", ICON).names == {ICON}
 
 
+@pytest.mark.parametrize(
+    "others",
+    [("old/",), ("s/",), tuple(f"prefix-{number}/" for number in range(40))],
+    ids=["short", "shortest", "many"],
+)
+@pytest.mark.parametrize("before", ["", "a", "ab", "local:///", "s3://bucket/", '{"icon": "'])
+def test_further_roots_hide_no_packed_key(others, before):
+    roots = ("submissions/", *others)
+    for key in ("submissions/1.webp", f"{others[0]}1.webp"):
+        # One letter cannot be told from chance: only addresses are looked for below it.
+        if not key.startswith("s/"):
+            packed = as_segment(f"{before}{key}")
+            assert finds(f"words {packed} words", key, roots)
+            assert finds(as_segment(f"{before}/{quote(key, safe='')}"), key, roots)
+        assert finds(as_segment(f"{before}https://m/{key}"), key, roots)
+
+
 def test_many_packed_keys_in_one_run_are_all_found():
     keys = [f"submissions/{number}.webp" for number in range(50)]
     assert find(b64encode("x".join(f"/{key}?" for key in keys).encode()).decode(), *keys).names >= {
