@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -29,14 +29,21 @@ from r2maint.journal import journal
 from r2maint.keys import Addresses
 from r2maint.machine_resources import collecting_rarely
 from r2maint.management.commands import _options
-from r2maint.management.commands._exit import Unwritable, as_told, closing
+from r2maint.management.commands._exit import as_told, closing
 from r2maint.management.commands._interrupts import Interrupts
-from r2maint.management.commands._output import ReportItems, deliver, unwrapped, write_to
+from r2maint.management.commands._output import (
+    BestEffortStream,
+    ReportItems,
+    deliver,
+    hold_standard_descriptors,
+    require_place,
+    unwrapped,
+    write_to,
+)
 from r2maint.management.commands._progress import bars_on
 from r2maint.models import Run, RunState
 from r2maint.references.scope import Scope
 from r2maint.rendering import Metric, Refusal, Report, ReportColumn, Section, Suite, require_format
-from r2maint.rendering.output import require_writable
 
 Options = Mapping[str, Any]
 
@@ -89,6 +96,12 @@ class R2Command(BaseCommand):
     plan_finds: ClassVar[bool] = False
     """True when findings of the plan itself are exit code 3."""
     columns: ClassVar[tuple[ReportColumn, ...]] = ()
+
+    def __init__(
+        self, stdout: TextIO | None = None, stderr: TextIO | None = None, **options: Any
+    ) -> None:
+        told: Any = BestEffortStream(stderr or sys.stderr)
+        super().__init__(stdout, told, **options)
 
     # For subclasses
 
@@ -175,16 +188,13 @@ class R2Command(BaseCommand):
         if options["dry_run"] and options.get("apply"):
             raise UsageError("--dry-run and --apply exclude each other.", "Pass one of them.")
         require_format(options["format"])
-        if options["output"]:
-            try:
-                require_writable(options["output"])
-            except OSError as error:
-                raise Unwritable(options["output"], error) from error
+        require_place(options["format"], options["output"], self.stdout)
         return options
 
     # One execution
 
     def handle(self, *args: Any, **options: Any) -> None:
+        hold_standard_descriptors()
         control = Control()
         with collecting_rarely(), Interrupts(control, self._announce_stop) as interrupts:
             progress = _Progress(started_at=_now(), control=control, interrupts=interrupts)

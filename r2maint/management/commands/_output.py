@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,7 +17,7 @@ from r2maint import rendering
 from r2maint.management.commands._exit import Unwritable
 from r2maint.rendering import Report
 from r2maint.rendering.as_text import MAX_ROWS
-from r2maint.rendering.output import Encodable, open_replacing
+from r2maint.rendering.output import Encodable, open_replacing, require_writable
 
 _DOCUMENTS = ("json", "jsonl")
 """Formats in which an error is a document too."""
@@ -29,7 +32,7 @@ def deliver(result: Report, options: Mapping[str, Any], stdout: OutputWrapper) -
         if output:
             with open_replacing(Path(output)) as out:
                 rendering.write(result, format, out)
-        elif _is_worth_printing(result, format, options["verbosity"]):
+        elif is_open(stdout) and _is_worth_printing(result, format, options["verbosity"]):
             write_to(stdout, result, format)
     except OSError as error:
         raise Unwritable(output or "stdout", error, result.run_id) from error
@@ -44,17 +47,92 @@ def _is_worth_printing(result: Report, format: str, verbosity: int) -> bool:
     return bool(format != "text" or verbosity or result.exit_code)
 
 
+def require_place(format: str, output: Path | None, stdout: OutputWrapper) -> None:
+    """Raise Unwritable when the report would have nowhere to go: asked before the work, not after.
+
+    Text is for readers: without a stdout (`>&-`, pythonw) there are none, and the exit code says
+    how the run ended. Any other format was asked for.
+    """
+    if output:
+        try:
+            require_writable(output)
+        except OSError as error:
+            raise Unwritable(output, error) from error
+    elif format != "text" and not is_open(stdout):
+        raise Unwritable("stdout", OSError(errno.EBADF, "it is closed"))
+
+
 def write_to(stream: OutputWrapper, result: Report, format: str) -> None:
     """Write past Django's wrapper, which would end every write in a line break."""
     out = unwrapped(stream)
     try:
         rendering.write(result, format, Encodable(out))
         out.flush()
-    except BrokenPipeError:
-        # The reader has seen enough (`| head`); the exit code stays that of the run. Python
-        # flushes stdout once more at exit, and must not meet the closed pipe again.
-        if out is sys.stdout:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _discard(out)
+        # The reader has seen enough (`| head`), or the terminal is gone; the exit code stays that
+        # of the run.
+        if not (isinstance(error, BrokenPipeError) or _has_hung_up(out, error)):
+            raise
+
+
+def _has_hung_up(out: TextIO, error: OSError) -> bool:
+    """Tell whether a terminal is gone; a disk may fail with the same error."""
+    return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(out.fileno()).st_mode)
+
+
+def _discard(out: TextIO) -> None:
+    """Send nowhere what Python flushes to this stream at exit: it would end with exit code 120."""
+    if out is sys.stdout or out is sys.stderr:
+        with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), out.fileno())
+
+
+class BestEffortStream:
+    """A stream for sentences that never fails, and may be none: the exit code stays the run's."""
+
+    def __init__(self, out: TextIO | None) -> None:
+        self._out = out
+
+    def write(self, text: str, /) -> int:
+        self._attempt("write", text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt("flush")
+
+    def isatty(self) -> bool:
+        return is_open(self) and bool(self._out and self._out.isatty())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
+
+    def _attempt(self, method: str, *arguments: str) -> None:
+        if self._out is None:
+            return
+        try:
+            getattr(self._out, method)(*arguments)
+        except (OSError, ValueError):
+            _discard(self._out)
+
+
+def is_open(stream: OutputWrapper | BestEffortStream) -> bool:
+    """Tell whether there is a stream at all: Python has None for one that is closed (`>&-`)."""
+    return stream._out is not None and not getattr(stream._out, "closed", False)
+
+
+def hold_standard_descriptors() -> None:
+    """Open the null device in place of a closed stdin, stdout or stderr.
+
+    A file or a pipe opened later would get its number, and a helper process would take it for a
+    stream to write to.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number, which is this one. It stays open for as long as the process.
+            os.open(os.devnull, os.O_RDWR)
 
 
 def unwrapped(stream: OutputWrapper) -> TextIO:
