@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +12,11 @@ from typing import Protocol, TypeVar
 from r2maint.errors import Stopped
 
 T = TypeVar("T")
+
+HANGUP = getattr(signal, "SIGHUP", None)
+"""The terminal or the connection is gone; not on every system."""
+STOP_SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, HANGUP)))
+"""What asks a run to finish its step and end."""
 
 
 class Advance(Protocol):

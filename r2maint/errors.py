@@ -22,7 +22,7 @@ R2MaintError                 1   could not run
 ├── Refused                  4   a brake holds
 ├── Declined                 1   somebody said no, or nobody could be asked
 ├── LeaseHeld                5   another run is writing to this bucket
-└── Stopped                      asked to stop: a signal (130, 143) or --max-duration (6)
+└── Stopped                      asked to stop: a signal (129, 130, 143) or --max-duration (6)
 
 The numbers are exit codes. Messages read "what: which one." and hints say what to do next; neither
 ever holds a secret.

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import cast
 
+from r2maint.control import STOP_SIGNALS
 from r2maint.images.process_limits import MemoryLimit, time_limit
 from r2maint.images.recipe import Allowance, Encoded, ImageError, Recipe, Skip
 
@@ -127,8 +128,9 @@ class Worker:
 
 
 def _work(pipe: Connection, encode: Encode, allowance: Allowance) -> None:
-    # Ctrl-C reaches the whole process group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a lost terminal reach the whole process group; the parent decides what they mean.
+    for number in {*STOP_SIGNALS} - {signal.SIGTERM}:  # by which it ends its processes
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     memory = MemoryLimit(allowance.memory)
     try:

@@ -418,7 +418,9 @@ def test_a_process_exits_with_the_code_and_without_a_traceback(shell, words, cod
 
 @pytest.mark.parametrize("toy", ["slow-plan", "slow"])
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["INT", "TERM", "HUP"],
 )
 def test_a_signal_stops_at_a_safe_point_and_reports(shell, toy, number, code):
     process = start(shell, "--apply", "--no-input", "--format", "json", "--toy", toy)
@@ -447,8 +449,48 @@ def test_a_second_interrupt_stops_at_once(shell, toy):
     assert json.loads(out)["error"]["code"] == "stopped"
 
 
-def start(shell, *words: str) -> subprocess.Popen:
-    process = subprocess.Popen([*MANAGE, "toy", *words], env=shell, text=True, **SILENT)
+@pytest.mark.parametrize("toy", ["slow-plan", "slow"])
+def test_a_terminal_that_is_gone_stops_at_a_safe_point_without_a_traceback(shell, tmp_path, toy):
+    master, slave = pty.openpty()
+    log = tmp_path / "stderr"
+    with log.open("wb") as err:
+        streams = {"stdin": slave, "stdout": slave, "stderr": err}
+        session = {"start_new_session": True, "preexec_fn": take_terminal}
+        words = [*MANAGE, "toy", "--apply", "--no-input", "--toy", toy]
+        process = subprocess.Popen(words, env=shell, **streams, **session)
+    os.close(slave)
+    seen = b""
+    while b"ing" not in seen:
+        seen += read_terminal(master)
+    os.close(master)
+    assert process.wait(60) == 129
+    assert log.read_text() == (
+        "CommandError: Stopped by signal. Run the same command again to continue.\n"
+    )
+
+
+def test_a_second_hangup_is_not_impatience(shell):
+    process = start(shell, "--apply", "--no-input", "--format", "json", "--toy", "slow-stop")
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, json.loads(out)["summary"]["done"]) == (129, 2)
+
+
+def test_under_nohup_a_hangup_is_not_heard(shell):
+    ignored = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    process = start(shell, "--apply", "--no-input", "--format", "json", "--toy", "slow", **ignored)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(60) == 143
+    process.communicate()
+
+
+def start(shell, *words: str, **how) -> subprocess.Popen:
+    process = subprocess.Popen([*MANAGE, "toy", *words], env=shell, text=True, **SILENT, **how)
     assert process.stdout.readline().endswith("ing\n")
     return process
 

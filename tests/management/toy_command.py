@@ -113,6 +113,11 @@ class Command(R2Command):
             say("applying")
             while not work.control.stop():
                 time.sleep(0.01)
+        if "slow-stop" in plan.words:
+            say("applying")
+            while not work.control.stop():
+                time.sleep(0.01)
+            time.sleep(1)
         if "stubborn" in plan.words:
             say("applying")
             time.sleep(60)

@@ -16,6 +16,7 @@ from dataclasses import replace
 import pytest
 
 from r2maint.bucket import StoredObject
+from r2maint.control import STOP_SIGNALS
 from r2maint.errors import R2MaintError, Stopped
 from r2maint.http import Guard
 from r2maint.journal.journal import now
@@ -168,7 +169,7 @@ def test_what_heed_raises_ends_it_while_a_host_is_silent(web, started):
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 @pytest.mark.parametrize("is_young", [True, False], ids=["starting", "at work"])
 def test_a_signal_to_the_whole_group_is_left_to_the_parent(web, number, is_young):
     with closing(ProbersApart(prober_of(web), processes=2)) as started:
@@ -179,7 +180,7 @@ def test_a_signal_to_the_whole_group_is_left_to_the_parent(web, number, is_young
             os.kill(process.pid, number)
         (verdict,) = ask(started, inquiries(web, "b.png"))
     assert verdict.outcome is Outcome.OK
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()).isdisjoint({signal.SIGINT, signal.SIGTERM})
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()).isdisjoint(STOP_SIGNALS)
 
 
 def test_a_stop_that_ends_the_processes_too_is_told_as_the_stop(web, started):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop at a safe point first, at once the second time."""
+"""Ctrl-C, SIGTERM and SIGHUP: stop at a safe point first, at once the second time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from r2maint.control import Control
+from r2maint.control import HANGUP, STOP_SIGNALS, Control
 
 
 class Interrupts:
@@ -27,7 +27,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOP_SIGNALS:
                 previous = signal.getsignal(number)
                 if previous not in (signal.SIG_IGN, None):
                     self._previous[number] = signal.signal(number, self._heard)
@@ -52,7 +52,8 @@ class Interrupts:
             self._at_once = False
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        again = self._control.signal_code != 0
+        # The kernel and the shell may both tell that the terminal is gone: nobody is impatient.
+        again = self._control.signal_code != 0 and number != HANGUP
         self._control.signal_code = self._control.signal_code or 128 + number
         if again or self._at_once:
             raise KeyboardInterrupt

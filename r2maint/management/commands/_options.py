@@ -28,7 +28,8 @@ exit codes:
   4    a brake refused --apply
   5    another run holds the lease
   6    stopped by --max-duration; run again to continue
-  130  interrupted (143: terminated); run again to continue"""
+  130  interrupted (129: the terminal is gone; 143: terminated); run again to
+       continue"""
 
 
 class HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):

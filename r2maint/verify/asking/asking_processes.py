@@ -25,6 +25,7 @@ from typing import Any
 from zlib import crc32
 
 from r2maint.bucket.protocol import StoredObject
+from r2maint.control import STOP_SIGNALS
 from r2maint.errors import R2MaintError
 from r2maint.machine_resources import collecting_rarely, machine_memory, usable_cores
 from r2maint.verify.asking.host_health import Hosts
@@ -36,7 +37,6 @@ _MOST_PROCESSES = 4
 _PROCESS_BYTES = {Level.HTTP: 2**27, Level.CONTENT: 2**30}
 """Of the machine's memory that make room for one process: pictures are decoded whole."""
 _BATCH = 256
-_STOPS = (signal.SIGINT, signal.SIGTERM)
 _HEED_SECONDS = 1.0
 _HELD_BACK_SECONDS = 0.05
 """How long a verdict may wait for others to go with it."""
@@ -158,7 +158,7 @@ def _deaf() -> Iterator[None]:
         return
     # Started with the first process otherwise, which lets signals through again.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -256,7 +256,7 @@ class _Exchange:
 def _serve(pipe: Connection, prober: Prober) -> None:
     # Ctrl-C, and what service managers and containers send, reaches the whole process group; the
     # parent decides what it means, and its end is theirs.
-    for number in _STOPS:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     inbox, outbox = _Inbox(pipe), _Outbox(pipe)
     with collecting_rarely():
