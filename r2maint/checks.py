@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -253,6 +254,14 @@ def _plain_http(surroundings: Surroundings, config: Config) -> Found:
         yield _warning("W016", text, "Pages served over https block it: write https://.")
 
 
+def _interpreter(surroundings: Surroundings, config: Config) -> Found:
+    path = config.python
+    if path and not (os.path.isfile(path) and os.access(path, os.X_OK)):
+        text = f"R2MAINT['PYTHON'] is no program here: {path}."
+        hint = "Write the path of the Python in this project's virtual environment."
+        yield _warning("W017", text, hint)
+
+
 _AT_SURROUNDINGS: tuple[Callable[[Surroundings], Found], ...] = (
     _endpoint_as_domain,
     _misspelt,
@@ -270,4 +279,5 @@ _AT_CONFIG: tuple[Callable[[Surroundings, Config], Found], ...] = (
     _prefixes,
     _region,
     _plain_http,
+    _interpreter,
 )

@@ -245,6 +245,8 @@ def test_every_error_is_told_at_once(project: Project) -> None:
         ("W012", "url_protocol", GOOD, {"STORAGES": s3_options(url_protocol="http")}),
         ("W014", "/nowhere/at/all", {**GOOD, "LOCAL_MEDIA": {"/m/": "/nowhere/at/all"}}, {}),
         ("W015", "'/submissions/'", {**GOOD, "MANAGED_PREFIXES": ["/submissions/"]}, {}),
+        ("W017", "/nowhere/python", {**GOOD, "PYTHON": "/nowhere/python"}, {}),
+        ("W017", "no program", {**GOOD, "PYTHON": str(Path(__file__))}, {}),
         ("W016", "plain http", {**GOOD, "PUBLIC_URL": "http://media.example.org"}, {}),
     ],
 )

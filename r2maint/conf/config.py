@@ -63,6 +63,8 @@ class Config:
     """Of the bucket, as Cloudflare's API names it."""
     zone_id: str = ""
     prices: Mapping[str, Any] = field(default_factory=dict)
+    python: str = ""
+    """The interpreter of helper processes; "" for `sys.executable`."""
     base_dir: Path = field(default_factory=Path.cwd)
 
 
@@ -91,6 +93,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "API_TOKEN": setting_values.parse_text,
     "ZONE_ID": setting_values.parse_line,
     "PRICES": setting_values.parse_mapping,
+    "PYTHON": setting_values.parse_python,
 }
 SETTINGS = tuple(_PARSERS)
 """Every name R2MAINT may hold."""
@@ -107,6 +110,7 @@ _PLAIN = (
     "CACHE_CONTROL",
     "FETCH_ALLOW",
     "PRICES",
+    "PYTHON",
 )
 """Settings that go into Config under their own name in lower case."""
 

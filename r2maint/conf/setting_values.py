@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -120,6 +121,14 @@ def parse_line(name: str, value: Any) -> str:
     if any(character < " " for character in text):
         raise wrong(name, "must be one line")
     return text
+
+
+def parse_python(name: str, value: Any) -> str:
+    """Accept the absolute path of an interpreter; "" is this process's own."""
+    path = parse_line(name, os.fspath(value) if isinstance(value, os.PathLike) else value)
+    if path and not os.path.isabs(path):
+        raise wrong(name, "must be an absolute path", "Write /srv/site/venv/bin/python.")
+    return path
 
 
 def parse_label(name: str, value: Any) -> str:

@@ -33,10 +33,10 @@ class ImageError(R2MaintError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"Unusable picture: {detail}.")
         self.reason = reason
+        self.detail = detail
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
-        detail = self.message.removeprefix("Unusable picture: ").removesuffix(".")
-        return type(self), (self.reason, detail)
+        return type(self), (self.reason, self.detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

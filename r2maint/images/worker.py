@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import cast
 
-from r2maint.control import STOP_SIGNALS
-from r2maint.images.process_limits import MemoryLimit, time_limit
+from r2maint.errors import R2MaintError
+from r2maint.images.encoding_messages import (
+    BODY_BYTES,
+    TOLD_BYTES,
+    Result,
+    packed_job,
+    result_of,
+)
 from r2maint.images.recipe import Allowance, Encoded, ImageError, Recipe, Skip
+from r2maint.processes import NO_MEMORY, Failing, FrameError, Helper, HelperFailed
 
 logger = logging.getLogger(__name__)
-Result = Encoded | Skip | ImageError
 Encode = Callable[[bytes, Recipe], Encoded | Skip]
 
-_NO_MEMORY = 77
-"""Exit code of a process that could not even take a picture in, or hand it out."""
-_ALARM, _KILL = (getattr(signal, name, None) for name in ("SIGALRM", "SIGKILL"))
-_family = threading.Lock()
-"""Held while a process starts or is buried: each start also asks which others have ended."""
+_PROGRAM = "r2maint.images.encoding_child"
+_PATIENCE = 30.0
+"""Seconds beside a picture's own, after which a process that should have ended itself is ended."""
+_SEND_SECONDS = 60.0
 
 
 def attempt(
@@ -55,105 +55,81 @@ def _no_memory() -> ImageError:
 class Worker:
     """A process, started when it is first needed and again after each death."""
 
-    def __init__(self, encode: Encode, allowance: Allowance) -> None:
-        self._encode = encode
+    def __init__(self, allowance: Allowance, python: str = "") -> None:
         self._allowance = allowance
+        self._python = python
         self._closed = False
-        self._process: SpawnProcess | None = None
-        self._pipe: Connection | None = None
+        self._helper: Helper | None = None
+        self._lock = threading.Lock()
+        """Held while the process starts or is forgotten: another thread may stop it meanwhile."""
 
     def encode(self, data: bytes, recipe: Recipe) -> Result:
-        """Return what became of a picture, be it that its process died of it."""
-        pipe = self._started()
+        """Return what became of a picture, be it that its process died of it.
+
+        Raises: ConfigError, R2MaintError when no process can be started.
+        """
+        helper = self._started()
+        if helper is None:
+            return _crashed()
         try:
-            pipe.send((data, recipe))
-            result, is_last = pipe.recv()
-        except (EOFError, OSError):
-            return self._cause_of_death()
+            helper.send(packed_job(recipe, self._allowance), data, seconds=_SEND_SECONDS)
+            frame = helper.receive(
+                most_told=TOLD_BYTES, most_body=BODY_BYTES, seconds=self._seconds
+            )
+            result, is_last = result_of(frame, recipe)
+        except HelperFailed as failed:
+            return self._cause_of_death(helper, failed.how)
+        except FrameError:
+            return self._cause_of_death(helper, Failing.GARBLED)
         if is_last:
-            self._buried()
-        return cast(Result, result)
+            self.close()
+        return result
 
-    def _started(self) -> Connection:
-        with _family:
-            if self._pipe is None:
-                # Spawned, not forked: a fork would carry database connections and locks along.
-                context = multiprocessing.get_context("spawn")
-                self._pipe, theirs = context.Pipe()
-                if not self._closed:
-                    arguments = (theirs, self._encode, self._allowance)
-                    process = context.Process(target=_work, args=arguments, daemon=True)
-                    process.start()
-                    self._process = process
-                theirs.close()
-            return self._pipe
+    @property
+    def _seconds(self) -> float | None:
+        """How long an answer may take; the process itself ends before."""
+        seconds = self._allowance.seconds
+        return seconds + _PATIENCE if seconds else None
 
-    def _cause_of_death(self) -> ImageError:
-        code = self._buried() or 0
-        if -code == _ALARM:
+    def _started(self) -> Helper | None:
+        """Return the process; None when nobody waits for pictures any more."""
+        with self._lock:
+            if self._helper is None and not self._closed:
+                try:
+                    self._helper = Helper(_PROGRAM, self._python)
+                except OSError as error:
+                    raise R2MaintError(
+                        f"The system starts no process to encode pictures: {error.strerror}.",
+                        "Run again when the machine has room.",
+                    ) from error
+            return self._helper
+
+    def _cause_of_death(self, helper: Helper, how: Failing) -> ImageError:
+        code = helper.bury() if how is Failing.ENDED else helper.end()
+        self.close()
+        if not helper.is_greeted or how is Failing.GARBLED:
+            return _crashed()
+        if how is Failing.SILENT or -code == signal.SIGALRM:
             return ImageError("too_slow", f"it took more than {self._allowance.seconds:g} seconds")
         # Kernels kill so when a machine or container runs out of memory.
-        if code == _NO_MEMORY or -code == _KILL:
+        if code == NO_MEMORY or -code == signal.SIGKILL:
             return _no_memory()
-        return ImageError("crashed", "it crashed the decoder or encoder")
-
-    def _buried(self) -> int | None:
-        """Wait until the process is gone, and forget it; return its exit code."""
-        with _family:
-            process, pipe = self._process, self._pipe
-            self._process = self._pipe = None
-            if pipe is not None:
-                pipe.close()
-            if process is None:
-                return None
-            process.join()
-            code = process.exitcode
-            process.close()
-            return code
+        return _crashed()
 
     def stop(self) -> None:
-        """End the process, whatever it is doing; whoever waits for it sees it die."""
-        with _family:
+        """End the process for good; whoever waits for it sees it die."""
+        with self._lock:
             self._closed = True
-            if self._process is not None:
-                self._process.terminate()
+            if self._helper is not None:
+                self._helper.kill()
 
     def close(self) -> None:
-        """Give everything back, once nobody waits for the process any more."""
-        self.stop()
-        self._buried()
+        """Give the process back, once nobody waits for it any more."""
+        with self._lock:
+            helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.end()
 
 
-# Inside the process
-
-
-def _work(pipe: Connection, encode: Encode, allowance: Allowance) -> None:
-    # Ctrl-C and a lost terminal reach the whole process group; the parent decides what they mean.
-    for number in {*STOP_SIGNALS} - {signal.SIGTERM}:  # by which it ends its processes
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    memory = MemoryLimit(allowance.memory)
-    try:
-        while True:
-            data, recipe = pipe.recv()
-            with time_limit(allowance.seconds):
-                result = attempt(encode, data, recipe, memory.is_strained)
-            # So that the next picture is not taken for what this one took.
-            is_last = memory.is_strained()
-            pipe.send((result, is_last))
-            if is_last:
-                return
-            del data, result
-    except MemoryError:
-        os._exit(_NO_MEMORY)
-    except (EOFError, OSError):
-        # The parent is gone.
-        return
-
-
-def _end_with_parent() -> None:
-    """Leave when the parent was killed, even from the midst of a picture."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+def _crashed() -> ImageError:
+    return ImageError("crashed", "it crashed the decoder or encoder")

@@ -119,7 +119,8 @@ class Preparer:
         settled: deque[_Made | MigrationItem] = deque()
         jobs = self._jobs(opened, settled)
         workers = max(1, min(self.control.workers, usable_cores()))
-        with closing(reencode_many(jobs, workers=workers)) as results:
+        python = self.namer.config.python
+        with closing(reencode_many(jobs, workers=workers, python=python)) as results:
             for finished in results:
                 item, data = finished.label
                 yield _outcome(item, data, finished.result)

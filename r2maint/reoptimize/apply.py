@@ -61,7 +61,12 @@ def apply_reoptimize(
     stops: list[Stopped] = []
     with Ledger(bucket.name) as ledger:
         trial = Trial(
-            bucket=bucket, writer=writer, ledger=ledger, control=control, processes=processes
+            bucket=bucket,
+            writer=writer,
+            ledger=ledger,
+            control=control,
+            processes=processes,
+            python=config.python,
         )
         converter = _Converter(trial=trial, journal=journal)
         with closing(trial.run(_untried(plan))) as encoded:

@@ -34,6 +34,8 @@ class Trial:
     ledger: Ledger
     control: Control
     processes: bool = True
+    python: str = ""
+    """The setting PYTHON."""
 
     def run(self, items: Iterable[ReoptimizeItem]) -> Generator[Tried, None, None]:
         """Yield each item with its new version, or left without one.
@@ -43,7 +45,7 @@ class Trial:
         settled: deque[ReoptimizeItem] = deque()
         workers = max(1, min(self.control.workers, usable_cores()))
         jobs = self._jobs(items, settled)
-        many = reencode_many(jobs, workers=workers, processes=self.processes)
+        many = reencode_many(jobs, workers=workers, processes=self.processes, python=self.python)
         with closing(many) as results:
             for finished in results:
                 yield self._tried(finished.label, finished.result)

@@ -80,7 +80,12 @@ def plan_reoptimize(
         ledger.forget_others(listed, scope.prefix)
         looked_at = hold_back(looked_at, config, bucket, writer, listed, scope.prefix, control)
         trial = Trial(
-            bucket=bucket, writer=writer, ledger=ledger, control=control, processes=processes
+            bucket=bucket,
+            writer=writer,
+            ledger=ledger,
+            control=control,
+            processes=processes,
+            python=config.python,
         )
         tried = Spool.of(_try(_sample(looked_at, sample), trial))
     measured = {item.key: item for item, _ in tried}

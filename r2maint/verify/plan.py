@@ -256,7 +256,7 @@ def _prober(config: Config, level: Level, control: Control) -> ProbersApart:
         rate=control.rate,
         referers=referers,
     )
-    return ProbersApart(prober)
+    return ProbersApart(prober, python=config.python)
 
 
 def _expiries(bucket: Bucket, level: Level) -> tuple[Expiry, ...]:

@@ -329,6 +329,7 @@ def test_every_setting_arrives_in_its_type() -> None:
             "API_TOKEN": "t0ken-value",
             "ZONE_ID": "z",
             "PRICES": {"storage": "0.015"},
+            "PYTHON": Path("/venv/bin/python"),
         }
     )
     assert config == Config(
@@ -357,6 +358,7 @@ def test_every_setting_arrives_in_its_type() -> None:
         api_token="t0ken-value",
         zone_id="z",
         prices={"storage": "0.015"},
+        python="/venv/bin/python",
         base_dir=BASE,
     )
 
@@ -472,6 +474,8 @@ MALFORMED: list[tuple[str, Any]] = [
     ("CACHE_CONTROL", "a\nb: c"),
     ("FETCH_ALLOW", ["http://x"]),
     ("PRICES", "0.015"),
+    ("PYTHON", "venv/bin/python"),
+    ("PYTHON", None),
     ("ZONE_ID", 5),
     ("API_TOKEN", 5),
     ("ACCESS_KEY_ID", b"AKIDSECRETISH"),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -37,13 +34,16 @@ from r2maint.images import (
     Recipe,
     Skip,
     inspect,
+    pool,
     reencode,
     reencode_many,
     sniff,
+    worker,
 )
 from r2maint.images.process_limits import own_share
 from r2maint.images.similarity import SURELY_BROKEN, ComparedPicture
 from tests.pictures import animation, photo, saved
+from tests.worlds.helper_processes import FATEFUL, helpers
 
 MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
 needs_avif = pytest.mark.skipif(not images.can_write("avif"), reason="this Pillow writes no AVIF")
@@ -573,45 +573,38 @@ def test_the_fingerprint_tells_recipes_apart():
 # Many at once
 
 
-def meet_fate(data: bytes, recipe: Recipe):
-    with Path(os.environ["ATTEMPTS"]).open("ab") as attempts:
-        attempts.write(hashlib.sha256(data).digest())
-    if data == b"crash":
-        os._exit(11)
-    if data == b"killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if data == b"stuck":
-        hashlib.pbkdf2_hmac("sha256", b"inside C", b"", 2**31 - 1)
-    return reencode(data, recipe)
+@pytest.fixture
+def fateful(monkeypatch, tmp_path) -> Path:
+    """Encoders that die of some bytes, and the file of what they tried."""
+    monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
+    monkeypatch.setattr(worker, "_PROGRAM", FATEFUL)
+    return tmp_path / "attempts"
 
 
 @pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing limits memory here")
-def test_what_kills_a_process_costs_one_picture_and_none_is_encoded_twice(tmp_path, monkeypatch):
-    monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
+def test_what_kills_a_process_costs_one_picture_and_none_is_encoded_twice(fateful):
     large = saved(Image.new("RGB", (4000, 4000), "red"))
     bodies = [b"crash", b"stuck", large, b"killed"]
     bodies = [body for bad in bodies for body in (bad, saved(photo((100, 100 + len(bad) % 97))))]
     allowance = Allowance(memory=40 * 2**20, seconds=1)
 
     jobs = [Job(number, body, Recipe()) for number, body in enumerate(bodies)]
-    results = list(reencode_many(jobs, workers=2, encode=meet_fate, allowance=allowance))
+    results = list(reencode_many(jobs, workers=2, allowance=allowance))
 
     assert [finished.label for finished in results] == list(range(8))
     reasons = [getattr(finished.result, "reason", "") for finished in results]
     assert reasons[::2] == ["crashed", "too_slow", "out_of_memory", "out_of_memory"]
     assert all(isinstance(finished.result, Encoded) for finished in results[1::2])
-    attempts = (tmp_path / "attempts").read_bytes()
-    assert len(attempts) == 32 * len(bodies)
+    assert len(fateful.read_bytes()) == 32 * len(bodies)
 
 
-def test_what_is_left_to_encode_is_dropped_when_nobody_waits(tmp_path, monkeypatch):
-    monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
+def test_what_is_left_to_encode_is_dropped_when_nobody_waits(fateful):
     jobs = [Job(number, body, Recipe()) for number, body in enumerate([b"", b"stuck", b"stuck"])]
-    results = reencode_many(jobs, workers=1, encode=meet_fate)
+    results = reencode_many(jobs, workers=1)
     assert next(results).result.reason == "empty"
     results.close()
-    assert not multiprocessing.active_children()
+    assert not helpers(os.getpid())
 
 
 def test_an_even_share_of_the_machine_is_what_a_process_may_take():
@@ -625,8 +618,9 @@ def fail(data: bytes, recipe: Recipe):
     raise ZeroDivisionError
 
 
-def test_what_nobody_foresaw_fails_one_picture_only(caplog):
-    (finished,) = reencode_many([Job(1, b"", Recipe())], workers=1, processes=False, encode=fail)
+def test_what_nobody_foresaw_fails_one_picture_only(caplog, monkeypatch):
+    monkeypatch.setattr(pool, "reencode", fail)
+    (finished,) = reencode_many([Job(1, b"", Recipe())], workers=1, processes=False)
     assert finished.result.reason == "encoder_failed"
     assert "ZeroDivisionError" in caplog.text
 

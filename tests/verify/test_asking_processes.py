@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from r2maint.verify.asking.asking_processes import ProbersApart
 from r2maint.verify.asking.prober import HELD_BYTES, PER_STRANGER, Inquiry, Prober
 from r2maint.verify.verdicts.outcomes import Level, Outcome
 from tests.servers.websites import BREAK, Site, reply, site
+from tests.worlds.helper_processes import helpers
 
 BODY = b"\x89PNG\r\n\x1a\n of some length"
 IMAGE = "Content-Type: image/png"
@@ -77,7 +77,7 @@ def ask(prober: ProbersApart | Prober, asked: list[Inquiry], *, ours: bool = Tru
 
 
 def processes_of(prober: ProbersApart):
-    return [child.process for child in prober._children]
+    return [child.helper.process for child in prober._children]
 
 
 PATHS = ("a.png", "", "gone.png", "page.png", "broken.png", "", "b.png", "gone-2.png")
@@ -164,9 +164,9 @@ def test_what_heed_raises_ends_it_while_a_host_is_silent(web, started):
 
     with pytest.raises(Stopped):
         list(started.verdicts(iter(inquiries(web, "stuck.png")), ours=True, heed=stop))
-    assert len(multiprocessing.active_children()) == 2
+    assert len(helpers(os.getpid())) == 2
     started.close()
-    assert not multiprocessing.active_children()
+    assert not helpers(os.getpid())
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
@@ -207,9 +207,8 @@ def test_the_process_leaves_when_its_parent_is_gone(web, started):
     )
     next(asked)
     for child in started._children:
-        child._pipe.close()  # as the system does for a parent that was killed
-        child.process.join(30)
-        assert child.process.exitcode == 0
+        child.helper._connection.close()  # as the system does for a parent that was killed
+        assert child.helper.process.wait(30) == 0
 
 
 def test_a_stranger_is_asked_by_one_process_and_no_faster_than_by_one_prober(monkeypatch):
@@ -277,35 +276,25 @@ def test_there_are_as_many_processes_as_cores_and_memory_allow(monkeypatch):
 
 def test_where_the_system_gives_no_process_it_asks_in_this_process(web, monkeypatch):
     begun = []
-    start = multiprocessing.context.SpawnProcess.start
+    begin = asking_processes.Helper
 
-    def refused(process):
+    def refused(*words):
         if begun:
             raise BlockingIOError("no more processes")
-        begun.append(process)
-        start(process)
+        begun.append(begin(*words))
+        return begun[0]
 
-    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", refused)
+    monkeypatch.setattr(asking_processes, "Helper", refused)
     prober = ProbersApart(prober_of(web), processes=3)
     prober.start()
     (verdict,) = ask(prober, inquiries(web, "gone.png"))
     assert verdict.outcome is Outcome.NOT_PUBLIC
-    assert not multiprocessing.active_children()
+    assert not helpers(os.getpid())
 
 
 def test_what_a_process_imports_before_it_asks_is_little():
-    program = "import sys, r2maint.verify.asking.asking_processes; print({'django', 'PIL', 'boto3'} & set(sys.modules))"
+    program = "import sys, r2maint.verify.asking.asking_child; print({'django', 'PIL', 'boto3'} & set(sys.modules))"
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "set()"
-
-
-def test_where_children_are_not_allowed_it_asks_in_this_process(web, monkeypatch):
-    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
-    prober = ProbersApart(prober_of(web))
-    prober.start()
-    assert not prober._children
-    (verdict,) = ask(prober, inquiries(web, "gone.png"))
-    assert verdict.outcome is Outcome.NOT_PUBLIC
-    prober.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import os
 import socket
 import threading
 import time
@@ -26,7 +26,7 @@ from r2maint.models import Health
 from r2maint.references import Scope
 from r2maint.references.reference import Reference, Shape
 from r2maint.verify import Finding, Level, Look, Outcome, plan, verify_urls
-from r2maint.verify.asking import ask_urls
+from r2maint.verify.asking import ask_urls, asking_processes
 from r2maint.verify.asking.host_health import Hosts
 from r2maint.verify.asking.host_notes import notes
 from tests.appdirectory.models import App, AppSubmission
@@ -34,6 +34,7 @@ from tests.commands import run
 from tests.conftest import DATABASES
 from tests.servers.s3_server import Request
 from tests.servers.websites import BREAK, Site, reply, site
+from tests.worlds.helper_processes import helpers
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
 
@@ -145,23 +146,21 @@ def test_many_urls_are_asked_by_processes_of_their_own_with_the_same_outcome(
 
     monkeypatch.setattr(plan, "_MANY", 2)
     started = []
-    start = multiprocessing.context.SpawnProcess.start
+    begin = asking_processes.Helper
     monkeypatch.setattr(
-        multiprocessing.context.SpawnProcess, "start", lambda self: (started.append(1), start(self))
+        asking_processes, "Helper", lambda *words: (started.append(1), begin(*words))[1]
     )
     apart = verify("--all", level=level, exit_code=3)
 
     assert started
     assert outcomes(apart) == outcomes(within)
     assert [told(item) for item in apart["items"]] == [told(item) for item in within["items"]]
-    assert not multiprocessing.active_children()
+    assert not helpers(os.getpid())
 
 
 def test_a_lookup_starts_no_process_for_what_it_passes_over(web, monkeypatch):
     monkeypatch.setattr(plan, "_MANY", 3)
-    monkeypatch.setattr(
-        multiprocessing.context.SpawnProcess, "start", lambda self: pytest.fail("started")
-    )
+    monkeypatch.setattr(asking_processes, "Helper", lambda *words: pytest.fail("started"))
     store("a.png", "b.png", "c.png", "d.png")
     name(*(f"{web.own.url}/{key}.png" for key in "abcd"))
     document = verify("--key", "a.png", "--all")

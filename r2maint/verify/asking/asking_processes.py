@@ -1,33 +1,28 @@
 """Probers in processes of their own: rows are read and remembered while answers come in.
 
 A core can ask no more than some ten thousand URLs a second, and pictures are decoded on it too.
-What goes through a pipe: to the process a bool, whose URLs follow; batches of them; and an empty
-one for their end. Back come batches of verdicts, and the hosts' tallies at the end.
+To each process goes the prober, once; then for each series of inquiries whose URLs follow, batches
+of them, and an empty one for their end. Back come batches of verdicts, empty ones as signs of life,
+and the hosts' tallies at the end.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import pickle
-import signal
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from queue import Empty, SimpleQueue
 from typing import Any
 from zlib import crc32
 
-from r2maint.bucket.protocol import StoredObject
-from r2maint.control import STOP_SIGNALS
-from r2maint.errors import R2MaintError
-from r2maint.machine_resources import collecting_rarely, machine_memory, usable_cores
+from r2maint.errors import ConfigError, R2MaintError
+from r2maint.machine_resources import machine_memory, usable_cores
+from r2maint.processes import FrameError, Helper, HelperFailed
+from r2maint.verify.asking.asking_messages import (
+    packed_inquiry,
+    packed_prober,
+    tallies_of,
+    verdicts_of,
+)
 from r2maint.verify.asking.host_health import Hosts
 from r2maint.verify.asking.prober import HELD_BYTES, Inquiry, Prober
 from r2maint.verify.verdicts.by_http import UrlVerdict
@@ -37,18 +32,25 @@ _MOST_PROCESSES = 4
 _PROCESS_BYTES = {Level.HTTP: 2**27, Level.CONTENT: 2**30}
 """Of the machine's memory that make room for one process: pictures are decoded whole."""
 _BATCH = 256
+_PROGRAM = "r2maint.verify.asking.asking_child"
 _HEED_SECONDS = 1.0
-_HELD_BACK_SECONDS = 0.05
-"""How long a verdict may wait for others to go with it."""
+_SILENCE_SECONDS = 300.0
+"""A process gives signs of life every ten seconds, but for the while it decodes one picture."""
+_TOLD_BYTES = 64 * 2**20
+"""Of one batch of verdicts, whose words may quote what a server says."""
 
 
 class ProbersApart:
     """Ask as one prober does; from `start` on in other processes, which share what it may take."""
 
-    def __init__(self, prober: Prober, processes: int | None = None) -> None:
-        """Take as many processes as there are cores and memory for, unless told otherwise."""
+    def __init__(self, prober: Prober, processes: int | None = None, *, python: str = "") -> None:
+        """Take as many processes as there are cores and memory for, unless told otherwise.
+
+        `python` is the setting PYTHON.
+        """
         self._prober = prober
         self._processes = processes
+        self._python = python
         self._children: list[_Child] = []
 
     @property
@@ -65,17 +67,22 @@ class ProbersApart:
     def start(self) -> None:
         """Start the processes, which takes each a fifth of a second on a core of its own.
 
-        Does nothing where there can be none: in a daemon, as workers of task queues may be.
+        Does nothing where the system gives none, nor, where no picture is decoded, in a server
+        that embeds Python. Raises: ConfigError.
         """
-        if self._children or multiprocessing.current_process().daemon:
+        if self._children:
             return
         share = replace(self._prober, shares=self.count)
         try:
             for _ in range(share.shares):
-                self._children.append(_Child(share))
+                self._children.append(_Child(share, self._python))
         except OSError:
             # The system gives no more processes.
             self.close()
+        except ConfigError:
+            self.close()
+            if self._python or self._prober.level is Level.CONTENT:
+                raise
 
     def verdicts(
         self, inquiries: Iterable[Inquiry], *, ours: bool, heed: Callable[[], object]
@@ -94,7 +101,7 @@ class ProbersApart:
         """End the processes, whatever they are doing."""
         children, self._children = self._children, []
         for child in children:
-            child.end()
+            child.helper.end()
 
 
 def _room(level: Level) -> int:
@@ -104,72 +111,80 @@ def _room(level: Level) -> int:
 
 
 class _Child:
-    """One process, and this end of its pipe."""
+    """One process, and what came from it."""
 
-    def __init__(self, prober: Prober) -> None:
-        # Spawned, not forked: a fork would carry database connections and locks along.
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(
-            target=_serve, args=(theirs, prober), daemon=True
-        )
-        with _deaf():
-            self.process.start()
-        theirs.close()
+    def __init__(self, prober: Prober, python: str) -> None:
+        self.helper = Helper(_PROGRAM, python)
         self.verdicts: deque[UrlVerdict | None] = deque()
         """Those that came, and were not taken yet."""
+        self._prober: Prober | None = prober
+        self._asked = 0
+        """Inquiries without a verdict here."""
 
-    def send(self, message: object) -> None:
+    def begin(self, *, ours: bool) -> None:
+        """Open a series of inquiries."""
+        if self._prober is not None:
+            self._send(packed_prober(self._prober))
+            self._prober = None
+        self._send({"ours": ours})
+
+    def ask(self, batch: list[list[Any]]) -> None:
+        """Send inquiries; none at all ends the series."""
+        self._asked += len(batch)
+        self._send({"inquiries": batch})
+
+    def _send(self, told: Mapping[str, Any]) -> None:
         try:
-            self._pipe.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
-        except OSError as error:
+            self.helper.send(told, seconds=_SILENCE_SECONDS)
+        except HelperFailed as error:
             raise _dead() from error
 
-    def receive(self, heed: Callable[[], object]) -> Any:
-        """Return the next message; call `heed` about once a second until it is there."""
+    def receive(self, heed: Callable[[], object]) -> None:
+        """Take in the next verdicts."""
+        packed = self._received("verdicts", heed)
         try:
-            while not self._pipe.poll(_HEED_SECONDS):
+            new = list(verdicts_of(packed, self._asked))
+        except FrameError as error:
+            raise _dead() from error
+        self._asked -= len(new)
+        self.verdicts.extend(new)
+
+    def hosts(self, heed: Callable[[], object]) -> Hosts:
+        """Return what it counted, once the series is at its end."""
+        parts: list[Hosts] = []
+        try:
+            while part := tallies_of(self._received("hosts", heed)):
+                parts.append(Hosts(part))
+        except FrameError as error:
+            raise _dead() from error
+        return Hosts.of_all(parts)
+
+    def _received(self, name: str, heed: Callable[[], object]) -> Any:
+        """Return a part of the next frame; call `heed` about once a second until it is there."""
+        try:
+            for _ in range(round(_SILENCE_SECONDS / _HEED_SECONDS)):
+                if self.helper.has_news(_HEED_SECONDS):
+                    frame = self.helper.receive(most_told=_TOLD_BYTES, seconds=_SILENCE_SECONDS)
+                    return frame.told.get(name)
                 heed()
-            return pickle.loads(self._pipe.recv_bytes())
-        except (EOFError, OSError) as error:
+        except HelperFailed as error:
             # A stop that ends the processes too is a stop.
             heed()
             raise _dead() from error
+        raise _dead()
 
     @property
     def has_news(self) -> bool:
         try:
-            return bool(self.verdicts) or self._pipe.poll(0)
-        except OSError as error:
+            return bool(self.verdicts) or self.helper.has_news(0)
+        except HelperFailed as error:
             raise _dead() from error
-
-    def end(self) -> None:
-        self._pipe.close()
-        self.process.kill()
-        self.process.join()
-        self.process.close()
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Let processes that start meanwhile hear no stop, until they ignore them: see `_serve`."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # Started with the first process otherwise, which lets signals through again.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _dead() -> R2MaintError:
     return R2MaintError(
         "A process that asks URLs ended before it had all answers.",
-        "Where memory is short, pass fewer --workers. A script that is the main module must call"
-        ' this below `if __name__ == "__main__":`.',
+        "Run again; where memory is short, pass fewer --workers.",
     )
 
 
@@ -198,7 +213,8 @@ class _Exchange:
     """Whether there may be more to ask."""
 
     def verdicts(self, inquiries: Iterator[Inquiry]) -> Iterator[UrlVerdict | None]:
-        self._tell_all(self.ours)
+        for child in self.children:
+            child.begin(ours=self.ours)
         while self.is_open or self.waiting:
             self.heed()
             has_room = len(self.waiting) < self.most and self.held_bytes < HELD_BYTES
@@ -208,16 +224,14 @@ class _Exchange:
                     continue
             if self.waiting:
                 yield from self._received()
-        self.hosts = [child.receive(self.heed) for child in self.children]
+        self.hosts = [child.hosts(self.heed) for child in self.children]
 
     def _send_some(self, inquiries: Iterator[Inquiry]) -> None:
-        batches: list[list[object]] = [[] for _ in self.children]
+        batches: list[list[list[Any]]] = [[] for _ in self.children]
         for count, inquiry in enumerate(inquiries, 1):
             number = self._number(inquiry)
             self.count += 1
-            # A plain tuple is pickled in a quarter of the time.
-            stored = inquiry.stored and tuple(inquiry.stored)
-            batches[number].append((inquiry.url, inquiry.host, stored, inquiry.held_bytes))
+            batches[number].append(packed_inquiry(inquiry))
             self.waiting.append((self.children[number], inquiry.held_bytes))
             self.held_bytes += inquiry.held_bytes
             if count == _BATCH or self.held_bytes >= HELD_BYTES:
@@ -226,9 +240,10 @@ class _Exchange:
             self.is_open = False
         for child, batch in zip(self.children, batches, strict=True):
             if batch:
-                child.send(batch)
+                child.ask(batch)
         if not self.is_open:
-            self._tell_all([])
+            for child in self.children:
+                child.ask([])
 
     def _number(self, inquiry: Inquiry) -> int:
         """Return which child asks: each stranger is one child's, and spared by that one alone."""
@@ -238,96 +253,9 @@ class _Exchange:
     def _received(self) -> Iterator[UrlVerdict | None]:
         """Yield the verdicts that are due and there, one at least."""
         verdicts = self.waiting[0][0].verdicts
-        if not verdicts:
-            verdicts.extend(self.waiting[0][0].receive(self.heed))
+        while not verdicts:
+            self.waiting[0][0].receive(self.heed)
         while self.waiting and self.waiting[0][0].verdicts:
             child, held_bytes = self.waiting.popleft()
             self.held_bytes -= held_bytes
             yield child.verdicts.popleft()
-
-    def _tell_all(self, message: object) -> None:
-        for child in self.children:
-            child.send(message)
-
-
-# Inside the process
-
-
-def _serve(pipe: Connection, prober: Prober) -> None:
-    # Ctrl-C, and what service managers and containers send, reaches the whole process group; the
-    # parent decides what it means, and its end is theirs.
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    inbox, outbox = _Inbox(pipe), _Outbox(pipe)
-    with collecting_rarely():
-        while True:
-            ours = inbox.get()
-            for verdict in prober.verdicts(inbox.inquiries(outbox), ours=ours):
-                inbox.under_way -= 1
-                outbox.add(verdict)
-            outbox.flush()
-            outbox.send(prober.hosts)
-
-
-class _Inbox:
-    """What the parent sends, taken in at once, so that it never waits."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._messages: SimpleQueue[Any] = SimpleQueue()
-        self.get = self._messages.get
-        self.under_way = 0
-        """Inquiries without a verdict."""
-        threading.Thread(target=self._receive, daemon=True).start()
-
-    def inquiries(self, outbox: _Outbox) -> Iterator[Inquiry | None]:
-        """Yield inquiries; None when others are under way and there is no more for now."""
-        while True:
-            try:
-                batch = self._messages.get_nowait()
-            except Empty:
-                outbox.flush()
-                if self.under_way:
-                    yield None
-                    continue
-                batch = self.get()
-            if not batch:
-                return
-            for url, host, stored, held_bytes in batch:
-                self.under_way += 1
-                yield Inquiry(url, host, StoredObject(*stored) if stored else None, held_bytes)
-
-    def _receive(self) -> None:
-        try:
-            while True:
-                self._messages.put(pickle.loads(self._pipe.recv_bytes()))
-        except (EOFError, OSError):
-            # The parent is gone.
-            os._exit(0)
-
-
-@dataclass(slots=True)
-class _Outbox:
-    """Verdicts on their way back, many at once while many come."""
-
-    pipe: Connection
-    verdicts: list[UrlVerdict | None] = field(default_factory=list)
-    sent_at: float = 0.0
-
-    def add(self, verdict: UrlVerdict | None) -> None:
-        self.verdicts.append(verdict)
-        is_late = time.monotonic() > self.sent_at + _HELD_BACK_SECONDS
-        if is_late or len(self.verdicts) >= _BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.verdicts:
-            self.send(self.verdicts)
-            self.verdicts, self.sent_at = [], time.monotonic()
-
-    def send(self, message: object) -> None:
-        try:
-            self.pipe.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
-        except OSError:
-            # The parent is gone.
-            os._exit(0)
