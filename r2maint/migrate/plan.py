@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from r2maint.bucket.parallel import run_ahead
 from r2maint.bucket.r2_limits import is_md5
 from r2maint.conf import Config
 from r2maint.control import Control
+from r2maint.database.on_update import list_on_update
 from r2maint.errors import UsageError
 from r2maint.images import Recipe
 from r2maint.images.formats import UNTOUCHED
@@ -37,6 +38,7 @@ from r2maint.migrate.new_keys import Namer, RowValues
 from r2maint.migrate.result import Migration, MigrationAction, MigrationItem, count_item
 from r2maint.object_index.join import ReferenceIndex
 from r2maint.pricing import load_prices
+from r2maint.references.column import Column
 from r2maint.references.discover_columns import discover
 from r2maint.references.read_rows import iter_references
 from r2maint.references.reference import Reference, Shape
@@ -319,33 +321,45 @@ def plan_migration(
     columns = tuple(namer.columns.values())
     planner = _Planner(namer=namer, bucket=bucket, recipe=recipe, overrides=frozenset(overrides))
     gatherer = Gatherer(config=config, addresses=addresses, columns=columns, remote=remote)
-    counts, databases = Counter[str](), set[str]()
+    counts, written = Counter[str](), set[tuple[str, str]]()
     with ReferenceIndex() as inventory:
         references = iter_references(columns, addresses, scope, control=control)
         inventory.add_groups(gatherer.gather(references))
         chosen = _in_scope(planner, inventory.iter_groups(), scope, control)
-        items = Spool.of(_counted(chosen, counts, databases))
+        items = Spool.of(_counted(chosen, counts, written))
     counts.update(gatherer.left)
     counts["embedded_left"] = count_embedded(columns, config, addresses, scope, control=control)
     return Migration(
         items=items,
         counts=counts,
         joined=_count_joined(config, addresses, scope, control),
+        set_on_update=_set_on_update(columns, written),
         forecast=_forecast(counts, planner.requests, config),
-        databases=frozenset(databases),
+        databases=frozenset(database for database, _ in written),
         local_media=tuple(prefix for prefix, _ in config.local_media),
         absent_media=tuple(str(root) for _, root in config.local_media if not root.is_dir()),
     )
 
 
+def _set_on_update(
+    columns: Iterable[Column], written: Collection[tuple[str, str]]
+) -> tuple[str, ...]:
+    tables: dict[str, set[str]] = {}
+    for each in columns:
+        if (each.database, each.model) in written:
+            tables.setdefault(each.database, set()).add(each.table)
+    return tuple(name for alias in sorted(tables) for name in list_on_update(alias, tables[alias]))
+
+
 def _counted(
-    items: Iterable[MigrationItem], counts: Counter[str], databases: set[str]
+    items: Iterable[MigrationItem], counts: Counter[str], written: set[tuple[str, str]]
 ) -> Iterator[MigrationItem]:
+    """Count the items; `written` learns database and model of what is to be rewritten."""
     for item in items:
         count_item(counts, item, applied=False)
         counts["open"] += item.is_open
         if item.to_rewrite:
-            databases.update(reference.database for reference in item.references)
+            written.update((each.database, each.model) for each in item.references)
         yield item
 
 

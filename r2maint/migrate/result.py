@@ -120,6 +120,8 @@ class Migration:
     """Directories of local media that are not there."""
     joined: Mapping[str, int] = field(default_factory=dict)
     """Values left in columns that other tables join on, by "app.Model.field"."""
+    set_on_update: tuple[str, ...] = ()
+    """Columns of rows to be rewritten that the database sets with it, as "table.column"."""
     applied: bool = False
     stopped: Stopped | None = None
     refusals: tuple[Refusal, ...] = ()
@@ -168,6 +170,11 @@ def _notes(result: Migration) -> Iterator[str]:
         yield f"A directory of local media is not there: {directory}. Is it mounted on this host?"
     if result.has_work and not result.applied:
         yield result.forecast.as_sentence()
+    if result.set_on_update:
+        yield (
+            "The database itself sets these columns of each row that is rewritten (ON UPDATE), and"
+            f" an undo does not set them back: {', '.join(result.set_on_update)}."
+        )
     for name, count in sorted(result.joined.items()):
         yield (
             f"Left as before: {format_count(count, 'value')} of {name}, which name local media:"
