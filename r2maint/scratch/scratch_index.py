@@ -30,9 +30,13 @@ class ScratchIndex:
     """
 
     def __init__(self, schema: str, *, cache_kib: int = 8192) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="r2maint-")
+        self._directory = tempfile.TemporaryDirectory(prefix="r2maint-", ignore_cleanup_errors=True)
         path = Path(self._directory.name) / "scratch.sqlite3"
-        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+        except sqlite3.Error as error:
+            self._directory.cleanup()
+            raise _not_kept(error) from error
         try:
             self._db.executescript(_PRAGMAS.format(cache=cache_kib) + schema)
             self._db.execute("BEGIN")

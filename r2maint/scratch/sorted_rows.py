@@ -8,14 +8,13 @@ goes: no run is ever merged with another, and memory stays flat.
 from __future__ import annotations
 
 import pickle
-import tempfile
-import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
-from typing import IO, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from r2maint.scratch.temporary_file import close_unwritten, open_temporary_file
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
@@ -67,13 +66,12 @@ class SortedRows(Generic[R]):
     """
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the finalizer)
+        self._file = open_temporary_file(self)
         self._added: list[R] = []
         self._offsets: list[list[int]] = []
         self._ends: list[str] = []
         """The last key of each chunk."""
         self._runs: list[Ascending[R]] = []
-        weakref.finalize(self, self._file.close)
 
     def extend(self, rows: Iterable[R]) -> None:
         """Add rows; none after the first was taken."""
@@ -101,8 +99,7 @@ class SortedRows(Generic[R]):
     def close(self) -> None:
         """Give back the room of the rows, of which none is taken any more."""
         # What was taken in part is in a cycle with its object, and would wait for the collector.
-        with suppress(OSError):  # What a full disk did not take is not wanted either.
-            self._file.close()
+        close_unwritten(self._file)
 
     def _opened(self) -> list[Ascending[R]]:
         if self._added:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
-import tempfile
-import weakref
 from collections.abc import Iterable, Iterator
-from typing import IO, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from r2maint.scratch.temporary_file import open_temporary_file
 
 T = TypeVar("T")
 
@@ -23,10 +23,9 @@ class Spool(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the finalizer)
+        self._file = open_temporary_file(self)
         self._offsets: list[int] = []
         self._length = 0
-        weakref.finalize(self, self._file.close)
 
     @classmethod
     def of(cls, items: Iterable[T]) -> Spool[T]:

@@ -89,7 +89,7 @@ def test_rows_that_reach_no_further_than_asked_are_not_read_ahead():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_rows_a_full_disk_could_not_take_are_given_up_without_another_error(monkeypatch):
     full = partial(open, "/dev/full", "w+b")
-    monkeypatch.setattr(sorted_rows.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
     rows, _ = numbered([["a", "b", "c", "d", "e"]])
     rows.close()
     assert rows._file.closed
