@@ -69,6 +69,7 @@ class _Deletion:
     steps: Steps
     standing: bucket_owner.Standing = field(default_factory=bucket_owner.Standing)
     locked: int = 0
+    changed: int = 0
     stopped: Stopped | None = None
 
     def run_to_end(self) -> PurgeOutcome:
@@ -87,6 +88,7 @@ class _Deletion:
             fates,
             restored=restored,
             locked=self.locked,
+            changed=self.changed,
             stopped=self.stopped,
         )
 
@@ -142,6 +144,7 @@ class _Deletion:
         deleter = OrphanDeleter(steps=self.steps, control=self.control, named=named)
         yield from deleter.delete(entries)
         self.locked, self.stopped = deleter.locked, deleter.stopped
+        self.changed = deleter.changed
 
     def _restored(self) -> dict[str, PurgeItem]:
         restorer = Restorer(steps=self.steps, config=self.config, control=self.control)

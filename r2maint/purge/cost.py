@@ -25,8 +25,8 @@ _FIXED_A = 4
 """PUTs of every run: the lease, the marker twice, the manifest."""
 _FIXED_B = 3
 """GETs of every run: the marker, and the lease before it is given back."""
-_COPIED_B = 2
-"""HEADs of an object that is copied: of the copy, and before the deletion."""
+_COPIED_B = 3
+"""HEADs of an object that is copied: of the copy, and of both before the deletion."""
 _READINGS = 2
 """How often an applied run reads the keep set after its plan."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from r2maint.bucket import ObjectInfo, Result, StoredObject
+from r2maint.bucket.r2_limits import is_pinned
 from r2maint.control import Control
 from r2maint.errors import AccessDenied, BucketError, NoSuchKey, ObjectLocked, Stopped
 from r2maint.journal.entries import Entry
@@ -24,6 +25,11 @@ from r2maint.purge.verdict import PurgeAction, PurgeItem, PurgeVerdict
 from r2maint.quarantine.manifest import Quarantined, as_entry_headers
 from r2maint.scratch.spool import Spool
 
+_NO_COPY = (
+    "Its copy in quarantine is gone, or is another one, so it stays. A lifecycle rule or another"
+    " program may remove what is below .r2maint/."
+)
+_CHANGED = "It changed since it was listed."
 _LOCKED = "A bucket lock rule keeps it; PROTECTED leaves such keys out of the next purge."
 
 
@@ -42,6 +48,8 @@ class OrphanDeleter:
     """Keys that something names since the plan."""
     stopped: Stopped | None = None
     locked: int = 0
+    changed: int = 0
+    """Objects that a HEAD found other than the listing."""
     waiting: list[Quarantined] = field(default_factory=list)
     """Unnamed and unchanged: the next batch."""
 
@@ -77,13 +85,16 @@ class OrphanDeleter:
         if head.error is not None or head.value is None:
             return fate(item, PurgeAction.FAIL, str(head.error))
         if _changed(item, head.value):
-            return fate(item, PurgeAction.KEPT, "It changed since it was listed.")
+            self.changed += 1
+            return fate(item, PurgeAction.KEPT, _CHANGED)
         if one.copy and not _has_all(one.headers, as_entry_headers(head.value.headers)):
             return fate(item, PurgeAction.FAIL, "Its copy lacks headers that it has.")
         return None
 
     def _delete_waiting(self) -> Iterator[PurgeItem]:
-        batch, self.waiting = self.waiting, []
+        waiting, self.waiting = self.waiting, []
+        batch, lost = self._with_copy(waiting)
+        yield from (fate(one.object, PurgeAction.FAIL, _NO_COPY) for one in lost)
         if not batch:
             return
         entries = {one.key: step(ChangeKind.DELETE, one.object, one.copy) for one in batch}
@@ -96,6 +107,21 @@ class OrphanDeleter:
         for one in batch:
             error = None if one.key in gone else errors.get(one.key)
             yield self._ended(one.object, error)
+
+    def _with_copy(self, batch: list[Quarantined]) -> tuple[list[Quarantined], list[Quarantined]]:
+        """Return those whose copy is there as it was made, or that need none, and the others.
+
+        A copy counts when the deletion is sent: a lifecycle rule or another program may have
+        removed it since. One Class B request each.
+        """
+        copied = [one for one in batch if one.copy]
+        heads = self.steps.bucket.head_many(one.copy for one in copied)
+        pairs = zip(copied, heads, strict=True)
+        lost = {one.key for one, head in pairs if not _is_kept(one, head.value)}
+        return (
+            [one for one in batch if one.key not in lost],
+            [one for one in batch if one.key in lost],
+        )
 
     def _send(self, entries: dict[str, Entry]) -> dict[str, BucketError]:
         """Delete the objects; return what the bucket did not vouch for."""
@@ -115,6 +141,11 @@ class OrphanDeleter:
             self.locked += 1
             return fate(item, PurgeAction.KEPT, _LOCKED)
         return fate(item, PurgeAction.FAIL, error.message)
+
+
+def _is_kept(one: Quarantined, copy: ObjectInfo | None) -> bool:
+    """Tell whether a copy holds the object: its size, and its ETag where both are MD5s."""
+    return copy is not None and copy.size == one.size and is_pinned(copy.etag, one.etag)
 
 
 def _has_all(copy: Mapping[str, Any], own: Mapping[str, Any]) -> bool:

@@ -165,6 +165,8 @@ class PurgeOutcome:
     """Of what this execution deleted, once no copies are left either."""
     notes: tuple[str, ...] = ()
     refusals: tuple[()] = ()
+    in_vain: int = 0
+    """Objects that seemed to have changed since they were listed, where none was deleted."""
     stopped: Stopped | None = None
     has_work: bool = False
 
@@ -175,7 +177,8 @@ class PurgeOutcome:
 
     @property
     def findings(self) -> bool:
-        return bool(self.counts.get("failed") or self.counts.get("cache_failed"))
+        counts = self.counts
+        return bool(counts.get("failed") or counts.get("cache_failed") or self.in_vain)
 
 
 def outcome_of(
@@ -185,21 +188,24 @@ def outcome_of(
     *,
     restored: Mapping[str, PurgeItem],
     locked: int,
+    changed: int = 0,
     stopped: Stopped | None,
 ) -> PurgeOutcome:
     """Return what the plan came to."""
     freed: Counter[str] = Counter()
-    failed = 0
+    failed = deleted = 0
 
     def counted() -> Iterator[PurgeItem]:
-        nonlocal failed
+        nonlocal failed, deleted
         for item in _items(plan, fates, restored):
             failed += item.action is PurgeAction.FAIL
             if item.action is PurgeAction.DELETE:
+                deleted += 1
                 freed[item.object.storage_class] += item.object.size
             yield item
 
     items = Spool.of(counted())
+    in_vain = 0 if deleted else changed
     done = {
         "quarantined": steps.changes(ChangeKind.QUARANTINE, ChangeState.DONE).count(),
         "deleted": steps.changes(ChangeKind.DELETE, *_DELETED).count(),
@@ -210,7 +216,8 @@ def outcome_of(
         items=items,
         counts={**plan.counts, **done},
         saved_usd_per_month=plan.saving_of(freed),
-        notes=(*plan.notes, *_notes(locked)),
+        notes=(*plan.notes, *_notes(locked, in_vain)),
+        in_vain=in_vain,
         stopped=stopped,
     )
 
@@ -226,7 +233,13 @@ def _items(
     yield from (item for item in plan.items if item.action is not PurgeAction.PLAN)
 
 
-def _notes(locked: int) -> Iterator[str]:
+def _notes(locked: int, in_vain: int) -> Iterator[str]:
+    if in_vain:
+        yield (
+            f"Nothing was deleted: a HEAD tells another ETag, size or time than the listing of"
+            f" {format_count(in_vain, 'object')}. Either each was uploaded again, or the server, or"
+            " a proxy before it, changes what it tells; their copies stay in quarantine."
+        )
     if locked:
         yield (
             f"Bucket lock rules kept {format_count(locked, 'object')}. Such a rule is seen and"

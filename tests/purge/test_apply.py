@@ -995,3 +995,59 @@ def test_what_is_named_outlives_any_purge(project, alias, named, others):
     purge(bucket, IN_ANY_CASE)
     left = {unicodedata.normalize("NFC", key) for key in media(bucket)}
     assert keys <= left
+
+
+# Copies count when the deletion is sent
+
+
+def _lose(bucket: R2Fake, copy: str) -> None:
+    bucket.objects.pop(copy)
+
+
+def _replace_by_another_size(bucket: R2Fake, copy: str) -> None:
+    bucket.add(copy, b"x" * 999)
+
+
+def _replace_by_the_same_size(bucket: R2Fake, copy: str) -> None:
+    bucket.add(copy, bytes(len(bucket.body(copy))))
+
+
+@pytest.mark.parametrize("spoil", [_lose, _replace_by_another_size, _replace_by_the_same_size])
+def test_an_object_whose_copy_is_gone_when_it_would_be_deleted_stays(bucket, spoil):
+    planned = plan(bucket)
+    run = journal.open_journal(command="purge_orphans", bucket=bucket.name, options={})
+
+    def before(operation: str, key: str) -> None:
+        # The last look at the object itself: its copy was made, and the manifest written.
+        if (operation, key) == ("head", ORPHAN):
+            copies = [one for one in bucket.objects if one.startswith(PREFIX)]
+            for copy in copies:
+                if "manifest" not in copy:
+                    spoil(bucket, copy)
+
+    bucket.before = before
+    outcome = apply_purge(planned, conf.load(), bucket, run)
+    assert ORPHAN in bucket.objects
+    assert (outcome.summary()["deleted"], outcome.summary()["failed"]) == (0, 1)
+    assert outcome.findings
+    (item,) = [item for item in outcome.items if item.object.key == ORPHAN]
+    assert "Its copy in quarantine is gone" in item.reason
+    assert not Change.objects.filter(kind="delete").exists()
+
+
+def test_a_purge_that_copies_all_and_deletes_nothing_is_a_finding(bucket):
+    planned = plan(bucket)
+    run = journal.open_journal(command="purge_orphans", bucket=bucket.name, options={})
+    whole = bucket._find
+
+    def told(key: str):
+        found = whole(key)
+        if key != ORPHAN or not bucket.calls or bucket.calls[-1][0] != "head":
+            return found
+        return replace(found, info=replace(found.info, etag="of a proxy"))
+
+    bucket._find = told
+    outcome = apply_purge(planned, conf.load(), bucket, run)
+    assert (outcome.summary()["quarantined"], outcome.summary()["deleted"]) == (1, 0)
+    assert outcome.findings
+    assert any("Nothing was deleted: a HEAD tells another ETag" in note for note in outcome.notes)

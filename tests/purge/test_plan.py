@@ -186,10 +186,10 @@ def test_the_price_of_the_requests_is_the_list_price():
         prices=CLOUDFLARE,
     )
     standard, infrequent = asked.by_class["STANDARD"], asked.by_class["STANDARD_IA"]
-    assert (standard.class_a, standard.class_b) == (1_000_000 + 2000 + 4, 2_000_003)
-    assert (infrequent.class_a, infrequent.class_b) == (1_000_000, 2_000_000)
-    expected = Decimal("4.5") * 1_002_004 / 10**6 + Decimal("0.36") * 2_000_003 / 10**6
-    assert asked.usd == expected + 9 + Decimal("1.8") + Decimal("0.05")
+    assert (standard.class_a, standard.class_b) == (1_000_000 + 2000 + 4, 3_000_003)
+    assert (infrequent.class_a, infrequent.class_b) == (1_000_000, 3_000_000)
+    expected = Decimal("4.5") * 1_002_004 / 10**6 + Decimal("0.36") * 3_000_003 / 10**6
+    assert asked.usd == expected + 9 + Decimal("2.7") + Decimal("0.05")
 
 
 def test_without_copies_only_a_head_is_asked_for_each_object():
@@ -453,7 +453,7 @@ def test_the_command_prints_all_of_it(project):
         "not_counted",
         "not_references",
     } <= document.keys()
-    assert document["requests"]["usd"] == "0.0000288"
+    assert document["requests"]["usd"] == "0.00002916"
     assert date.fromisoformat(document["started_at"][:10])
 
 
