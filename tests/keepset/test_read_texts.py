@@ -364,7 +364,8 @@ def test_every_type_that_holds_text_is_read(declared, value):
     sql("CREATE DOMAIN deep_bytes AS some_bytes")
     sql("CREATE TYPE pair AS (n integer, t text)")
     sql("CREATE TYPE sealed AS (n integer, b bytea)")
-    sql(f"CREATE TYPE marks AS ENUM ('a', '{KEY}')")
+    # A label counts by itself.
+    sql(f"CREATE TYPE marks AS ENUM ('a', '{KEY if declared.startswith('marks') else 'b'}')")
     sql("CREATE TYPE span AS RANGE (subtype = text)")
     sql(f"CREATE TABLE typed (c {declared})")
     sql("INSERT INTO typed VALUES (%s)", value)
