@@ -41,6 +41,7 @@ from r2maint.keepset.extra_sources import (
     iter_objects,
 )
 from r2maint.keepset.find_keys import FoundNames, KeyFinder
+from r2maint.keepset.model_defaults import MODEL_DEFAULTS, iter_model_defaults
 from r2maint.keepset.walk_files import matching_files
 from r2maint.keys.text import decode, normal_host
 from r2maint.scratch.batches import batched
@@ -177,6 +178,14 @@ class KeepSet:
         yield text
         yield from _located(text, _name_locations(self._config).get((table.name, column), ()))
 
+    def iter_defaults(self) -> Iterator[tuple[Any, str]]:
+        """Yield (field, text) of what models name; of files their names in full too."""
+        naming = set(_naming_fields(self._config))
+        for field, texts in iter_model_defaults():
+            text = SEPARATOR.join(texts)
+            locations = filter(None, [_location(field)] if field in naming else [])
+            yield field, SEPARATOR.join((text, *_located(text, locations)))
+
     def iter_files(self) -> Iterator[tuple[str, Path]]:
         """Yield (pattern, file) of EXTRA_REFERENCES."""
         for pattern in self._config.extra_references.files:
@@ -194,6 +203,10 @@ class KeepSet:
     ) -> Generator[tuple[str, str, int], None, None]:
         yield from self._iter_databases(notes)
         yield from self._iter_journal()
+        yield MODEL_DEFAULTS, "", 0
+        for _, text in self.iter_defaults():
+            # Code changes on purpose: no count that falls is a source that was lost.
+            yield MODEL_DEFAULTS, text, 0
         yield from iter_files(self._config)
         yield from iter_callables(self._config)
         yield from iter_objects(self._config, self._bucket, object_keys)

@@ -28,6 +28,7 @@ from r2maint.journal import journal
 from r2maint.journal.baselines import Baseline, last_baseline, remember_names
 from r2maint.journal.sightings import BATCH, Sightings
 from r2maint.keepset.find_keys import FoundNames
+from r2maint.keepset.model_defaults import MODEL_DEFAULTS
 from r2maint.keepset.read_texts import KeepSet, Reading, storage_locations
 from r2maint.keys import identity
 from r2maint.models import Change, ChangeKind
@@ -356,7 +357,9 @@ def circumstances(config: Config, owner_id: str, sources: Iterable[str]) -> str:
         sorted(config.not_references),
         sorted((label, name) for label, rules in config.fields.items() for name in rules),
     )
-    text = json.dumps([owner_id, settings, sorted(sources)])
+    # Model defaults are always read: sightings made before they were go on counting.
+    others = sorted(source for source in sources if source != MODEL_DEFAULTS)
+    text = json.dumps([owner_id, settings, others])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -425,6 +425,13 @@ def test_a_longer_key_is_meant_in_place_of_a_shorter_one(bucket):
     assert ask_one(bucket).verdict is PurgeVerdict.WAITING
 
 
+def test_a_default_of_a_model_is_told_as_the_place_that_names(bucket, monkeypatch):
+    monkeypatch.setattr(Article._meta.get_field("body"), "default", f"https://m/{KEY}")
+    (place,) = ask_one(bucket).places
+    assert (place.kind, place.source) == ("default", "model defaults")
+    assert place.label == "default or choices of oddities.Article.body"
+
+
 def test_a_plus_parts_words_whatever_other_keys_hold(bucket):
     bucket.add("submissions/1/a")
     Article.objects.create(body="https://m/submissions/1/a+x")

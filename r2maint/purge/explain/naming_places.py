@@ -23,6 +23,7 @@ from r2maint.errors import DatabaseError
 from r2maint.journal import journal
 from r2maint.keepset.extra_sources import open_file
 from r2maint.keepset.find_keys import FoundNames, KeyFinder, NamingToken, token_of
+from r2maint.keepset.model_defaults import MODEL_DEFAULTS
 from r2maint.keepset.read_texts import JOURNAL, KeepSet, Reading, storage_locations
 from r2maint.keepset.source_lines import iter_lines, shown
 from r2maint.keys import matches_glob
@@ -39,7 +40,8 @@ class NamingPlace:
     """One place that names a key."""
 
     kind: str
-    """ "row", "file", "object", "callable", "journal" or "omitted" (a row that keeps nothing)."""
+    """ "row", "file", "object", "callable", "default", "journal", or "omitted" for a row that keeps
+    nothing."""
     source: str
     """As plans name it: "default.app_submissions.main_image_en"."""
     token: NamingToken
@@ -148,7 +150,8 @@ class Search:
         """Return the places of every wanted key, by its identity; reads again what named one."""
         found: defaultdict[str, list[NamingPlace]] = defaultdict(list)
         hit = {source for sources in self.sources.values() for source in sources}
-        every = (self._rows(hit), self._files(hit), self._objects(hit), self._journal(hit))
+        rows, code = self._rows(hit), self._defaults(hit)
+        every = (rows, code, self._files(hit), self._objects(hit), self._journal(hit))
         for places in (*every, iter(self._called)):
             for name, place in places:
                 if name in self.sources:
@@ -222,6 +225,19 @@ class Search:
             admin_url=(admin_url(model, pk) if model and pk else None) or "",
             reason=reason,
         )
+
+    def _defaults(self, sources: set[str]) -> Iterator[tuple[str, NamingPlace]]:
+        for holder, text in self.keep_set.iter_defaults() if MODEL_DEFAULTS in sources else ():
+            for name in self._found_whole(text):
+                yield (
+                    name,
+                    NamingPlace(
+                        kind="default",
+                        source=MODEL_DEFAULTS,
+                        token=token_of(text, name),
+                        where=f"default or choices of {holder}",
+                    ),
+                )
 
     def _files(self, sources: set[str]) -> Iterator[tuple[str, NamingPlace]]:
         for pattern, path in self.keep_set.iter_files():
