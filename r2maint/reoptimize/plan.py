@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
 
@@ -47,7 +47,7 @@ def plan_reoptimize(
     overrides: Collection[str] = (),
     sample: int = SAMPLE,
     processes: bool = True,
-    now: datetime | None = None,
+    now: Callable[[], datetime] | None = None,
 ) -> Reoptimization:
     """Return which pictures would be re-encoded, and what a sample of them says it would save.
 
@@ -55,7 +55,8 @@ def plan_reoptimize(
     key may be of our making; one GET per sampled one, whose new version is kept for `apply`. The
     rest of the database is read once, if there is anything to convert. `overrides` names the
     parameters of `recipe` ("to", "max_size") that win over `FIELDS`. The `limit` of `scope` is the
-    number of pictures converted. `now` is the bucket's time unless given.
+    number of pictures converted. `now` tells the time; the bucket does
+    unless given.
     Raises: UsageError, DatabaseError, BucketError, Stopped.
     """
     recipe = recipe or Recipe()
@@ -99,7 +100,7 @@ def plan_reoptimize(
         scope=scope,
         stored=stored,
         prices=load_prices(config.prices),
-        freed_at=(now or bucket.now()) + config.undo_window,
+        freed_at=(now or bucket.now)() + config.undo_window,
         unremembered=ledger.unremembered,
     )
 

@@ -21,8 +21,9 @@ from r2maint.references.edit_cell import Rewrite, Swapped
 from tests.appdirectory.models import AppSubmission
 from tests.conftest import DATABASES, needs_mariadb
 from tests.oddities.models import Article, SoftDeleted
+from tests.servers import mariadb
 from tests.worlds.rewriting import BASE, references, renamed, submissions, swapped
-from tests.worlds.texts import KEY, OTHER, change_settings, dropped, named, read
+from tests.worlds.texts import KEY, OTHER, another_alias, change_settings, dropped, named, read
 
 pytestmark = [
     needs_mariadb,
@@ -275,15 +276,25 @@ def test_a_replica_is_refused(monkeypatch):
     ],
     ids=["stopped", "stopped, one of several", "only its position"],
 )
-def test_a_server_that_is_configured_as_a_replica_refuses(settings, statement, end):
-    sql(statement)
-    try:
-        with pytest.raises(DatabaseError, match="may lag behind: 'mariadb'"):
-            named(KEY)
-        change_settings(settings, NOT_REFERENCES={"mariadb": "a replica of the primary"})
-        assert named(KEY) == set()
-    finally:
-        sql(end)
+def test_a_server_that_is_configured_as_a_replica_refuses(
+    settings, own_server, django_db_blocker, statement, end
+):
+    # What a server is configured as holds for all that ask it, so that it is not the shared one.
+    with django_db_blocker.unblock(), another_alias("follower", own_server):
+        databases.fetch(connections["follower"], statement)
+        try:
+            with pytest.raises(DatabaseError, match="may lag behind: 'follower'"):
+                named(KEY)
+            change_settings(settings, NOT_REFERENCES={"follower": "a replica of the primary"})
+            assert named(KEY) == set()
+        finally:
+            databases.fetch(connections["follower"], end)
+
+
+@pytest.fixture(scope="module")
+def own_server() -> dict[str, Any]:
+    """The settings of a second server, for what would be seen by other tests on the first."""
+    return {**connections["mariadb"].settings_dict, "HOST": mariadb.start(), "NAME": "r2maint"}
 
 
 def test_mysql_is_refused_until_it_is_named(monkeypatch, settings):

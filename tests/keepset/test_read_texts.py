@@ -534,7 +534,7 @@ def test_two_aliases_of_one_database_are_read_once(settings):
     finally:
         del connections["again"], connections.databases["again"]
     aliases = {source.partition(".")[0] for source in reading.sources}
-    assert aliases == {*DATABASES, "r2maint"}
+    assert aliases == {*DATABASES, "r2maint", "model defaults"}
 
 
 def test_files_are_read(settings, project):

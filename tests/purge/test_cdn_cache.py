@@ -21,7 +21,16 @@ from tests.worlds.command_runs import NAMED, fill, media
 pytestmark = pytest.mark.django_db(databases=DATABASES)
 
 ORPHAN = "submissions/old (1) صورة.webp"
-AT_ONCE = ("--grace", "0", "--no-second-look", "--max-delete", "100%", "--adopt")
+AT_ONCE = (
+    "--grace",
+    "0",
+    "--no-second-look",
+    "--max-delete",
+    "100%",
+    "--adopt",
+    "--override",
+    "class",
+)
 PURGE = (*AT_ONCE, "--purge-cache")
 
 

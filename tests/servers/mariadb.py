@@ -40,7 +40,7 @@ def missing() -> str:
 
 def database() -> dict:
     """Start a server of our own, once for all workers, and return its entry for `DATABASES`."""
-    socket = os.environ.get(_SOCKET) or _start()
+    socket = os.environ.get(_SOCKET) or start()
     os.environ[_SOCKET] = socket
     return {
         "ENGINE": "django.db.backends.mysql",
@@ -56,7 +56,8 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/bin")
 
 
-def _start() -> str:
+def start() -> str:
+    """Start a server that ends with this process; return its socket."""
     directory = Path(tempfile.mkdtemp(prefix="r2maint-mariadb-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     user, data, socket = getpass.getuser(), f"--datadir={directory / 'data'}", directory / "socket"

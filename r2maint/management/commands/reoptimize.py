@@ -116,7 +116,7 @@ class Command(R2Command):
             recipe=recipe,
             overrides=frozenset(given),
             sample=options["sample"],
-            now=work.clock.now(),
+            now=work.clock.now,
         )
 
     def apply(self, plan: Reoptimization, work: Work, journal: Journal) -> Reoptimization:
