@@ -119,6 +119,7 @@ def test_an_orphan_is_seen_since_the_moment_it_was_first_seen(home, naive):
         assert Sightings("b", "same", time).first_seen([orphan]) == {"a.png": AROUND_A_CHANGE[4]}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("naive", ZONES[:2], indirect=True)
 def test_all_commands_work_from_the_first_to_the_undo(home, naive, project, settings):
     (project / "media/icon.png").write_bytes(saved(photo()))

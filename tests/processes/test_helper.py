@@ -24,6 +24,9 @@ from tests.pictures import photo, saved
 from tests.servers.websites import reply, site
 from tests.worlds.helper_processes import LIES, ODD, ODD_ASKER, helpers, left_of
 
+pytestmark = pytest.mark.thorough
+
+
 ROOT = Path(__file__).resolve().parents[2]
 ENCODER = "r2maint.images.encoding_child"
 QUICK = Allowance(seconds=1)

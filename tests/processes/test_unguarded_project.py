@@ -21,6 +21,9 @@ from tests.servers.websites import Site, reply, site
 from tests.worlds.helper_processes import helpers, left_of, some_helpers
 from tests.worlds.stored_pictures import BASE, picture
 
+pytestmark = pytest.mark.thorough
+
+
 ROOT = Path(__file__).resolve().parents[2]
 BODY = b"\x89PNG\r\n\x1a\n of some length"
 URLS = 2100
