@@ -70,8 +70,9 @@ class ClassIndex(ScratchIndex):
 
     def add(self, keys: Collection[str], due: Collection[str]) -> None:
         """Count some keys, and those of them that this run would delete."""
-        examples = {class_of(key): key for key in keys}
-        objects, deleted = Counter(map(class_of, keys)), Counter(map(class_of, due))
+        classes = {key: class_of(key) for key in keys}
+        examples = {name: key for key, name in classes.items()}
+        objects, deleted = Counter(classes.values()), Counter(classes[key] for key in due)
         rows = [
             {"name": name, "objects": count, "due": deleted[name], "example": examples[name]}
             for name, count in objects.items()
