@@ -19,7 +19,8 @@ from tests.commands import apply, run
 from tests.conftest import DATABASES
 from tests.pictures import photo, saved
 from tests.worlds.command_runs import AT_ONCE
-from tests.worlds.verified import PUBLIC, store, submission
+from tests.worlds.local_media import submission
+from tests.worlds.verified import PUBLIC, store
 
 pytestmark = pytest.mark.django_db(databases=DATABASES, transaction=True)
 ZONES = ["Asia/Riyadh", "America/New_York", "UTC"]

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from r2maint.bucket.protocol import Headers, Upload
 from r2maint.errors import BucketError, ObjectRejected, PreconditionFailed
+from r2maint.keys.key_templates import MAX_KEY_BYTES
 
-MAX_KEY_BYTES = 1024
 MAX_METADATA_BYTES = 8192
 
 _CHUNK_BYTES = 2**20

@@ -30,7 +30,8 @@ from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.fakes import R2Fake
 from tests.oddities.models import Gallery
-from tests.worlds.stored_pictures import BASE, BucketStorage, picture, submission
+from tests.worlds.local_media import submission
+from tests.worlds.stored_pictures import BASE, BucketStorage, picture
 
 pytestmark = [pytest.mark.thorough, pytest.mark.django_db(transaction=True, databases=DATABASES)]
 

@@ -25,7 +25,8 @@ from r2maint.reoptimize.result import Reoptimization, ReoptimizeItem
 from tests.appdirectory.models import App, AppSubmission
 from tests.conftest import DATABASES
 from tests.oddities.models import Gallery
-from tests.worlds.stored_pictures import BASE, BucketStorage, keys, picture, submission
+from tests.worlds.local_media import submission
+from tests.worlds.stored_pictures import BASE, BucketStorage, keys, picture
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
 

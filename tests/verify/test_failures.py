@@ -24,7 +24,8 @@ from r2maint.verify.failures.history import open_memory, subject_of
 from tests.appdirectory.models import App
 from tests.commands import run
 from tests.conftest import DATABASES
-from tests.worlds.verified import PUBLIC, store, submission
+from tests.worlds.local_media import submission
+from tests.worlds.verified import PUBLIC, store
 
 pytestmark = pytest.mark.django_db(databases=DATABASES)
 needs_commits = pytest.mark.django_db(transaction=True, databases=DATABASES)

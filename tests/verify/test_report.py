@@ -20,7 +20,8 @@ from r2maint.verify.result import GROUPS
 from tests.appdirectory.models import AppSubmission
 from tests.commands import run
 from tests.conftest import DATABASES
-from tests.worlds.verified import PUBLIC, store, submission
+from tests.worlds.local_media import submission
+from tests.worlds.verified import PUBLIC, store
 
 pytestmark = pytest.mark.django_db(databases=DATABASES)
 

@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw
 
 from r2maint.bucket import open_bucket
 from r2maint.conf import load
-from tests.appdirectory.models import AppSubmission
 
 BASE = "https://media.example.org/"
 
@@ -26,11 +25,6 @@ def picture(number: int = 0, size: tuple[int, int] = (240, 160), name: str = "PN
 
 def keys() -> list[str]:
     return [item.key for page in open_bucket(load()).list_pages() for item in page]
-
-
-def submission(alias: str = "default", **values: object) -> AppSubmission:
-    number = AppSubmission.objects.using(alias).count() + 1
-    return AppSubmission.objects.using(alias).create(tracking_id=f"QAD-{number:06d}", **values)
 
 
 class BucketStorage(Storage):
